@@ -1,0 +1,98 @@
+"""What several families share: labels, initialisation, the index of shipped weights, verified downloads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from deconvviz.card import Weights
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CIFAR100 = tuple(
+    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+    man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+    tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()
+)
+
+
+def kaiming(module: nn.Module) -> None:
+    """He initialisation of every convolution (fan out), N(0, 0.01) for linear layers, biases 0."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(m, nn.Linear):
+            nn.init.normal_(m.weight, 0.0, 0.01)
+        else:
+            continue
+        if m.bias is not None:
+            nn.init.zeros_(m.bias)
+
+
+def bundled(name: str) -> tuple[Weights, ...]:
+    """The weights of `name` that ship, as `weights/index.json` states them; empty if there are none."""
+    index = Path(__file__).parent / "weights" / "index.json"
+    entry = json.loads(index.read_text(encoding="utf-8")).get(name) if index.is_file() else None
+    if entry is None:
+        return ()
+    return (
+        Weights(
+            name="bundled",
+            source=entry["source"],
+            licence=entry["licence"],
+            accuracy=entry.get("accuracy"),
+            location=entry["file"],
+            sha256=entry.get("sha256"),
+        ),
+    )
+
+
+def imagenet_labels() -> tuple[str, ...]:
+    """The 1000 ImageNet class names, in output order (torchvision's)."""
+    from torchvision.models import AlexNet_Weights
+
+    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fetch_file(url: str, file: str, hash_prefix: str) -> Path:
+    """The checkpoint `file` in torch hub's folder, downloaded from `url` if it is not there, hash checked.
+
+    Raises OSError, with what is missing, from where it comes and where to put it, and ValueError if the
+    SHA-256 does not begin with `hash_prefix`.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"the weights file {file} is missing and could not be downloaded ({error}); "
+                f"fetch it from {url} and put it at {path}"
+            ) from error
+    found = file_sha256(path)
+    if not found.startswith(hash_prefix):
+        raise ValueError(
+            f"{path} does not have the expected SHA-256: it begins {found[: len(hash_prefix)]}, expected "
+            f"{hash_prefix}; delete it and fetch it again from {url}"
+        )
+    return path
