@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from deconvviz.card import Weights
+from deconvviz.card import Card, Weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
@@ -96,3 +97,29 @@ def fetch_file(url: str, file: str, hash_prefix: str) -> Path:
             f"{hash_prefix}; delete it and fetch it again from {url}"
         )
     return path
+
+
+def cifar_card(name: str, aliases: dict[str, str]) -> Card:
+    """The card of a small form for 32² colour pictures with the 100 classes of CIFAR-100; no weights ship."""
+    return Card(
+        name=name,
+        labels=CIFAR100,
+        input_size=(32, 32),
+        mean=CIFAR100_MEAN,
+        std=CIFAR100_STD,
+        aliases=aliases,
+        resize=32,
+    )
+
+
+def stage_aliases(stem: str) -> dict[str, str]:
+    """A ResNet's `1` to `5`: the stem and the four stages, also under the paper's names `conv2_x` to `conv5_x`."""
+    stages = {f"conv{i + 1}_x": f"layer{i}" for i in range(1, 5)}
+    return {"conv1": stem} | stages | {"1": stem} | {str(i + 1): f"layer{i}" for i in range(1, 5)}
+
+
+def depth_of(name: str) -> int:
+    """The first number in a network's name: 50 of `resnet50_32`."""
+    digits = re.search(r"\d+", name)
+    assert digits is not None, name
+    return int(digits.group())
