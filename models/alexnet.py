@@ -19,7 +19,13 @@ class AlexNet28(nn.Module):
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        plan = ((1, 96, 11, True), (96, 256, 3, True), (256, 384, 3, False), (384, 384, 3, False), (384, 256, 3, True))
+        plan = (
+            (1, 96, 11, True),
+            (96, 256, 3, True),
+            (256, 384, 3, False),
+            (384, 384, 3, False),
+            (384, 256, 3, True),
+        )
         for i, (inputs, maps, kernel, pooled) in enumerate(plan, 1):
             layers[f"conv{i}"] = nn.Conv2d(inputs, maps, kernel, padding=1)
             layers[f"relu{i}"] = nn.ReLU(inplace=True)

@@ -54,19 +54,28 @@ def fetch(name: str, weights: str) -> dict[str, Tensor]:
 
 
 def card(name: str) -> Card:
-    """Facts as torchvision states them."""
+    """Facts as torchvision states them, for its original weights."""
+    return card_for(name, "imagenet")
+
+
+def card_for(name: str, weights: str) -> Card:
+    """Facts for one set of weights: the newer recipes resize differently."""
     members = _members(name)
+    if weights not in members:
+        weights = "imagenet"
     available = tuple(
         Weights(
             name=key,
             source=f"torchvision {type(member).__name__}.{member.name}",
             licence="BSD-3-Clause (torchvision); trained on ImageNet",
-            accuracy="{acc@1} % top-1, {acc@5} % top-5 (ImageNet)".format(**member.meta["_metrics"]["ImageNet-1K"]),
+            accuracy="{acc@1} % top-1, {acc@5} % top-5 (ImageNet)".format(
+                **member.meta["_metrics"]["ImageNet-1K"]
+            ),
             location=member.url,
         )
         for key, member in members.items()
     )
-    transforms = members["imagenet"].transforms()
+    transforms = members[weights].transforms()
     return Card(
         name=name,
         labels=tuple(members["imagenet"].meta["categories"]),
@@ -74,7 +83,7 @@ def card(name: str) -> Card:
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
         aliases=_aliases(name),
-        weights=available[0],
+        weights=next(w for w in available if w.name == weights),
         available=available,
         resize=transforms.resize_size[0],
     )
@@ -88,10 +97,18 @@ def _aliases(name: str) -> dict[str, str]:
     if name.startswith("vgg"):
         return _vgg_aliases(name)
     if name == "googlenet":
-        blocks = {f"inception{b}": f"inception{b}" for b in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")}
+        blocks = {
+            f"inception{b}": f"inception{b}" for b in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+        }
         convs = {"conv1": "conv1.conv", "conv2": "conv2.conv", "conv3": "conv3.conv"}
         short = {alias.removeprefix("inception"): path for alias, path in blocks.items()}
-        numbers = {"1": "conv1.conv", "2": "conv3.conv", "3": "inception3b", "4": "inception4e", "5": "inception5b"}
+        numbers = {
+            "1": "conv1.conv",
+            "2": "conv3.conv",
+            "3": "inception3b",
+            "4": "inception4e",
+            "5": "inception5b",
+        }
         return convs | short | numbers
     return stage_aliases("conv1")
 

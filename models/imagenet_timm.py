@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
 
-from ._common import fetch_file, imagenet_labels, stage_aliases
+from ._common import IMAGENET_MEAN, IMAGENET_STD, fetch_file, imagenet_labels, stage_aliases
 
 _THEIRS = {
     "seresnet18": "legacy_seresnet18.in1k",
@@ -45,21 +44,22 @@ def fetch(name: str, weights: str) -> dict[str, Tensor]:
 
 
 def card(name: str) -> Card:
-    """Facts as timm states them, for pictures of 224²."""
-    theirs = _THEIRS[name]
-    config = _timm().get_pretrained_cfg(theirs)
-    weights = Weights("imagenet", f"timm {theirs}", config.license or "unknown", None, config.url)
-    size = config.input_size[-1]
+    """Facts as timm states them (written out, so that listing them needs no timm), for pictures of 224².
+
+    timm resizes all but senet154 bicubically; here pictures are resized bilinearly, as everywhere.
+    """
+    stem = "conv1"
+    if _THEIRS[name].startswith("legacy"):
+        stem = "layer0.conv3" if name == "senet154" else "layer0.conv1"
+    weights = Weights("imagenet", f"timm {_THEIRS[name]}", "apache-2.0", location=f"timm/{_THEIRS[name]}")
     return Card(
         name=name,
         labels=imagenet_labels(),
-        input_size=(size, size),
-        mean=tuple(config.mean),
-        std=tuple(config.std),
-        aliases=stage_aliases("layer0.conv1" if theirs.startswith("legacy") else "conv1")
-        if name != "senet154"
-        else stage_aliases("layer0.conv3"),
+        input_size=(224, 224),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        aliases=stage_aliases(stem),
         weights=weights,
         available=(weights,),
-        resize=math.floor(size / config.crop_pct),
+        resize=256,
     )

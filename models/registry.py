@@ -1,7 +1,7 @@
 """All networks by name. Listing names is free of torch; a family is imported when it is first asked for.
 
 A new network is one row here and, in its family's module, `build(name, **options) -> nn.Module` and
-`card(name) -> Card`. Optional in a family: `adapt(name, state) -> state`, for files with extra entries, and
+`card(name) -> Card`. Optional in a family: `card_for(name, weights) -> Card`, `adapt(name, state) -> state`, for files with extra entries, and
 `fetch(name, weights) -> state`, for weights that do not ship.
 """
 
@@ -53,9 +53,12 @@ def _family(name: str) -> ModuleType:
     return importlib.import_module(f".{_FAMILY_OF[name]}", __package__)
 
 
-def card(name: str) -> Card:
-    """Facts about the network `name`. Raises KeyError for an unknown name."""
-    return cast(Card, _family(name).card(name))
+def card(name: str, weights: str | None = None) -> Card:
+    """Facts about the network `name`, with these weights. Raises KeyError for an unknown name."""
+    family = _family(name)
+    if weights is not None and hasattr(family, "card_for"):
+        return cast(Card, family.card_for(name, weights))
+    return cast(Card, family.card(name))
 
 
 def build(name: str, **options: object) -> nn.Module:

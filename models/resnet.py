@@ -16,7 +16,9 @@ Block = Callable[[int, int, int], nn.Module]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def conv_bn(inputs: int, maps: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False) -> nn.Sequential:
+def conv_bn(
+    inputs: int, maps: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Sequential:
     """A "same" convolution and its BatchNorm."""
     conv = nn.Conv2d(inputs, maps, kernel, stride, kernel // 2, groups=groups, bias=bias)
     return nn.Sequential(conv, nn.BatchNorm2d(maps))
