@@ -1,0 +1,61 @@
+"""`deconvviz layers`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from deconvviz.cli.common import get_network, model_options
+
+
+@click.command()
+@model_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def layers(model: str, weights: str | None, checkpoint: str | None, as_json: bool) -> None:
+    """List the layers of a network, their sizes and receptive fields.
+
+    Without --weights random ones are used: the table does not depend on them.
+
+    \b
+    Example:
+      deconvviz layers --model zfnet
+    """
+    net = get_network(model, weights or ("random" if ":" not in model else None), checkpoint)
+    found = net.layers()
+    if as_json:
+        rows = [
+            {
+                "name": x.name,
+                "aliases": list(x.aliases),
+                "operator": x.operator,
+                "maps": x.maps,
+                "size": list(x.size) if x.size else None,
+                "stride": list(x.stride),
+                "receptive_field": list(x.receptive_field),
+            }
+            for x in found
+        ]
+        click.echo(json.dumps({"model": net.card.name, "layers": rows}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("layer", "aliases", "operator", "maps", "size", "receptive field", "stride", box=None)
+    for x in found:
+        table.add_row(
+            x.name,
+            ", ".join(x.aliases),
+            x.operator,
+            str(x.maps),
+            _pair(x.size),
+            _pair(x.receptive_field),
+            _pair(x.stride),
+        )
+    Console().print(table)
+
+
+def _pair(value: tuple[int, int] | None) -> str:
+    if value is None:
+        return "-"
+    return str(value[0]) if value[0] == value[1] else f"{value[0]}x{value[1]}"

@@ -1,0 +1,56 @@
+"""`deconvviz models`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def models(as_json: bool) -> None:
+    """List the networks of the zoo and their weights.
+
+    \b
+    Example:
+      deconvviz models
+    """
+    from deconvviz.models import registry
+
+    cards = [registry.card(name) for name in registry.names()]
+    if as_json:
+        click.echo(json.dumps({"models": [_facts(card) for card in cards]}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "input", "classes", "weights", "accuracy", "licence", box=None)
+    for card in cards:
+        found = card.available or ((card.weights,) if card.weights else ())
+        height, width = card.input_size
+        table.add_row(
+            card.name,
+            f"{card.channels}x{height}x{width}",
+            str(len(card.labels) or "-"),
+            "\n".join(w.name for w in found) or "random",
+            "\n".join(w.accuracy or "-" for w in found),
+            "\n".join(w.licence for w in found),
+        )
+    Console().print(table)
+
+
+def _facts(card: Any) -> dict[str, object]:
+    return {
+        "name": card.name,
+        "input_size": list(card.input_size),
+        "mean": list(card.mean),
+        "std": list(card.std),
+        "classes": len(card.labels),
+        "aliases": dict(card.aliases),
+        "weights": [
+            dataclasses.asdict(w) for w in card.available or ([card.weights] if card.weights else [])
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Drawings of results with matplotlib; they read results, never models."""

@@ -1,0 +1,115 @@
+"""Pictures from disk, safely, as upright RGB: the one place that knows file formats."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from deconvviz.errors import DeconvvizTypeError, ImageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# 10,000 x 10,000 is the largest square still read: 300 MB once decoded to RGB.
+MAX_PIXELS = 100_000_000
+# Networks look at 224 pixels or so; a larger picture is reduced while decoding to bound memory.
+MAX_SIDE = 4096
+
+
+def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
+    """Return `image` as an upright 8-bit RGB picture.
+
+    EXIF orientation is applied, CMYK and palette converted, 16-bit grey scaled by 1/257 (floats: clipped
+    to 0..1, or scaled from their own range), alpha laid over white; of an animation the first frame counts.
+    A picture above `MAX_PIXELS` pixels is refused before it is decoded; one with a side above `MAX_SIDE`
+    is reduced to it. The given PIL image is never changed.
+
+    Raises:
+        ImageError: not a picture, truncated, too large, or the file does not exist.
+        DeconvvizTypeError: neither a path nor a PIL image.
+    """
+    if isinstance(image, Image.Image):
+        _check_size(image, "the picture")
+        return _convert(image, "the picture")
+    if not isinstance(image, (str, os.PathLike)):
+        raise DeconvvizTypeError(f"image must be a path or a PIL image, not {type(image).__name__}")
+    path = Path(image)
+    if not path.exists():
+        raise ImageError(f"no such picture: {path}")
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not a picture")
+    try:
+        with warnings.catch_warnings():
+            # The bound below replaces Pillow's own warning; broken EXIF data is no reason to stop.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as opened:
+                _check_size(opened, str(path))
+                opened.draft("RGB", (MAX_SIDE, MAX_SIDE))
+                return _convert(opened, str(path))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first") from None
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+        raise ImageError(f"cannot read {path} as a picture: {_reason(error)}") from error
+
+
+def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the picture files directly in `folder`, sorted by name; sub-folders are not entered.
+
+    Raises:
+        ImageError: the folder holds no file with one of `SUFFIXES`.
+    """
+    found = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ImageError(f"no pictures in the folder {folder}; looked for {', '.join(SUFFIXES)}")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not a format that is known here"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}; make it smaller first"
+        )
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} has no pixels ({width} x {height})")
+
+
+def _convert(image: Image.Image, name: str) -> Image.Image:
+    frame = image.copy()  # the first frame: a file just opened stands on it
+    frame = ImageOps.exif_transpose(frame)
+    if max(frame.size) > MAX_SIDE:
+        frame = frame.reduce(-(-max(frame.size) // MAX_SIDE)) if frame.mode in _REDUCIBLE else frame
+    if frame.mode.startswith("I") or frame.mode == "F":
+        frame = _from_deep_grey(frame)
+    if frame.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in frame.info:
+        frame = frame.convert("RGBA")
+        white = Image.new("RGBA", frame.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, frame).convert("RGB")
+    return frame.convert("RGB") if frame.mode != "RGB" else frame
+
+
+_REDUCIBLE = ("L", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "F", "I")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """16-bit and float grey as 8-bit: Pillow's own conversion clips at 255 and shows white."""
+    values = np.asarray(image, dtype=np.float64)
+    values = np.where(np.isfinite(values), values, 0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F":
+        scaled = values * 255 if low >= 0 and high <= 1 else (values - low) / max(high - low, 1e-12) * 255
+    elif high <= 65535 and low >= 0:
+        scaled = values / 257
+    else:
+        scaled = (values - low) / max(high - low, 1e-12) * 255
+    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
