@@ -46,9 +46,10 @@ def _channels(name: str, value: float | Sequence[float] | None) -> tuple[float, 
 class Network:
     """A `nn.Module` with its card.
 
-    `input_size`: an int or (height, width). `mean`, `std`: one number per channel, for pixels in 0..1; without
-    them only preprocessed tensors are accepted. `labels`: class names in output order. `aliases`: short name to
-    module path. `card` states all of it at once, and then the others are not given. Raises
+    `input_size`: an int or (height, width). `mean`, `std`: one number per channel, for pixels in 0..1;
+    without
+    them only preprocessed tensors are accepted. `labels`: class names in output order. `aliases`: short
+    name to module path. `card` states all of it at once, and then the others are not given. Raises
     `DeconvvizValueError`, `DeconvvizTypeError` or `UnknownNameError` for what does not fit. The module's mode
     is left alone.
     """
@@ -107,11 +108,12 @@ class Network:
         return next(floats, torch.zeros(()))
 
     def preprocess(self, image: str | os.PathLike[str] | Image.Image | Tensor) -> Tensor:
-        """The input (1, C, H, W) for a path, a PIL image or an already preprocessed tensor (C, H, W) or (1, C, H, W).
+        """The input (1, C, H, W) for a path, a PIL image or an already preprocessed tensor (C, H, W) or
+        (1, C, H, W).
 
         A picture is resized (shorter side to `card.resize`, or straight to the input size if that is None),
-        cropped at the centre, scaled to `card.value_range` and normalised. Raises `DeconvvizTypeError` for other
-        types and dtypes, `DeconvvizValueError` for other shapes or without mean and std.
+        cropped at the centre, scaled to `card.value_range` and normalised. Raises `DeconvvizTypeError` for
+        other types and dtypes, `DeconvvizValueError` for other shapes or without mean and std.
         """
         if isinstance(image, Tensor):
             return self._take_tensor(image)
@@ -139,7 +141,7 @@ class Network:
     def _take_tensor(self, image: Tensor) -> Tensor:
         if not image.is_floating_point():
             raise DeconvvizTypeError(
-                f"image is a {image.dtype} tensor; allowed: a path, a PIL image, or a preprocessed float tensor"
+                f"image is a {image.dtype} tensor; allowed: a path, a PIL image, or a float tensor"
             )
         x = image[None] if image.dim() == 3 else image
         if x.dim() != 4 or x.shape[0] != 1:
@@ -210,7 +212,7 @@ def load(
     """The network `name` of the zoo, in eval mode.
 
     `weights`: "bundled" (ships with the project), "imagenet" (fetched once, hash checked), "random" (from
-    `seed`), or the path of a .safetensors file or of a state dict saved by torch. None takes "bundled" if there
+    `seed`), or the path of a .safetensors file or of a torch state dict. None takes "bundled" if there
     is one, else "imagenet". `options` go to the network (`classes`, `fc`, …). Raises `UnknownNameError`,
     `WeightsError` (missing, damaged or not matching, with the keys) and `DeconvvizValueError`.
     """
@@ -285,8 +287,8 @@ def _find(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[s
 def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict and stored facts of a file; nothing is unpickled but tensors.
 
-    The facts are the safetensors metadata `labels` (a JSON list) and `options` (a JSON object: what the network
-    is built with). Half-precision tensors come back as float32. Raises `WeightsError`.
+    The facts are the safetensors metadata `labels` (a JSON list) and `options` (a JSON object: what the
+    network is built with). Half-precision tensors come back as float32. Raises `WeightsError`.
     """
     if not path.is_file():
         raise WeightsError(f"the weights file {path} is missing")
@@ -297,7 +299,7 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         if path.suffix == ".safetensors":
             from safetensors import safe_open
 
-            with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt") as file:
                 stored = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}
             facts = {key: json.loads(stored[key]) for key in ("labels", "options") if key in stored}

@@ -1,4 +1,4 @@
-"""Architectures with their cards. Installed as `deconvviz.models`; imports nothing of deconvviz but the card."""
+"""Architectures with their cards, installed as `deconvviz.models`; of deconvviz it imports only the card."""
 
 from __future__ import annotations
 

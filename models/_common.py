@@ -28,12 +28,16 @@ FASHION = (
     "Ankle boot",
 )
 CIFAR100 = tuple(
-    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+    camel can
     castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+    lobster
     man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
-    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew
+    skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
+    tiger
     tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()
 )
 
@@ -71,7 +75,7 @@ def bundled(name: str) -> tuple[Weights, ...]:
 
 def imagenet_labels() -> tuple[str, ...]:
     """The 1000 ImageNet class names, in output order (torchvision's)."""
-    from torchvision.models import AlexNet_Weights
+    from torchvision.models import AlexNet_Weights  # type: ignore[import-untyped]
 
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
@@ -124,7 +128,8 @@ def cifar_card(name: str, aliases: dict[str, str]) -> Card:
 
 
 def stage_aliases(stem: str) -> dict[str, str]:
-    """A ResNet's `1` to `5`: the stem and the four stages, also under the paper's names `conv2_x` to `conv5_x`."""
+    """A ResNet's `1` to `5`: the stem and the four stages, also under the paper's names `conv2_x` to
+    `conv5_x`."""
     stages = {f"conv{i + 1}_x": f"layer{i}" for i in range(1, 5)}
     return {"conv1": stem} | stages | {"1": stem} | {str(i + 1): f"layer{i}" for i in range(1, 5)}
 

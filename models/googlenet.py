@@ -1,4 +1,4 @@
-"""GoogLeNet for 32² pictures, the small form (after Szegedy et al. 2014): BN everywhere, two 3×3 for the 5×5."""
+"""GoogLeNet for 32² pictures, the small form (Szegedy et al. 2014): BN everywhere, two 3×3 for the 5×5."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def build(name: str, classes: int = 100) -> nn.Module:
 
 
 def card(name: str) -> Card:
-    """Facts about the small GoogLeNet. It has one convolution before the modules, so there is no layer `2`."""
+    """Facts about the small GoogLeNet. One convolution comes before the modules: no layer `2`."""
     modules = {f"{n[1]}{n[0]}": f"features.{n}" for n in _PLAN}
     last = {"3": "features.b3", "4": "features.e4", "5": "features.b5"}
     return cifar_card(name, {"conv1": "features.stem.conv", "1": "features.stem.conv"} | modules | last)

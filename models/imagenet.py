@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchvision
+import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
@@ -34,7 +34,8 @@ def build(name: str, classes: int = 1000) -> nn.Module:
     if name == "googlenet":
         # As torchvision builds it with its weights: they were trained on inputs in -1..1, converted inside.
         options |= {"aux_logits": False, "transform_input": True, "init_weights": True}
-    return torchvision.models.get_model(_THEIRS.get(name, name), weights=None, **options)
+    model: nn.Module = torchvision.models.get_model(_THEIRS.get(name, name), weights=None, **options)
+    return model
 
 
 def adapt(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""SE networks for ImageNet from timm (an extra). Of timm's two SE-ResNets each depth takes the one with weights."""
+"""SE networks for ImageNet from timm (an extra); each depth takes the one of timm's two that has weights."""
 
 from __future__ import annotations
 

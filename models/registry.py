@@ -1,8 +1,8 @@
 """All networks by name. Listing names is free of torch; a family is imported when it is first asked for.
 
 A new network is one row here and, in its family's module, `build(name, **options) -> nn.Module` and
-`card(name) -> Card`. Optional in a family: `card_for(name, weights) -> Card`, `adapt(name, state) -> state`, for files with extra entries, and
-`fetch(name, weights) -> state`, for weights that do not ship.
+`card(name) -> Card`. Optional in a family: `card_for(name, weights) -> Card`, `adapt(name, state) ->
+state`, for files with extra entries, and `fetch(name, weights) -> state`, for weights that do not ship.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def bottleneck(inputs: int, width: int, stride: int) -> Residual:
 class Staged(nn.Module):
     """Stem, four stages of residual blocks (widths 64 to 512), global average, one linear layer.
 
-    (N, 3, 32, 32) to (N, classes) logits. `block(inputs, width, stride)` makes one block, of `expansion · width`
-    maps; `bias` is the stem's.
+    (N, 3, 32, 32) to (N, classes) logits. `block(inputs, width, stride)` makes one block, of `expansion ·
+    width` maps; `bias` is the stem's.
     """
 
     def __init__(

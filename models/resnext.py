@@ -15,7 +15,7 @@ _GROUPS, _DEPTH, _BASE = 32, 4, 64
 
 
 def block(inputs: int, width: int, stride: int) -> Residual:
-    """Grouped 1×1 (the survey article's form; the paper's is dense), grouped 3×3 with the stride, dense 1×1."""
+    """Grouped 1×1 (as in the survey article; dense in the paper), grouped 3×3 with the stride, dense 1×1."""
     inner = _GROUPS * (_DEPTH * width // _BASE)
     body = nn.Sequential(
         conv_bn(inputs, inner, 1, groups=_GROUPS),

@@ -1,4 +1,4 @@
-"""SE-ResNet for 32² pictures, the small form (after Hu et al. 2017): residual branches scaled by a gate, r = 16."""
+"""SE-ResNet for 32² pictures, the small form (Hu et al. 2017): branches scaled by a gate, r = 16."""
 
 from __future__ import annotations
 

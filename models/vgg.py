@@ -1,4 +1,4 @@
-"""VGG for 32² pictures, the small form: configurations A, B, D, E of Simonyan & Zisserman (2014), plain and BN."""
+"""VGG for 32² pictures, the small form: Simonyan & Zisserman (2014), A, B, D, E, plain and BN."""
 
 from __future__ import annotations
 

@@ -12,12 +12,15 @@ from deconvviz.card import Card
 from ._common import IMAGENET_MEAN, IMAGENET_STD, bundled, kaiming
 
 CALTECH101 = tuple(
-    """Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular bonsai brain
+    """Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular
+    bonsai brain
     brontosaurus buddha butterfly camera cannon car_side ceiling_fan cellphone chair chandelier cougar_body
-    cougar_face crab crayfish crocodile crocodile_head cup dalmatian dollar_bill dolphin dragonfly electric_guitar
+    cougar_face crab crayfish crocodile crocodile_head cup dalmatian dollar_bill dolphin dragonfly
+    electric_guitar
     elephant emu euphonium ewer ferry flamingo flamingo_head garfield gerenuk gramophone grand_piano hawksbill
     headphone hedgehog helicopter ibis inline_skate joshua_tree kangaroo ketch lamp laptop llama lobster lotus
-    mandolin mayfly menorah metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus pyramid
+    mandolin mayfly menorah metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus
+    pyramid
     revolver rhino rooster saxophone schooner scissors scorpion sea_horse snoopy soccer_ball stapler starfish
     stegosaurus stop_sign strawberry sunflower tick trilobite umbrella watch water_lilly wheelchair wild_cat
     windsor_chair wrench yin_yang""".split()
@@ -35,9 +38,10 @@ class ZFNet(nn.Module):
 
     Left open by the paper and chosen here: paddings that reproduce every size of Fig. 3 (pool1 and pool2 in
     ceil mode), and the contrast normalisation's constants (5 maps, k = 2, alpha = 1e-4, beta = 0.75).
-    `avgpool` is the identity at 224² and lets other input sizes reach fc6. `conv=(96, 256, 512, 1024, 512)` is
-    the wide variant of Tables 2 and 3. `init="kaiming"` suits normalised inputs; `"paper"` is N(0, 1e-2), made
-    for inputs of about [-128, 128].
+    `avgpool` is the identity at 224² and lets other input sizes reach fc6. `conv=(96, 256, 512, 1024,
+    512)` is
+    the wide variant of Tables 2 and 3. `init="kaiming"` suits normalised inputs; `"paper"` is N(0, 1e-2),
+    made for inputs of about [-128, 128].
     """
 
     def __init__(
@@ -99,7 +103,7 @@ def build(
     fc: tuple[int, int] = (512, 512),
     init: str = "kaiming",
 ) -> nn.Module:
-    """The form that ships (Fig. 3's convolutions, narrow top); `classes=1000, fc=(4096, 4096)` is the paper's."""
+    """The form that ships, narrow at the top; `classes=1000, fc=(4096, 4096)` is the paper's."""
     return ZFNet(classes, conv, fc, init)
 
 

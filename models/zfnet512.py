@@ -23,8 +23,8 @@ _LINEAR = {"fc6": (18432, 4096), "fc7": (4096, 1024), "fc8": (1024, 1000)}
 class ZFNet512(nn.Module):
     """(N, 3, 224, 224) RGB in 0..255 minus the mean, to (N, classes) logits; 87,250,536 parameters.
 
-    Differs from Fig. 3: no padding in conv1, normalisation before pooling with alpha 5e-4, floor-mode pools, 512
-    maps in conv3 to conv5, a 2/2 last pool, fc7 of 1024.
+    Differs from Fig. 3: no padding in conv1, normalisation before pooling with alpha 5e-4, floor-mode
+    pools, 512 maps in conv3 to conv5, a 2/2 last pool, fc7 of 1024.
     """
 
     def __init__(self, classes: int = 1000) -> None:
@@ -60,7 +60,7 @@ def build(name: str, classes: int = 1000) -> nn.Module:
 
 
 def read_onnx(path: Path) -> dict[str, Tensor]:
-    """State dict of the ONNX file; conv1's input channels are reversed, so that the network takes RGB, not BGR.
+    """State dict of the ONNX file; conv1's input channels are reversed: the network takes RGB, not BGR.
 
     Raises ImportError without the package `onnx`, ValueError if an initialiser is missing.
     """
