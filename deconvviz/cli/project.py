@@ -62,8 +62,9 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     done: list[dict[str, object]] = []
     failed = 0
     taken: set[Path] = set()
-    from deconvviz.errors import ImageError
     from deconvviz.projection import project as compute
+
+    from deconvviz.errors import ImageError
 
     for picture in pictures:
         try:

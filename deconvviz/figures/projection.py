@@ -106,6 +106,7 @@ def _show(ax: Axes, picture: NDArray[np.uint8], colour: str) -> None:
     grey = picture.shape[-1] == 1
     shown = picture[..., 0] if grey else picture[..., :3]
     ax.imshow(shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="nearest")
+    ax.set_anchor("NW")  # a box cut at the border is not square: keep it under its label
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():

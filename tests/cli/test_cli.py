@@ -1,0 +1,56 @@
+"""The command line: exit codes, one line of error, no torch for help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from deconvviz import cli
+from deconvviz.cli.project import parse_units
+
+
+def run(*args: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(args)
+    return int(stopped.value.code or 0)
+
+
+def test_help_imports_no_torch() -> None:
+    code = "import sys\nfrom deconvviz.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "project" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["project", "layers", "models"])
+def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert f"Example:\n    deconvviz {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["projct"], ["project", "--model", "zfnet"], ["project", "--model", "zfnet", "--layer", "5", "no.jpg"]],
+)
+def test_wrong_usage_is_2_with_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*args) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("deconvviz: ") and error.count("\n") == 1
+
+
+def test_interruption_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.cli, "main", interrupt)
+    assert run("models") == 130
+
+
+def test_units() -> None:
+    assert parse_units(["7", "1,5-7"]) == [7, 1, 5, 6]
+    assert parse_units([]) is None
+    for wrong in ("a", "3-1", "-2", ""):
+        with pytest.raises(click.BadParameter):
+            parse_units([wrong])
