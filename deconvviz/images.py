@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deconvviz.errors import DeconvvizTypeError, ImageError
 
@@ -69,7 +69,7 @@ def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not a format that is known here"
     return " ".join(str(error).split()) or type(error).__name__
 

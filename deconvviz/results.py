@@ -86,7 +86,8 @@ class Projection:
         else:
             limits = np.array([_limit(panel, percentile) for panel in values])
         scaled = values / limits.reshape(-1, 1, 1, 1)
-        return np.clip(np.rint(128 + 127 * scaled), 0, 255).astype(np.uint8)
+        grey: NDArray[np.uint8] = np.clip(np.rint(128 + 127 * scaled), 0, 255).astype(np.uint8)
+        return grey
 
     def photograph(self) -> NDArray[np.uint8]:
         """Return the picture as the network saw it, (H, W, C) uint8.
@@ -100,7 +101,8 @@ class Projection:
             image = image + image.new_tensor(self.mean).view(-1, 1, 1)
         if not self.mean and not self.std and (image.min() < 0 or image.max() > 1):
             image = (image - image.min()) / (image.max() - image.min()).clamp(min=1e-12)
-        return np.rint(image.clamp(0, 1).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        shown: NDArray[np.uint8] = np.rint(image.clamp(0, 1).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        return shown
 
     def crops(self) -> list[NDArray[np.uint8]]:
         """Return for each unit its receptive field cut from the photograph, (h, w, C) uint8."""
@@ -121,8 +123,8 @@ class Projection:
     def save(self, path: str | os.PathLike[str], **figure: Any) -> Path:
         """Write the result to `path` by its suffix: a figure (png, pdf, svg) or all numbers (npz).
 
-        The file appears whole or not at all. Model, weights, policy and versions are kept inside every format.
-        `figure` options go to `figure()`.
+        The file appears whole or not at all. Model, weights, policy and versions are
+        kept inside every format. `figure` options go to `figure()`.
 
         Raises:
             DeconvvizValueError: an unknown suffix, or a folder that does not exist.
@@ -155,8 +157,8 @@ class Projection:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                facts = json.loads(str(stored["facts"][()]))
-                tensors = {name: torch.from_numpy(stored[name].copy()) for name in _TENSORS}
+                facts: dict[str, Any] = json.loads(str(stored["facts"][()]))
+                tensors: dict[str, Any] = {name: torch.from_numpy(stored[name].copy()) for name in _TENSORS}
         except Exception as error:
             if isinstance(error, FileNotFoundError):
                 raise DeconvvizValueError(f"no such file: {path}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--model`, `--weights` and `--checkpoint` to a command."""
     for option in (
-        click.option("--checkpoint", type=click.Path(), help="Weights file for package.module:callable."),
+        click.option(
+            "--checkpoint",
+            type=click.Path(exists=True, dir_okay=False),
+            help="Weights file for package.module:callable.",
+        ),
         click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
         click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
     ):
@@ -34,4 +39,6 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
         return load_custom(model, checkpoint)
     if checkpoint is not None:
         raise click.UsageError("--checkpoint is for package.module:callable; use --weights FILE with the zoo")
+    if weights is not None and Path(weights).suffix and not Path(weights).is_file():
+        raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     return load(model, weights)
