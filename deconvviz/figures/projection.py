@@ -75,7 +75,7 @@ def _photograph(figure: Figure, result: Projection, width: float, height: float)
     ax = figure.add_axes((_GAP / width, bottom / height, _PHOTO / width, _PHOTO * aspect / height))
     _show(ax, result.photograph(), "#444444")
     full = (0, 0, *result.image.shape[-2:])
-    placed: dict[tuple[int, int], int] = {}
+    placed: list[tuple[float, float]] = []
     for k, box in enumerate(result.boxes.tolist()):
         if tuple(box) == full:
             continue  # the whole picture: a box would say nothing
@@ -84,14 +84,15 @@ def _photograph(figure: Figure, result: Projection, width: float, height: float)
         ax.add_patch(
             Rectangle((left - 0.5, top - 0.5), right - left, low - top, fill=False, ec=colour, lw=1.1)
         )
-        # Boxes at one corner: their numbers stand side by side.
-        cell = (int(top) // 14, int(left) // 14)
-        shift = placed.get(cell, 0)
-        placed[cell] = shift + 1
+        # Boxes that begin at nearly one corner: their numbers stand side by side.
         side = result.image.shape[-1] / 224
+        x, y = left + 2 * side, top + 2 * side
+        while any(abs(x - a) < 9 * side and abs(y - b) < 10 * side for a, b in placed):
+            x += 3 * side
+        placed.append((x, y))
         ax.text(
-            left + (2 + 11 * shift) * side,
-            top + 2 * side,
+            x,
+            y,
             str(k + 1),
             color=colour,
             fontsize=6,
