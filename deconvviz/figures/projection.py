@@ -1,4 +1,4 @@
-"""The projection figure: the photograph with its receptive fields, then each unit beside its crop (Fig. 2)."""
+"""The projection figure: the photograph with its receptive fields, then each unit by its crop (Fig. 2)."""
 
 from __future__ import annotations
 
