@@ -1,0 +1,73 @@
+"""See what a convolutional network has learned: the DeconvNet of Zeiler & Fergus (2014) for any CNN in PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from deconvviz.card import Card, Weights
+    from deconvviz.errors import (
+        DeconvvizError,
+        DeconvvizTypeError,
+        DeconvvizValueError,
+        ImageError,
+        UnknownNameError,
+        UnsupportedOperatorError,
+        WeightsError,
+    )
+    from deconvviz.geometry import Layer, receptive_field
+    from deconvviz.network import Network, load
+    from deconvviz.projection import project
+    from deconvviz.results import Projection
+
+# Where each public name lives; importing it only when asked keeps `deconvviz --help` free of torch.
+_HOME = {
+    "Card": "card",
+    "Weights": "card",
+    "DeconvvizError": "errors",
+    "DeconvvizTypeError": "errors",
+    "DeconvvizValueError": "errors",
+    "ImageError": "errors",
+    "UnknownNameError": "errors",
+    "UnsupportedOperatorError": "errors",
+    "WeightsError": "errors",
+    "Layer": "geometry",
+    "receptive_field": "geometry",
+    "Network": "network",
+    "load": "network",
+    "project": "projection",
+    "Projection": "results",
+}
+
+__all__ = [
+    "Card",
+    "DeconvvizError",
+    "DeconvvizTypeError",
+    "DeconvvizValueError",
+    "ImageError",
+    "Layer",
+    "Network",
+    "Projection",
+    "UnknownNameError",
+    "UnsupportedOperatorError",
+    "Weights",
+    "WeightsError",
+    "load",
+    "project",
+    "receptive_field",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'deconvviz' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"deconvviz.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

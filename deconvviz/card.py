@@ -1,0 +1,48 @@
+"""Facts about a network as data: labels, preprocessing, aliases, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where one set of weights comes from.
+
+    `name` is what `weights=` takes ("bundled", "imagenet"); `location` says where the file is (a
+    file name under `models/weights`, or a URL or hub name for the user to fetch); `sha256` is of that file.
+    """
+
+    name: str
+    source: str
+    licence: str
+    accuracy: str | None = None
+    location: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one has to know of a network to use it.
+
+    `mean` and `std` (one value per channel) normalise pixels already scaled to `value_range`;
+    `resize` is the length of the shorter side before the centre crop to `input_size` (height, width).
+    `aliases` map short names ("5", "conv5") to module paths.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    weights: Weights | None = None
+    available: tuple[Weights, ...] = ()
+    resize: int | None = None
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels."""
+        return len(self.mean)

@@ -1,0 +1,40 @@
+"""Errors: one base class, one clear line each, with the nearest match for names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DeconvvizError(Exception):
+    """Base of every error that deconvviz raises on purpose."""
+
+
+class DeconvvizValueError(DeconvvizError, ValueError):
+    """An argument has the right type but a value that is not allowed."""
+
+
+class DeconvvizTypeError(DeconvvizError, TypeError):
+    """An argument has a type that is not allowed."""
+
+
+class UnknownNameError(DeconvvizValueError):
+    """A model, layer, unit or option name that does not exist."""
+
+
+class UnsupportedOperatorError(DeconvvizValueError):
+    """The network uses an operator without a rule, or in a way that no rule covers."""
+
+
+class ImageError(DeconvvizValueError):
+    """A picture that cannot be read, or is too large to read safely."""
+
+
+class WeightsError(DeconvvizValueError):
+    """Weights that are missing, do not match the network, or fail their checksum."""
+
+
+def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return `"; did you mean 'a' or 'b'?"` for the names nearest to `name`, or an empty string."""
+    near = difflib.get_close_matches(str(name), list(known), n=count, cutoff=0.5)
+    return "; did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else ""

@@ -1,0 +1,394 @@
+"""Recording one forward pass: every operator that depends on the image, at dispatcher level.
+
+Module hooks say which module is running; a `TorchDispatchMode` sees every operator that really runs, however it was
+spelled. Values are numbered as in static single assignment, so an in-place operator makes a new value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, UnsupportedOperatorError, suggest
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands in recorded arguments for the value with this number."""
+
+    value: int
+
+
+@dataclass
+class Op:
+    """One operator that ran: its arguments hold a `Ref` where an image-dependent tensor stood."""
+
+    index: int
+    name: str
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int | None, ...]
+    module: str
+
+
+@dataclass
+class Recording:
+    """The operators, values and module calls of one forward pass; value 0 is the image (1, C, H, W)."""
+
+    ops: list[Op] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    producer: dict[int, Op] = field(default_factory=dict)
+    calls: dict[str, list[int | None]] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    output: int | None = None
+    complete: bool = True
+
+    def consumers(self, value: int) -> list[Op]:
+        """Operators that read `value`."""
+        return [op for op in self.ops if value in op.inputs]
+
+    def fill(self, op: Op, swap: Mapping[int, Tensor] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of `op` with the recorded tensors (or those of `swap`, by value number) put back."""
+
+        def back(a: Any) -> Any:
+            if isinstance(a, Ref):
+                return swap[a.value] if swap is not None and a.value in swap else self.values[a.value]
+            return a
+
+        args: tuple[Any, ...] = tree_map(back, op.args)
+        kwargs: dict[str, Any] = tree_map(back, op.kwargs)
+        return args, kwargs
+
+
+class _Stop(BaseException):
+    """Ends a forward pass early; a BaseException, so that no `except Exception` in a model swallows it."""
+
+
+# Operators that hand a tensor's content to Python: what follows could depend on it unseen.
+_READS_DATA = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
+
+
+def op_name(func: Any) -> str:
+    """Short operator name: `aten.relu_.default` → `relu_`."""
+    name = str(func)
+    return name.split(".")[1] if name.startswith("aten.") else name.split(".default")[0]
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, image: Tensor, stop: int | None, names: Sequence[str] | None) -> None:
+        super().__init__()
+        self.rec = Recording()
+        self.number: dict[int, int] = {}  # id of a tensor → its present value number
+        self.held: list[Tensor] = []  # keeps every tensor alive, so that an id is never used twice
+        self.alias: dict[int, list[Tensor]] = {}
+        self.stale: dict[int, str] = {}
+        self.stack: list[str] = []
+        self.stop, self.names, self.paused = stop, names, False
+        self.add_value(image)
+
+    @property
+    def where(self) -> str:
+        return self.stack[-1] if self.stack else "(the model itself)"
+
+    def add_value(self, tensor: Tensor) -> int:
+        self.rec.values.append(tensor)
+        number = len(self.rec.values) - 1
+        self.number[id(tensor)] = number
+        self.held.append(tensor)
+        if tensor.layout == torch.strided:
+            self.alias.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+        return number
+
+    def refuse(self, name: str, why: str) -> NoReturn:
+        raise UnsupportedOperatorError(f"operator '{name}' in layer '{self.where}': {why}")
+
+    def tracked(self, a: Any) -> bool:
+        return isinstance(a, Tensor) and id(a) in self.number
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        flat = tree_flatten((args, kwargs))[0]
+        if self.paused or not any(self.tracked(a) for a in flat):
+            return func(*args, **kwargs)
+        name = op_name(func)
+        self.check(func, name, flat)
+        written = self.written(func, name, args, kwargs)
+        record_args = tree_map(lambda a: Ref(self.number[id(a)]) if self.tracked(a) else a, (args, kwargs))
+        inputs = tuple(self.number[id(a)] for a in flat if self.tracked(a))
+        for tensor in written:  # the old value lives on in the recording
+            self.rec.values[self.number[id(tensor)]] = tensor.clone()
+        out = func(*args, **kwargs)
+        for tensor in written:
+            self.mark_stale(tensor, name)
+        self.keep(name, func, record_args, inputs, out)
+        return out
+
+    def check(self, func: Any, name: str, flat: list[Any]) -> None:
+        if name in _READS_DATA:
+            self.refuse(name, "reads values back into Python (a data-dependent branch); it cannot be recorded")
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.refuse(name, "is random; switch it off (for dropout: eval mode)")
+        for a in flat:
+            if self.tracked(a) and id(a) in self.stale:
+                self.refuse(name, f"reads a tensor that '{self.stale[id(a)]}' changed in place through a view")
+            if isinstance(a, Tensor) and (a.is_quantized or a.layout not in (torch.strided, torch._mkldnn)):
+                self.refuse(name, "works on a quantised or sparse tensor")
+
+    def written(self, func: Any, name: str, args: Any, kwargs: Any) -> list[Tensor]:
+        """Tensors that `func` writes to; one that does not depend on the image yet is an error."""
+        found = []
+        for i, arg in enumerate(func._schema.arguments):
+            if arg.alias_info is None or not arg.alias_info.is_write:
+                continue
+            value = args[i] if i < len(args) else kwargs.get(arg.name)
+            for a in tree_flatten(value)[0]:
+                if self.tracked(a):
+                    found.append(a)
+                elif isinstance(a, Tensor):
+                    self.refuse(name, "writes image-dependent values into a constant tensor")
+        return found
+
+    def mark_stale(self, tensor: Tensor, name: str) -> None:
+        for other in self.alias.get(tensor.untyped_storage()._cdata, []):
+            if other is not tensor and id(other) in self.number:
+                self.stale[id(other)] = name
+
+    def keep(self, name: str, func: Any, record_args: Any, inputs: tuple[int, ...], out: Any) -> None:
+        outs = out if isinstance(out, (tuple, list)) else (out,)
+        numbers = tuple(self.add_value(o) if isinstance(o, Tensor) else None for o in outs)
+        index = len(self.rec.ops)
+        op = Op(index, name, func, record_args[0], record_args[1], inputs, numbers, self.where)
+        self.rec.ops.append(op)
+        for n in numbers:
+            if n is not None:
+                self.rec.producer[n] = op
+        if self.names is not None and (index >= len(self.names) or self.names[index] != name):
+            self.stop = self.names = None  # not the pass that was planned for: record all of it
+        if self.stop is not None and index + 1 == self.stop:
+            self.rec.complete = False
+            raise _Stop
+
+    # Module hooks -------------------------------------------------------------------------------------------------
+
+    def enter(self, path: str) -> None:
+        self.stack.append(path)
+
+    def leave(self, path: str, out: Any) -> None:
+        while self.stack and self.stack.pop() != path:
+            pass
+        value = self.number[id(out)] if self.tracked(out) else None
+        self.rec.calls.setdefault(path, []).append(value)
+
+
+class _Functions(TorchFunctionMode):
+    """Brackets functions that would dispatch into pieces which mean nothing alone."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        r = self.recorder
+        if func is not F.local_response_norm or r.paused or not args or not r.tracked(args[0]):
+            return func(*args, **kwargs)
+        r.paused = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            r.paused = False
+        refs = (Ref(r.number[id(args[0])]), *args[1:])
+        r.keep("local_response_norm", func, (refs, kwargs), (r.number[id(args[0])],), out)
+        return out
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The plain module inside DataParallel, DistributedDataParallel or `torch.compile`."""
+    while True:
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        elif hasattr(module, "_orig_mod") and isinstance(module._orig_mod, nn.Module):
+            module = module._orig_mod
+        else:
+            break
+    for name, m in module.named_modules():
+        if isinstance(m, torch.jit.ScriptModule):
+            raise UnsupportedOperatorError(f"module '{name or 'the model'}' is a script module; give the eager one")
+    return module
+
+
+@contextlib.contextmanager
+def _untouched(module: nn.Module) -> Iterator[None]:
+    """Eval mode module by module; modes and buffers come back whatever happens."""
+    modules = list(module.modules())
+    modes = [m.training for m in modules]
+    buffers = [dict(m._buffers) for m in modules]
+    copies = [(b, b._version, b.clone()) for d in buffers for b in d.values() if b is not None and not b.is_inference()]
+    try:
+        for m in modules:
+            m.training = False
+        yield
+    finally:
+        for m, mode, own in zip(modules, modes, buffers, strict=True):
+            m.training = mode
+            m._buffers.update(own)
+        with torch.no_grad():
+            for b, version, copy in copies:
+                if b._version != version:
+                    b.copy_(copy)
+
+
+@contextlib.contextmanager
+def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    handles: list[Any] = []
+    # One module may stand under several names; its calls are known under the first and copied to the others.
+    first: dict[int, str] = {}
+    try:
+        for path, m in module.named_modules(remove_duplicate=False):
+            recorder.rec.kinds[path] = type(m).__name__
+            if id(m) in first:
+                recorder.rec.calls[path] = recorder.rec.calls.setdefault(first[id(m)], [])
+                continue
+            first[id(m)] = path
+            handles.append(m.register_forward_pre_hook(lambda _m, _a, p=path: recorder.enter(p)))
+            handles.append(m.register_forward_hook(lambda _m, _a, out, p=path: recorder.leave(p, out)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record(module: nn.Module, image: Tensor, stop: int | None = None, names: Sequence[str] | None = None) -> Recording:
+    """Run `module` on `image` (1, C, H, W) once and return what ran.
+
+    `stop` ends the pass after that many operators, if they are the ones of `names` so far. The module is left as it
+    was: no hook, mode, grad or buffer changed, also after an exception.
+    """
+    if not isinstance(module, nn.Module):
+        raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
+    module = unwrap(module)
+    device = image.device.type
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_untouched(module))
+        image = image.detach().clone()
+        recorder = _Recorder(image, stop, names)
+        stack.enter_context(_hooks(module, recorder))
+        try:
+            with _Functions(recorder), recorder:
+                out = module(image)
+        except _Stop:
+            return recorder.rec
+        recorder.rec.output = recorder.number[id(out)] if recorder.tracked(out) else None
+        return recorder.rec
+
+
+# Choosing a layer ---------------------------------------------------------------------------------------------------
+
+_Plan = tuple[int, int, tuple[str, ...], str]
+_PLANS: weakref.WeakKeyDictionary[nn.Module, dict[Any, _Plan]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layer as found in a recording: its value number and the module path it was asked by."""
+
+    value: int
+    path: str
+
+
+def record_to(
+    module: nn.Module, image: Tensor, layer: str | nn.Module, aliases: Mapping[str, str]
+) -> tuple[Recording, Target]:
+    """Record up to `layer` and say which value it is.
+
+    The first time a layer is asked for the whole pass is recorded, since only that shows whether a module is called
+    again or a value read twice; later passes of the same model stop at the layer, as long as the same operators run.
+    """
+    module = unwrap(module)
+    key = (layer if isinstance(layer, str) else id(layer), tuple(image.shape), image.dtype, tuple(aliases.items()))
+    plans = _PLANS.setdefault(module, {})
+    plan = plans.get(key)
+    if plan is not None:
+        stop, value, names, path = plan
+        rec = record(module, image, stop, names)
+        if not rec.complete:
+            return rec, Target(value, path)
+    else:
+        rec = record(module, image)
+    target = find_layer(rec, module, layer, aliases)
+    op = rec.producer.get(target.value)
+    if op is not None:
+        names = tuple(o.name for o in rec.ops[: op.index + 1])
+        plans[key] = (op.index + 1, target.value, names, target.path)
+    return rec, target
+
+
+def find_layer(rec: Recording, module: nn.Module, layer: str | nn.Module, aliases: Mapping[str, str]) -> Target:
+    """Resolve an alias, a module path (`path#i` for its i-th call) or a module to a value of `rec`."""
+    if isinstance(layer, nn.Module):
+        paths = [p for p, m in module.named_modules() if m is unwrap(layer)]
+        if not paths:
+            raise UnknownNameError(f"layer: this {type(layer).__name__} is not a part of the model")
+        return Target(_call(rec, paths[0], None), paths[0])
+    if not isinstance(layer, str):
+        raise DeconvvizTypeError(f"layer: expected an alias, a module path or a module, got {type(layer).__name__}")
+    if layer in aliases:
+        path = aliases[layer]
+        base, _, call = path.partition("#")
+        return Target(follow(rec, _call(rec, base, call or None)), path)
+    base, _, call = layer.partition("#")
+    if base not in rec.kinds or base == "":
+        known = [*aliases, *(p for p in rec.kinds if p)]
+        hint = suggest(layer, known) or f"; known are {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
+        raise UnknownNameError(f"unknown layer '{layer}'{hint}")
+    return Target(_call(rec, base, call or None), base)
+
+
+def _call(rec: Recording, path: str, call: str | None) -> int:
+    calls = rec.calls.get(path, [])
+    if path not in rec.kinds:
+        raise UnknownNameError(f"unknown layer '{path}'{suggest(path, rec.kinds)}")
+    if not calls:
+        raise DeconvvizValueError(f"layer '{path}' did not run in this forward pass")
+    if call is not None and (not call.isdigit() or int(call) >= len(calls)):
+        raise DeconvvizValueError(f"layer '{path}' was called {len(calls)} times; '#{call}' is not one of 0 to {len(calls) - 1}")
+    value = calls[int(call) if call is not None else -1]
+    if value is None:
+        raise DeconvvizValueError(f"layer '{path}' does not return one tensor that depends on the image")
+    return value
+
+
+def follow(rec: Recording, value: int) -> int:
+    """From a convolution's or linear layer's output on through its norm and activation, while each is read only once."""
+    from deconvviz.rules import rule_of
+
+    op = rec.producer.get(value)
+    if op is None or op.name not in ("convolution", "addmm", "mm"):
+        return value
+    while True:
+        readers = rec.consumers(value)
+        if len(readers) != 1 or not readers[0].outputs:
+            return value
+        kind = rule_of(readers[0]).role if rule_of(readers[0], missing_ok=True) else ""
+        following = readers[0].outputs[0]
+        if kind not in ("norm", "activation") or following is None:
+            return value
+        value = following
+        if kind == "activation":
+            return value

@@ -1,0 +1,7 @@
+"""One rule per operator; `register` adds a user's own."""
+
+from deconvviz.rules.base import Rule, Walk, register, registered, rule_of
+
+__all__ = ["Rule", "Walk", "register", "registered", "rule_of"]
+
+from deconvviz.rules import combine, linear, norm, pointwise, pool, shape  # noqa: F401, E402 (they register themselves)

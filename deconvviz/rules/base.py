@@ -1,0 +1,162 @@
+"""What a rule is, the table of rules, and the exact local derivative that any of them may fall back on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+from deconvviz.recording import Op, Recording
+from deconvviz.windows import Signal, clip, from_whole
+
+Span = tuple[int, int]
+
+
+@dataclass
+class Walk:
+    """One walk backwards through a recording under one policy; holds what was prepared for it."""
+
+    rec: Recording
+    method: str
+    overlap: str
+    prepared: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Compute something once in this walk (flipped weights, a derivative map)."""
+        if key not in self.prepared:
+            self.prepared[key] = make()
+        return self.prepared[key]
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """Shape of a recorded value."""
+        return tuple(self.rec.values[value].shape)
+
+
+class Rule:
+    """All that is known of one operator.
+
+    `role` is "linear", "norm", "activation" or "other". `needs` gives the input rows (or columns) that output rows
+    read, unclipped, or None for all of them. `project` sends a signal on the output back to input number `i`, and
+    returns None where no signal goes.
+    """
+
+    role = "other"
+
+    def check(self, op: Op, walk: Walk) -> None:
+        """Raise if this use of the operator is not covered."""
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Rows (axis 0) or columns (axis 1) of input `i` under output rows `span`, half-open."""
+        raise NotImplementedError  # abstract: every rule says it
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Signal on input `i` for the signal `s` on the output."""
+        raise NotImplementedError  # abstract: every rule says it
+
+
+class PointwiseNeeds(Rule):
+    """A rule whose output at a place reads its inputs at that place only."""
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """The same rows."""
+        a, b = rec.values[op.inputs[i]].shape, rec.values[_first(op)].shape
+        if len(a) != 4 or len(b) != 4 or a[2 + axis] != b[2 + axis]:
+            return None
+        return span
+
+
+class GlobalNeeds(Rule):
+    """A rule whose output may read the whole input."""
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """All rows."""
+        return None
+
+
+def _first(op: Op) -> int:
+    value = op.outputs[0]
+    assert value is not None
+    return value
+
+
+_RULES: dict[str, Rule] = {}
+
+
+def register(*names: str) -> Callable[[type[Rule]], type[Rule]]:
+    """Class decorator: use this rule for the operators of these names ("relu_", "convolution", …).
+
+    Names are those of `torch.ops.aten` without the overload. A name that has a rule already is an error.
+    """
+
+    def add(cls: type[Rule]) -> type[Rule]:
+        rule = cls()
+        for name in names:
+            if name in _RULES:
+                raise DeconvvizValueError(f"operator '{name}' has a rule already: {type(_RULES[name]).__name__}")
+            _RULES[name] = rule
+        return cls
+
+    return add
+
+
+def registered() -> dict[str, Rule]:
+    """Operator name → rule, a copy."""
+    return dict(_RULES)
+
+
+def rule_of(op: Op, missing_ok: bool = False) -> Rule:
+    """The rule of a recorded operator; without one, an error that names operator and layer."""
+    rule = _RULES.get(op.name)
+    if rule is None:
+        if missing_ok:
+            return GlobalNeeds()
+        refuse(op, "has no rule (see deconvviz.rules.register)")
+    return rule
+
+
+def refuse(op: Op, why: str) -> NoReturn:
+    """Raise the error that names operator and layer."""
+    raise UnsupportedOperatorError(f"operator '{op.name}' in layer '{op.module}' {why}")
+
+
+def local_gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal:
+    """Exact derivative of one operator by autograd on its recorded inputs, for K signals one by one."""
+    value = op.inputs[i]
+    # Every place of this value in the arguments counts: x * x.
+    with torch.enable_grad():
+        x = walk.rec.values[value].detach().clone().requires_grad_(True)
+        args, kwargs = walk.rec.fill(op, {value: x})
+        # An in-place operator may not write into a leaf.
+        args = tuple(a.clone() if a is x and op.name.endswith("_") else a for a in args)
+        out = op.func(*args, **kwargs)
+        out = out[0] if isinstance(out, (tuple, list)) else out
+    whole = s.whole()
+    grads: list[Tensor] = []
+    for k in range(len(s)):
+        (g,) = torch.autograd.grad(out, x, whole[k], retain_graph=True)
+        grads.append(g)
+    return from_whole(torch.stack(grads), walk.shape(value))
+
+
+def elementwise_derivative(walk: Walk, op: Op) -> Tensor:
+    """f'(x) of a pointwise operator at its recorded input."""
+
+    def make() -> Tensor:
+        value = op.inputs[0]
+        with torch.enable_grad():
+            x = walk.rec.values[value].detach().clone().requires_grad_(True)
+            args, kwargs = walk.rec.fill(op, {value: x})
+            args = tuple(a.clone() if a is x and op.name.endswith("_") else a for a in args)
+            out = op.func(*args, **kwargs)
+            (g,) = torch.autograd.grad(out.sum(), x)
+        return g
+
+    result: Tensor = walk.once(("derivative", op.index), make)
+    return result
+
+
+__all__ = ["Op", "Signal", "Span", "clip", "from_whole"]

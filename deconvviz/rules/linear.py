@@ -1,0 +1,89 @@
+"""Convolution and fully connected layers: the transposed filter, bias dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deconvviz.recording import Op, Recording, Ref
+from deconvviz.rules.base import GlobalNeeds, Rule, Span, Walk, refuse, register
+from deconvviz.windows import Signal, clip
+
+
+def _geometry(op: Op) -> tuple[list[int], list[int], list[int], int]:
+    _, weight, _, stride, padding, dilation, transposed, _, groups = op.args
+    if isinstance(weight, Ref) or transposed or weight.dim() != 4:
+        what = "weights from the image" if isinstance(weight, Ref) else "transposed" if transposed else "not 2-d"
+        refuse(op, f"has no rule for this use ({what})")
+    two: Any = lambda v: [int(v[0]), int(v[-1])]  # noqa: E731
+    return two(stride), two(padding), two(dilation), int(groups)
+
+
+@register("convolution")
+class Convolution(Rule):
+    """The signal filtered with the transposed filters (paper, section 2.1: flipped in both axes)."""
+
+    role = "linear"
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Rows under a strided, dilated kernel."""
+        stride, padding, dilation, _ = _geometry(op)
+        k = op.args[1].shape[2 + axis]
+        start = span[0] * stride[axis] - padding[axis]
+        stop = (span[1] - 1) * stride[axis] - padding[axis] + dilation[axis] * (k - 1) + 1
+        return start, stop
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Transposed convolution on the windows."""
+        stride, padding, dilation, groups = _geometry(op)
+        weight: Tensor = op.args[1].detach()
+        if stride == [1, 1]:
+            data = _filter_flipped(walk, op, weight, s.data, dilation, groups)
+        else:
+            data = F.conv_transpose2d(s.data, weight, None, stride, 0, 0, groups, dilation)
+        rows, cols = s.origins()
+        shape = walk.shape(op.inputs[i])
+        out_rows = [r * stride[0] - padding[0] for r in rows]
+        out_cols = [c * stride[1] - padding[1] for c in cols]
+        return clip(Signal(data, shape, out_rows, out_cols))
+
+
+def _filter_flipped(
+    walk: Walk, op: Op, weight: Tensor, data: Tensor, dilation: list[int], groups: int
+) -> Tensor:
+    """At stride 1 the transposed convolution is a convolution with flipped filters, which runs faster."""
+
+    def make() -> Tensor:
+        out, inn, kh, kw = weight.shape
+        w = weight.view(groups, out // groups, inn, kh, kw).transpose(1, 2).flip(3, 4)
+        return w.reshape(groups * inn, out // groups, kh, kw).contiguous()
+
+    flipped = walk.once(("flipped", op.index), make)
+    pad = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    return F.conv2d(data, flipped, None, 1, pad, dilation, groups)
+
+
+@register("addmm", "mm", "matmul", "bmm")
+class Linear(GlobalNeeds):
+    """A matrix product with constant weights; two image-dependent factors (attention) are an error."""
+
+    role = "linear"
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Multiply by the transposed matrix."""
+        args = op.args[1:] if op.name == "addmm" else op.args
+        beta, alpha = op.kwargs.get("beta", 1), op.kwargs.get("alpha", 1)
+        if op.name == "addmm" and op.args[0] == Ref(op.inputs[i]) and beta == 1:
+            return s
+        left, right = args[0], args[1]
+        if isinstance(left, Ref) and isinstance(right, Ref):
+            refuse(op, "multiplies two image-dependent matrices (attention); it has no rule")
+        whole = s.whole()
+        if isinstance(left, Ref):
+            data = torch.matmul(whole, right.transpose(-1, -2)) * alpha
+        else:
+            data = torch.matmul(left.transpose(-1, -2), whole) * alpha
+        return Signal(data, walk.shape(op.inputs[i]))

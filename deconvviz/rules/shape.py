@@ -1,0 +1,127 @@
+"""Operators that move numbers and change none: views, slices, padding."""
+
+from __future__ import annotations
+
+import torch
+
+from deconvviz.recording import Op, Recording
+from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Rule, Span, Walk, register
+from deconvviz.windows import Signal, clip, from_whole
+
+
+@register("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "squeeze", "squeeze_", "unsqueeze",
+          "unsqueeze_")  # fmt: skip
+class View(GlobalNeeds):
+    """The same numbers in the same order in another shape."""
+
+    role = "linear"
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """The input's shape back."""
+        shape = walk.shape(op.inputs[i])
+        return s if shape == s.shape else from_whole(s.whole().reshape(len(s), *shape), shape)
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """The same rows if only the maps (dimension 1) are rearranged."""
+        a, b = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
+        return span if len(a) == len(b) == 4 and a[2:] == b[2:] else None
+
+
+@register("clone", "alias", "detach", "_to_copy", "contiguous", "lift_fresh", "copy")
+class Identity(PointwiseNeeds):
+    """The same values."""
+
+    role = "linear"
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """The signal unchanged."""
+        return s
+
+
+class _Moves(GlobalNeeds):
+    """Linear rearrangements: transposed by moving place numbers the same way."""
+
+    role = "linear"
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Send each number back to where it came from; numbers read more than once add up."""
+        shape = walk.shape(op.inputs[i])
+        number = next(n for n, v in enumerate(op.outputs) if v is not None and walk.shape(v) == s.shape)
+        number = walk.prepared.get(("output", op.index), number)
+
+        def make() -> torch.Tensor:
+            places = torch.arange(torch.Size(shape).numel(), device=s.data.device).view(shape)
+            args, kwargs = walk.rec.fill(op, {op.inputs[0]: places})
+            out = op.func(*args, **kwargs)
+            return (out[number] if isinstance(out, (tuple, list)) else out).reshape(-1)
+
+        places = walk.once(("places", op.index, number), make)
+        whole = s.whole().reshape(len(s), -1)
+        data = whole.new_zeros(len(s), torch.Size(shape).numel()).index_add_(1, places, whole)
+        return from_whole(data.view(len(s), *shape), shape)
+
+
+@register("permute", "transpose", "t", "expand", "split", "split_with_sizes", "chunk", "unbind", "repeat", "flip", "roll",
+          "index_select", "reflection_pad2d", "replication_pad2d", "pixel_shuffle", "pixel_unshuffle",
+          "channel_shuffle", "native_channel_shuffle", "unfold")  # fmt: skip
+class Moves(_Moves):
+    """Permutations, splits, repeats and paddings by copies."""
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Splits of maps keep the rows."""
+        a, b = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
+        splits = op.name.startswith(("split", "chunk")) and len(a) == 4
+        return span if splits and a[2:] == b[2:] else None
+
+
+@register("slice", "select")
+class Slice(_Moves):
+    """A slice along one dimension; of maps, on the windows."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Put the slice back among zeros."""
+        dim, start, step = _slice(op)
+        shape = walk.shape(op.inputs[i])
+        if op.name == "select" or not s.windowed or dim != 1 or step != 1 or len(shape) != 4:
+            return super().project(walk, op, i, s)
+        data = s.data.new_zeros(len(s), shape[1], *s.data.shape[2:])
+        start = start + shape[1] if start < 0 else start
+        data[:, start : start + s.data.shape[1]] = s.data
+        return Signal(data, shape, s.rows, s.cols)
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """A slice of maps keeps the rows."""
+        return span if op.name == "slice" and _slice(op)[0] == 1 else None
+
+
+def _slice(op: Op) -> tuple[int, int, int]:
+    args = list(op.args) + [None] * 5
+    return int(args[1] or 0), int(args[2] or 0), int(args[4] or 1)
+
+
+@register("constant_pad_nd")
+class ConstantPad(Rule):
+    """Padding by a constant: what falls on the padding is dropped."""
+
+    role = "linear"
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Shifted by the padding."""
+        pad = _pads(op)
+        before = pad[2 * (1 - axis)]
+        return span[0] - before, span[1] - before
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Shift the windows, cut at the border."""
+        pad, shape = _pads(op), walk.shape(op.inputs[i])
+        if not s.windowed or any(pad[4:]):
+            data = s.whole()
+            for axis, before in zip(range(1, 1 + len(pad) // 2), pad[::2], strict=True):
+                data = data.narrow(-axis, max(before, 0), shape[-axis])
+            return from_whole(data, shape)
+        rows, cols = s.origins()
+        return clip(Signal(s.data, shape, [r - pad[2] for r in rows], [c - pad[0] for c in cols]))
+
+
+def _pads(op: Op) -> list[int]:
+    return (list(op.args[1]) + [0] * 8)[: max(4, len(op.args[1]))]
