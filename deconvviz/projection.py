@@ -231,7 +231,7 @@ def walk_back(walk: Walk, pending: dict[int, Signal], last: int, end: int, units
     """
     for i in range(last, -1, -1):
         op = walk.rec.ops[i]
-        for value in op.outputs:
+        for output, value in enumerate(op.outputs):
             if value is None or value not in pending or value == end:
                 continue
             signal = pending.pop(value)
@@ -239,7 +239,7 @@ def walk_back(walk: Walk, pending: dict[int, Signal], last: int, end: int, units
                 _split(walk, {**pending, value: signal}, i, end, units, out)
                 return
             rule = rule_of(op)
-            rule.check(op, walk)
+            walk.output = output
             for n, source in enumerate(op.inputs):
                 sent = rule.project(walk, op, n, signal)
                 if sent is not None:

@@ -78,6 +78,8 @@ class _Stop(BaseException):
 
 # Operators that hand a tensor's content to Python: what follows could depend on it unseen.
 _READS_DATA = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
+# Operators that take shape and dtype from a tensor and nothing of its content: their results are constants.
+_FACTORIES = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"}
 
 
 def op_name(func: Any) -> str:
@@ -123,12 +125,14 @@ class _Recorder(TorchDispatchMode):
         if self.paused or not any(self.tracked(a) for a in flat):
             return func(*args, **kwargs)
         name = op_name(func)
+        if name in _FACTORIES:
+            return func(*args, **kwargs)
         self.check(func, name, flat)
         written = self.written(func, name, args, kwargs)
         record_args = tree_map(lambda a: Ref(self.number[id(a)]) if self.tracked(a) else a, (args, kwargs))
         inputs = tuple(self.number[id(a)] for a in flat if self.tracked(a))
-        for tensor in written:  # the old value lives on in the recording
-            self.rec.values[self.number[id(tensor)]] = tensor.clone()
+        for tensor in written:
+            self.save(tensor)
         out = func(*args, **kwargs)
         for tensor in written:
             self.mark_stale(tensor, name)
@@ -138,7 +142,7 @@ class _Recorder(TorchDispatchMode):
     def check(self, func: Any, name: str, flat: list[Any]) -> None:
         if name in _READS_DATA:
             self.refuse(name, "reads values back into Python (a data-dependent branch); it cannot be recorded")
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in func.tags and "scaled_dot_product" not in name:
             self.refuse(name, "is random; switch it off (for dropout: eval mode)")
         for a in flat:
             if self.tracked(a) and id(a) in self.stale:
@@ -159,6 +163,13 @@ class _Recorder(TorchDispatchMode):
                 elif isinstance(a, Tensor):
                     self.refuse(name, "writes image-dependent values into a constant tensor")
         return found
+
+    def save(self, tensor: Tensor) -> None:
+        """Before an in-place write: copy the values that share the storage, which live on in the recording."""
+        for other in self.alias.get(tensor.untyped_storage()._cdata, []):
+            number = self.number[id(other)]
+            if self.rec.values[number] is other:
+                self.rec.values[number] = other.clone()
 
     def mark_stale(self, tensor: Tensor, name: str) -> None:
         for other in self.alias.get(tensor.untyped_storage()._cdata, []):

@@ -11,18 +11,22 @@ from torch import Tensor
 
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 from deconvviz.recording import Op, Recording
-from deconvviz.windows import Signal, clip, from_whole
+from deconvviz.windows import Signal, from_whole
 
 Span = tuple[int, int]
 
 
 @dataclass
 class Walk:
-    """One walk backwards through a recording under one policy; holds what was prepared for it."""
+    """One walk backwards through a recording under one policy; holds what was prepared for it.
+
+    `output` says on which output of the present operator the signal has arrived.
+    """
 
     rec: Recording
     method: str
     overlap: str
+    output: int = 0
     prepared: dict[Any, Any] = field(default_factory=dict)
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -45,9 +49,6 @@ class Rule:
     """
 
     role = "other"
-
-    def check(self, op: Op, walk: Walk) -> None:
-        """Raise if this use of the operator is not covered."""
 
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """Rows (axis 0) or columns (axis 1) of input `i` under output rows `span`, half-open."""
@@ -114,7 +115,8 @@ def rule_of(op: Op, missing_ok: bool = False) -> Rule:
     if rule is None:
         if missing_ok:
             return GlobalNeeds()
-        refuse(op, "has no rule (see deconvviz.rules.register)")
+        attention = "scaled_dot_product" in op.name
+        refuse(op, "is attention; it has no rule" if attention else "has no rule (see deconvviz.rules.register)")
     return rule
 
 
@@ -133,7 +135,7 @@ def local_gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal:
         # An in-place operator may not write into a leaf.
         args = tuple(a.clone() if a is x and op.name.endswith("_") else a for a in args)
         out = op.func(*args, **kwargs)
-        out = out[0] if isinstance(out, (tuple, list)) else out
+        out = out[walk.output] if isinstance(out, (tuple, list)) else out
     whole = s.whole()
     grads: list[Tensor] = []
     for k in range(len(s)):
@@ -158,5 +160,3 @@ def elementwise_derivative(walk: Walk, op: Op) -> Tensor:
     result: Tensor = walk.once(("derivative", op.index), make)
     return result
 
-
-__all__ = ["Op", "Signal", "Span", "clip", "from_whole"]

@@ -154,9 +154,9 @@ class BatchLinear(GlobalNeeds):
         return from_whole(data.unsqueeze(1), shape)
 
 
-@register("mean")
+@register("mean", "sum")
 class Mean(GlobalNeeds):
-    """A mean over some axes, transposed."""
+    """A mean or sum over some axes, transposed."""
 
     role = "linear"
 
@@ -170,4 +170,5 @@ class Mean(GlobalNeeds):
         for d in dims:
             count *= shape[d]
             data = data if keep else data.unsqueeze(d + 1)
-        return from_whole((data / count).expand(-1, *shape), shape)
+        data = data / count if op.name == "mean" else data
+        return from_whole(data.expand(-1, *shape), shape)

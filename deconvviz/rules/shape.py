@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from deconvviz.recording import Op, Recording
-from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Rule, Span, Walk, register
+from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Rule, Span, Walk, refuse, register
 from deconvviz.windows import Signal, clip, from_whole
 
 
@@ -38,6 +38,19 @@ class Identity(PointwiseNeeds):
         return s
 
 
+@register("as_strided_")
+class SameStrides(PointwiseNeeds):
+    """Only the memory layout changes (adaptive pools of channels-last maps do this)."""
+
+    role = "linear"
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """The signal unchanged; another shape would be a view without a rule."""
+        if walk.shape(op.inputs[i]) != s.shape:
+            refuse(op, "changes the shape by strides; it has no rule")
+        return s
+
+
 class _Moves(GlobalNeeds):
     """Linear rearrangements: transposed by moving place numbers the same way."""
 
@@ -46,8 +59,7 @@ class _Moves(GlobalNeeds):
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Send each number back to where it came from; numbers read more than once add up."""
         shape = walk.shape(op.inputs[i])
-        number = next(n for n, v in enumerate(op.outputs) if v is not None and walk.shape(v) == s.shape)
-        number = walk.prepared.get(("output", op.index), number)
+        number = walk.output
 
         def make() -> torch.Tensor:
             places = torch.arange(torch.Size(shape).numel(), device=s.data.device).view(shape)
