@@ -17,7 +17,9 @@ from deconvviz.figures.style import COLOURS, new_figure, styled
 if TYPE_CHECKING:
     from deconvviz.results import Projection
 
-_PHOTO, _PANEL, _GAP, _LABEL, _HEAD = 2.6, 0.86, 0.09, 0.25, 0.32  # inches
+_PANEL, _GAP, _LABEL, _HEAD = 0.86, 0.09, 0.2, 0.42  # inches
+_SMALL, _LARGE = 2.2, 3 * _PANEL + 2 * _LABEL  # sides of the photograph: as high as its rows, within these
+_NOTE = "projection (zero is mid-grey) beside its piece of the photograph; unit · activation · (row, column)"
 
 
 def draw(result: Projection, scale: str = "panel", percentile: float = 99.5, columns: int = 3) -> Figure:
@@ -30,23 +32,31 @@ def draw(result: Projection, scale: str = "panel", percentile: float = 99.5, col
     columns = max(1, min(columns, count))
     rows = math.ceil(count / columns)
     pair = 2 * _PANEL + 0.03
-    width = _PHOTO + columns * (pair + _GAP) + 3 * _GAP
-    height = _HEAD + max(rows * (_PANEL + _LABEL) + _GAP, _PHOTO * _aspect(result) + _LABEL + _GAP)
+    photo = min(max(rows * (_PANEL + _LABEL) - _LABEL, _SMALL), _LARGE)
+    across, down = photo / max(1.0, _aspect(result)), photo * min(1.0, _aspect(result))
+    start = across + 3 * _GAP
+    width = max(start + columns * (pair + _GAP), 4.2)  # the note's own width
+    height = _HEAD + max(rows * (_PANEL + _LABEL), down + _LABEL) + _GAP
     with styled():
         figure = new_figure(width, height)
-        figure.text(_GAP / width, 1 - 0.16 / height, _title(result), va="center", fontsize=8, weight="bold")
-        _photograph(figure, result, width, height)
+        figure.text(_GAP / width, 1 - 0.14 / height, _title(result), va="center", fontsize=8, weight="bold")
+        figure.text(_GAP / width, 1 - 0.3 / height, _NOTE, va="center", fontsize=5.5, color="#555555")
+        y = height - _HEAD - _LABEL - down
+        _photograph(figure, result, (_GAP / width, y / height, across / width, down / height))
         images, crops = result.images(percentile, scale), result.crops()
         for k in range(count):
             row, column = divmod(k, columns)
-            x = _PHOTO + 3 * _GAP + column * (pair + _GAP)
+            x = start + column * (pair + _GAP)
             y = height - _HEAD - row * (_PANEL + _LABEL) - _LABEL - _PANEL
             top, left, bottom, right = result.boxes[k].tolist()
             shown = images[k, top:bottom, left:right]
-            ax = _axes(figure, x, y, width, height)
-            _show(ax, shown, COLOURS[k % len(COLOURS)])
-            _show(_axes(figure, x + _PANEL + 0.03, y, width, height), crops[k], COLOURS[k % len(COLOURS)])
-            figure.text(x / width, (y + _PANEL + 0.03) / height, _label(result, k), va="bottom", fontsize=6)
+            colour = COLOURS[k % len(COLOURS)]
+            _show(_axes(figure, x, y, width, height), shown, colour)
+            _show(_axes(figure, x + _PANEL + 0.03, y, width, height), crops[k], colour)
+            line = (y + _PANEL + 0.03) / height
+            figure.text(x / width, line, f"{k + 1}", va="bottom", fontsize=6.5, weight="bold", color=colour)
+            indent = 0.06 * len(f"{k + 1}") + 0.06
+            figure.text((x + indent) / width, line, _label(result, k), va="bottom", fontsize=6)
     return figure
 
 
@@ -62,45 +72,68 @@ def _title(result: Projection) -> str:
 
 def _label(result: Projection, k: int) -> str:
     row, column = result.places[k].tolist()
-    return f"{k + 1}  unit {int(result.units[k])} · {float(result.activations[k]):.3g} · ({row}, {column})"
+    return f"unit {int(result.units[k])} · {float(result.activations[k]):.3g} · ({row}, {column})"
 
 
 def _axes(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
     return figure.add_axes((x / width, y / height, _PANEL / width, _PANEL / height))
 
 
-def _photograph(figure: Figure, result: Projection, width: float, height: float) -> None:
-    aspect = _aspect(result)
-    bottom = height - _HEAD - _LABEL - _PHOTO * aspect
-    ax = figure.add_axes((_GAP / width, bottom / height, _PHOTO / width, _PHOTO * aspect / height))
+def _photograph(figure: Figure, result: Projection, where: tuple[float, float, float, float]) -> None:
+    ax = figure.add_axes(where)
     _show(ax, result.photograph(), "#444444")
-    full = (0, 0, *result.image.shape[-2:])
-    placed: list[tuple[float, float]] = []
+    height, width = result.image.shape[-2:]
+    # One number's height and width, in pixels of the picture.
+    inches = where[3] * figure.get_figheight()
+    tall = 0.115 * height / inches
+    placed: list[tuple[float, float, float]] = []
     for k, box in enumerate(result.boxes.tolist()):
-        if tuple(box) == full:
+        if box == [0, 0, height, width]:
             continue  # the whole picture: a box would say nothing
         top, left, low, right = box
         colour = COLOURS[k % len(COLOURS)]
-        ax.add_patch(
-            Rectangle((left - 0.5, top - 0.5), right - left, low - top, fill=False, ec=colour, lw=1.1)
-        )
-        # Boxes that begin at nearly one corner: their numbers stand side by side.
-        side = result.image.shape[-1] / 224
-        x, y = left + 2 * side, top + 2 * side
-        while any(abs(x - a) < 9 * side and abs(y - b) < 10 * side for a, b in placed):
-            x += 3 * side
-        placed.append((x, y))
-        ax.text(
-            x,
-            y,
-            str(k + 1),
-            color=colour,
-            fontsize=6,
-            weight="bold",
-            va="top",
-            path_effects=[patheffects.withStroke(linewidth=1.5, foreground="white")],
-            clip_on=True,
-        )
+        frame = Rectangle((left - 0.5, top - 0.5), right - left, low - top, fill=False, ec=colour, lw=1.1)
+        ax.add_patch(frame).set_path_effects([_outline(1.9)])
+        wide = tall * (0.35 + 0.55 * len(str(k + 1)))
+        x, y = _free(box, (height, width), (tall, wide), placed)
+        placed.append((x, y, wide))
+        style = {"fontsize": 6.5, "weight": "bold", "va": "top", "path_effects": [_outline(1.8)]}
+        ax.text(x, y, str(k + 1), color=colour, **style)  # type: ignore[arg-type]
+
+
+def _outline(width: float) -> patheffects.withStroke:
+    return patheffects.withStroke(linewidth=width, foreground="white")
+
+
+def _free(
+    box: list[int],
+    size: tuple[int, int],
+    number: tuple[float, float],
+    placed: list[tuple[float, float, float]],
+) -> tuple[float, float]:
+    """Return where a number of `number` (height, width) goes: in its box's corner, or as near as is free.
+
+    Boxes smaller than a number get it beside them. Always inside the picture of `size` (height, width).
+    """
+    top, left, low, right = box
+    tall, wide = number
+    pad = 0.2 * tall
+    small = low - top < 2 * tall or right - left < 2 * wide
+    start = (right + pad if right + pad + wide < size[1] else left - pad - wide) if small else left + pad
+    x0 = min(max(start, 0.0), max(size[1] - wide, 0.0))
+    y0 = min(max(top + (0 if small else pad), 0.0), max(size[0] - tall, 0.0))
+    xs = np.arange(-40, 41) * (0.25 * wide) + x0
+    ys = np.arange(-12, 13) * (0.5 * tall) + y0
+    # To the right first (weight 1), then the left or down: numbers of boxes with one corner stand in a row.
+    spots = sorted(
+        (max(x - x0, 4 * (x0 - x)) + 4 * abs(y - y0), float(x), float(y))
+        for x in xs[(xs >= 0) & (xs <= max(size[1] - wide, 0.0))]
+        for y in ys[(ys >= 0) & (ys <= max(size[0] - tall, 0.0))]
+    )
+    for _, x, y in spots:
+        if all(x + wide <= a or a + w <= x or abs(y - b) >= tall for a, b, w in placed):
+            return x, y
+    return x0, y0
 
 
 def _show(ax: Axes, picture: NDArray[np.uint8], colour: str) -> None:

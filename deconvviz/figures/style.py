@@ -9,8 +9,11 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe & Ito's colours, told apart with every common colour vision; yellow left out (invisible on paper).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Okabe & Ito's colours, told apart with every common colour vision; yellow left out (invisible on paper), and
+# three dark ones of Tol's added, so that nine maps have nine colours.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#332288", "#111111",
+)  # fmt: skip
 
 STYLE: dict[str, object] = {
     "font.family": "sans-serif",
