@@ -1,0 +1,7 @@
+"""What every test shares: no display is ever wanted."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
