@@ -14,6 +14,7 @@ COMMANDS = {
     "project": ("deconvviz.cli.project", "Show what the strongest maps of a layer respond to in a picture."),
     "layers": ("deconvviz.cli.layers", "List the layers of a network, their sizes and receptive fields."),
     "models": ("deconvviz.cli.models", "List the networks of the zoo and their weights."),
+    "train": ("deconvviz.cli.train", "Train a network on a folder of pictures."),
 }
 
 

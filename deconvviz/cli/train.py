@@ -1,0 +1,84 @@
+"""`deconvviz train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--model", required=True, help="Name in the zoo.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with one folder of pictures per category, or with the idx files of (Fashion-)MNIST.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for checkpoints and metrics.",
+)
+@click.option("--recipe", help="zfnet, paper, small or lenet. Default: what suits the model.")
+@click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
+@click.option("--size", type=click.IntRange(1), help="Input size, instead of the recipe's growing one.")
+@click.option("--batch", type=click.IntRange(1), help="Default: the recipe's.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Default: the recipe's.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes for data.")
+@click.option("--per-category", type=click.IntRange(1), help="Train on so many of each, test on up to 50.")
+@click.option(
+    "--test",
+    "fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.12,
+    show_default=True,
+    help="Share of each category that is kept for testing.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with weights to start from.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@click.option("--fresh", is_flag=True, help="Start again, over what is in --out.")
+def train(resume: bool, fresh: bool, **options: Any) -> None:
+    """Train a network on a folder of pictures; Ctrl-C stops it, --resume goes on.
+
+    \b
+    Example:
+      deconvviz train --model zfnet --data photos/ --out run
+      deconvviz train --model lenet --data fashion-mnist/ --out run --epochs 8
+    """
+    if resume and fresh:
+        raise click.UsageError("--resume contradicts --fresh")
+    out: Path = options["out"]
+    last = out / "last.pt"
+    if last.is_file() and not (resume or fresh):
+        raise click.UsageError(f"{last} is there already; give --resume to go on, --fresh to overwrite it")
+    if resume and not last.is_file():
+        raise click.UsageError(f"nothing to resume: there is no {last}")
+    from deconvviz.training import train as run
+
+    data: Path = options.pop("data")
+    model: str = options.pop("model")
+    options.pop("out")
+    run(model, data, out, resume=resume, fresh=fresh, report=_show, **options)
+    unreadable = out / "unreadable.txt"
+    if unreadable.is_file():
+        count = len(unreadable.read_text(encoding="utf-8").splitlines())
+        click.echo(f"{count} pictures could not be read and were left out; see {unreadable}", err=True)
+    click.echo(str(out / "final.safetensors"))
+
+
+def _show(line: dict[str, Any]) -> None:
+    parts = [f"epoch {line['epoch']}", f"size {line['size']}", f"loss {line['loss']:.4f}"]
+    parts += [
+        f"{name} {line[key]:.2%}"
+        for key, name in (("train", "train"), ("test", "test"), ("test_ten_crops", "ten crops"))
+        if key in line
+    ]
+    click.echo("  ".join(parts))
