@@ -1,0 +1,269 @@
+"""A projection leaves the model and torch's global state as they were, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deconvviz import project
+from deconvviz.errors import UnknownNameError, UnsupportedOperatorError
+
+HOOKS = [
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+    "_state_dict_hooks",
+]
+
+
+class Model(nn.Module):
+    """Parts in different modes, a frozen parameter, one gradient, a hook of the user; `middle` makes trouble."""
+
+    def __init__(self, middle: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.relu1 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(2)
+        self.middle = middle
+        self.drop = nn.Dropout(0.5)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(4)
+        self.seen: list[str] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.relu1(self.bn1(self.conv1(x))))
+        return self.bn2(self.conv2(self.drop(self.middle(x))))  # type: ignore[no-any-return]
+
+
+def build(middle: Callable[[Tensor], Tensor]) -> Model:
+    torch.manual_seed(0)
+    model = Model(middle).train()
+    model.bn1.eval()
+    model.conv2.eval()
+    model.conv1.weight.requires_grad_(False)
+    model.conv2.weight.grad = torch.ones_like(model.conv2.weight)
+    model.conv1.register_forward_hook(lambda m, a, out: model.seen.append("conv1"))
+    return model
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """Everything that could have changed, as plain values."""
+    found: dict[str, Any] = {
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "dispatch modes": torch._C._len_torch_dispatch_stack(),
+        "function modes": torch._C._len_torch_function_stack(),
+        "random": torch.get_rng_state().tolist(),
+        "dtype": torch.get_default_dtype(),
+        "stance": torch._dynamo.eval_frame._stance.stance,  # type: ignore[attr-defined]
+    }
+    for name, m in model.named_modules():
+        found[f"{name} mode"] = m.training
+        found[f"{name} attributes"] = sorted(vars(m))
+        for kind in HOOKS:
+            found[f"{name} {kind}"] = [(k, id(v)) for k, v in getattr(m, kind).items()]
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, t in tensors.items():
+        grad = None if t.grad is None else (id(t.grad), t.grad.tolist())
+        found[name] = (id(t), t.data_ptr(), t.tolist(), t.requires_grad, grad)
+    return found
+
+
+def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    changed = [k for k in before.keys() | after.keys() if before.get(k) != after.get(k)]
+    assert not changed
+
+
+class Trouble(nn.Module):
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error("in the middle")
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(2).transpose(1, 2)
+        out: Tensor = self.attention(t, t, t, need_weights=False)[0]
+        return out.transpose(1, 2).reshape(x.shape)
+
+
+class Conv1d(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.flatten(2)).view_as(x)  # type: ignore[no-any-return]
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum().item() > 0 else x
+
+
+class BranchByBool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if (x > 0).any() else x
+
+
+IMAGE = torch.randn(1, 3, 12, 10, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("layer", ["conv1", "middle", "bn2"])
+@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
+def test_after_success(method: str, layer: str) -> None:
+    model = build(nn.Identity())
+    before = state(model)
+    first = project(model, IMAGE, layer, top=3, method=method)
+    assert_same(before, state(model))
+    second = project(model, IMAGE, layer, top=3, method=method)  # stops early, by the plan of the first pass
+    assert_same(before, state(model))
+    assert first.pixels.equal(second.pixels)
+    assert model.seen  # the hook of the user ran as it is
+
+
+def test_a_model_in_train_mode_runs_in_eval() -> None:
+    model = build(nn.Identity())
+    trained = project(model, IMAGE, "bn2")
+    assert trained.pixels.equal(project(model.eval(), IMAGE, "bn2").pixels)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_in_every_grad_mode(grad: bool) -> None:
+    model = build(nn.Identity())
+    plain = project(model, IMAGE, "bn2").pixels
+    with torch.set_grad_enabled(grad):
+        before = state(model)
+        assert project(model, IMAGE, "bn2", method="gradient").pixels.requires_grad is False
+        assert_same(before, state(model))
+    with torch.inference_mode():
+        before = state(model)
+        assert project(model, IMAGE, "bn2").pixels.equal(plain)
+        assert_same(before, state(model))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, KeyboardInterrupt, SystemExit])
+def test_after_an_exception_in_the_middle(error: type[BaseException]) -> None:
+    model = build(Trouble(error))
+    before = state(model)
+    with pytest.raises(error, match="in the middle"):
+        project(model, IMAGE, "bn2")
+    assert_same(before, state(model))
+
+
+def test_after_an_exception_in_a_hook_of_the_user() -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("from the hook")
+
+    model = build(nn.Identity())
+    model.conv2.register_forward_hook(refuse)
+    before = state(model)
+    with pytest.raises(ValueError, match="from the hook"):
+        project(model, IMAGE, "bn2")
+    assert_same(before, state(model))
+
+
+def test_after_an_unknown_layer() -> None:
+    model = build(nn.Identity())
+    before = state(model)
+    with pytest.raises(UnknownNameError, match="bn3.*did you mean 'bn"):
+        project(model, IMAGE, "bn3")
+    assert_same(before, state(model))
+
+
+UNSUPPORTED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "attention": (Attention, "middle"),
+    "conv1d": (Conv1d, "middle.conv"),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 4, 3, padding=1), "middle"),
+    "item": (Branch, "middle"),
+    "bool": (BranchByBool, "middle"),
+    "sort": (lambda: Sorted(), "middle"),
+}
+
+
+class Sorted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(1).values
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("kind", list(UNSUPPORTED))
+def test_an_operator_without_a_rule_is_named(kind: str, method: str) -> None:
+    make, where = UNSUPPORTED[kind]
+    model = build(make())
+    before = state(model)
+    with pytest.raises(UnsupportedOperatorError, match=rf"^operator '\w+' in layer '{where}[.\w]*'") as caught:
+        project(model, IMAGE, "bn2", method=method)
+    assert "\n" not in str(caught.value)
+    assert_same(before, state(model))
+
+
+def test_what_comes_after_the_layer_needs_no_rule() -> None:
+    """The walk goes from the layer to the image: a sort behind it is only run."""
+    model = build(Sorted())
+    assert project(model, IMAGE, "pool", top=2).pixels.abs().sum() > 0
+
+
+def test_a_forward_that_swallows_exceptions_still_stops() -> None:
+    class Swallows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                return self.conv(x)  # type: ignore[no-any-return]
+            except Exception:
+                return x
+
+    model = build(Swallows())
+    first = project(model, IMAGE, "middle.conv")
+    before = state(model)
+    assert project(model, IMAGE, "middle.conv").pixels.equal(first.pixels)
+    assert_same(before, state(model))
+
+
+def test_buffers_written_in_forward_come_back() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x
+
+    model = build(Counts())
+    before = state(model)
+    project(model, IMAGE, "bn2")
+    assert_same(before, state(model))
+
+
+def test_the_picture_is_not_changed() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x.sub_(0.5))  # type: ignore[no-any-return]
+
+    image = IMAGE.clone().requires_grad_(True)
+    p = project(InPlace(), image, "conv")
+    assert image.detach().equal(IMAGE) and image.grad is None
+    assert p.image.equal(IMAGE[0])
