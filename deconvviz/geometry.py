@@ -136,7 +136,9 @@ def receptive_field(model: Any, layer: str | nn.Module, place: tuple[int, int]) 
     `model` is a Network (its card gives the input size). Raises for an unknown layer or a place outside the map.
     """
     if not hasattr(model, "card"):
-        raise DeconvvizTypeError("receptive_field needs a Network, which knows its input size; wrap the module in Network")
+        raise DeconvvizTypeError(
+            "receptive_field needs a Network, which knows its input size; wrap the module in Network"
+        )
     image = example_input(model.module, model.card.channels or 3, model.card.input_size)
     rec, target = record_to(model.module, image, layer, model.card.aliases)
     shape = rec.values[target.value].shape

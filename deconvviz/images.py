@@ -77,9 +77,7 @@ def _reason(error: Exception) -> str:
 def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}; make it smaller first"
-        )
+        raise ImageError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}; make it smaller first")
     if width < 1 or height < 1:
         raise ImageError(f"{name} has no pixels ({width} x {height})")
 

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 def _pair(input_size: int | Sequence[int]) -> tuple[int, int]:
     sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
-        raise DeconvvizValueError(
-            f"input_size is {input_size!r}; allowed: a positive int or a pair (height, width)"
-        )
+        raise DeconvvizValueError(f"input_size is {input_size!r}; allowed: a positive int or a pair (height, width)")
     return sides[0], sides[1]
 
 
@@ -120,13 +118,9 @@ class Network:
         from PIL import Image as PILImage
 
         if not isinstance(image, str | os.PathLike | PILImage.Image):
-            raise DeconvvizTypeError(
-                f"image is a {type(image).__name__}; allowed: a path, a PIL image, a float tensor"
-            )
+            raise DeconvvizTypeError(f"image is a {type(image).__name__}; allowed: a path, a PIL image, a float tensor")
         if not self.card.mean:
-            raise DeconvvizValueError(
-                "this network has no mean and std; wrap the module in Network with mean and std"
-            )
+            raise DeconvvizValueError("this network has no mean and std; wrap the module in Network with mean and std")
         from .images import read_image
 
         picture = _fit(read_image(image), self.card.resize, self.card.input_size)
@@ -145,13 +139,9 @@ class Network:
             )
         x = image[None] if image.dim() == 3 else image
         if x.dim() != 4 or x.shape[0] != 1:
-            raise DeconvvizValueError(
-                f"image has shape {tuple(image.shape)}; allowed: (C, H, W) or (1, C, H, W)"
-            )
+            raise DeconvvizValueError(f"image has shape {tuple(image.shape)}; allowed: (C, H, W) or (1, C, H, W)")
         if self.card.mean and x.shape[1] != self.card.channels:
-            raise DeconvvizValueError(
-                f"image has {x.shape[1]} channels; {self.card.name} takes {self.card.channels}"
-            )
+            raise DeconvvizValueError(f"image has {x.shape[1]} channels; {self.card.name} takes {self.card.channels}")
         like = self._like()
         return x.to(like.device, like.dtype)
 
@@ -161,9 +151,7 @@ class Network:
     def denormalise(self, x: Tensor) -> Tensor:
         """Pixels in 0..1, clamped, of inputs (..., C, H, W): the inverse of the normalisation."""
         if not self.card.mean:
-            raise DeconvvizValueError(
-                "this network has no mean and std; wrap the module in Network with mean and std"
-            )
+            raise DeconvvizValueError("this network has no mean and std; wrap the module in Network with mean and std")
         low, high = self.card.value_range
         mean, std = self._column("mean").to(x), self._column("std").to(x)
         return ((x * std + mean - low) / (high - low)).clamp(0, 1)
@@ -206,9 +194,7 @@ def _fit(picture: Image.Image, resize: int | None, size: tuple[int, int]) -> Ima
     return picture.crop((left, top, left + width, top + height))
 
 
-def load(
-    name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0, **options: Any
-) -> Network:
+def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0, **options: Any) -> Network:
     """The network `name` of the zoo, in eval mode.
 
     `weights`: "bundled" (ships with the project), "imagenet" (fetched once, hash checked), "random" (from
@@ -244,9 +230,7 @@ def _default(card: Card) -> str:
     for choice in ("bundled", "imagenet"):
         if choice in known:
             return choice
-    raise WeightsError(
-        f"{card.name} has no trained weights of its own; give weights='random' or the path of a file"
-    )
+    raise WeightsError(f"{card.name} has no trained weights of its own; give weights='random' or the path of a file")
 
 
 def _build(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -277,9 +261,7 @@ def _find(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[s
     if not Path(source).exists():
         allowed = ", ".join([*known, "random"])
         near = suggest(source, [*known, "random"])
-        raise WeightsError(
-            f"no weights '{source}' for {name}; allowed: {allowed}, or the path of a file{near}"
-        )
+        raise WeightsError(f"no weights '{source}' for {name}; allowed: {allowed}, or the path of a file{near}")
     state, facts = read_weights(Path(source))
     return state, facts, Weights("file", Path(source).name, "unknown", location=source)
 
@@ -301,7 +283,7 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
 
             with safe_open(path, framework="pt") as file:
                 stored = file.metadata() or {}
-                state = {key: file.get_tensor(key) for key in file.keys()}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
             facts = {key: json.loads(stored[key]) for key in ("labels", "options") if key in stored}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -365,9 +347,7 @@ def load_custom(
     finally:
         sys.path.remove(here)
     if not isinstance(made, Network | nn.Module):
-        raise DeconvvizTypeError(
-            f"{spec} returned a {type(made).__name__}; allowed: a torch.nn.Module or a Network"
-        )
+        raise DeconvvizTypeError(f"{spec} returned a {type(made).__name__}; allowed: a torch.nn.Module or a Network")
     net = made if isinstance(made, Network) else Network(made, input_size, mean, std)
     if checkpoint is not None:
         path = Path(checkpoint)

@@ -33,9 +33,9 @@ def project(
     model: Network | nn.Module,
     image: str | os.PathLike[str] | Image.Image | Tensor,
     layer: str | nn.Module,
-    units: None | int | str | Sequence[int] | Tensor = None,
+    units: int | str | Sequence[int] | Tensor | None = None,
     top: int = 9,
-    place: None | tuple[int, int] | Sequence[Sequence[int]] | Tensor = None,
+    place: tuple[int, int] | Sequence[Sequence[int]] | Tensor | None = None,
     seed: str | Tensor = "activation",
     method: str = "deconvnet",
     overlap: str = "add",
@@ -68,7 +68,7 @@ def project(
         _check_choice("units", units, ("class",))
         rec = record(module, x)
         found = find_layer(rec, module, layer, aliases)
-        chosen = _class_units(rec, found, target, top, getattr(model, "card", None))
+        chosen: Any = _class_units(rec, found, target, top, getattr(model, "card", None))
     else:
         if target is not None:
             raise DeconvvizValueError('target goes with units="class"')
@@ -124,11 +124,12 @@ def _maps(rec: Recording, target: Target) -> Tensor:
     if value.dim() == 4 and value.shape[0] == 1:
         return value[0]
     raise DeconvvizValueError(
-        f"layer '{target.path}' has an output of shape {tuple(value.shape)}; units are known for (N, C, H, W) and (N, C)"
+        f"layer '{target.path}' has an output of shape {tuple(value.shape)}; "
+        "units are known for (N, C, H, W) and (N, C)"
     )
 
 
-def _units(units: None | int | Sequence[int] | Tensor | str, maps: Tensor, top: int) -> Tensor:
+def _units(units: int | Sequence[int] | Tensor | str | None, maps: Tensor, top: int) -> Tensor:
     count = maps.shape[0]
     if units is None:
         peaks = maps.flatten(1).amax(1).float()
@@ -137,7 +138,7 @@ def _units(units: None | int | Sequence[int] | Tensor | str, maps: Tensor, top: 
         index = torch.as_tensor(units)
     except (TypeError, ValueError, RuntimeError):
         raise DeconvvizTypeError(f"units is {units!r}; allowed: None, 'class', a number or numbers") from None
-    if index.dtype in (torch.bool,) or index.is_floating_point() and index.numel():
+    if index.dtype in (torch.bool,) or (index.is_floating_point() and index.numel()):
         raise DeconvvizTypeError(f"units is {units!r}; allowed: None, 'class', whole numbers")
     index = index.long().reshape(-1).cpu()
     wrong = index[(index < 0) | (index >= count)]
@@ -183,7 +184,7 @@ def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seed
     return _Seeds(index, places, acts, whole, tuple(maps.shape))
 
 
-# The walk backwards ---------------------------------------------------------------------------------------------------
+# The walk backwards ------------------------------------------------------------------------------------------------
 
 
 def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: str, batch: int) -> Tensor:
@@ -249,9 +250,7 @@ def walk_back(walk: Walk, pending: dict[int, Signal], last: int, end: int, units
         _deposit(pending[end], units, out)
 
 
-def _split(
-    walk: Walk, pending: dict[int, Signal], i: int, end: int, units: list[int], out: Tensor
-) -> None:
+def _split(walk: Walk, pending: dict[int, Signal], i: int, end: int, units: list[int], out: Tensor) -> None:
     largest = max(s.data.numel() for s in pending.values())
     size = max(1, _SPLIT * len(units) // largest)
     size = min(size, len(units) - 1)
@@ -285,7 +284,14 @@ def _class_units(rec: Recording, found: Target, target: int | str | None, top: i
     seed[0, number] = 1
     value = rec.values[found.value]
     gradient = torch.zeros_like(value)
-    walk_back(walk, {rec.output: from_whole(seed[None], tuple(logits.shape))}, len(rec.ops) - 1, found.value, [0], gradient)
+    walk_back(
+        walk,
+        {rec.output: from_whole(seed[None], tuple(logits.shape))},
+        len(rec.ops) - 1,
+        found.value,
+        [0],
+        gradient,
+    )
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
     return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()
 

@@ -19,7 +19,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, UnsupportedOperatorError, suggest
+from deconvviz.errors import (
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    UnknownNameError,
+    UnsupportedOperatorError,
+    suggest,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,16 @@ class _Stop(BaseException):
 # Operators that hand a tensor's content to Python: what follows could depend on it unseen.
 _READS_DATA = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
 # Operators that take shape and dtype from a tensor and nothing of its content: their results are constants.
-_FACTORIES = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"}
+_FACTORIES = {
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+}
 
 
 def op_name(func: Any) -> str:
@@ -88,9 +103,9 @@ def op_name(func: Any) -> str:
     return name.split(".")[1] if name.startswith("aten.") else name.split(".default")[0]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no annotations
     def __init__(self, image: Tensor, stop: int | None, names: Sequence[str] | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.rec = Recording()
         self.number: dict[int, int] = {}  # id of a tensor → its present value number
         self.held: list[Tensor] = []  # keeps every tensor alive, so that an id is never used twice
@@ -147,7 +162,7 @@ class _Recorder(TorchDispatchMode):
         for a in flat:
             if self.tracked(a) and id(a) in self.stale:
                 self.refuse(name, f"reads a tensor that '{self.stale[id(a)]}' changed in place through a view")
-            if isinstance(a, Tensor) and (a.is_quantized or a.layout not in (torch.strided, torch._mkldnn)):
+            if isinstance(a, Tensor) and (a.is_quantized or a.layout != torch.strided):
                 self.refuse(name, "works on a quantised or sparse tensor")
 
     def written(self, func: Any, name: str, args: Any, kwargs: Any) -> list[Tensor]:
@@ -332,7 +347,12 @@ def record_to(
     again or a value read twice; later passes of the same model stop at the layer, as long as the same operators run.
     """
     module = unwrap(module)
-    key = (layer if isinstance(layer, str) else id(layer), tuple(image.shape), image.dtype, tuple(aliases.items()))
+    key = (
+        layer if isinstance(layer, str) else id(layer),
+        tuple(image.shape),
+        image.dtype,
+        tuple(aliases.items()),
+    )
     plans = _PLANS.setdefault(module, {})
     plan = plans.get(key)
     if plan is not None:
@@ -378,7 +398,9 @@ def _call(rec: Recording, path: str, call: str | None) -> int:
     if not calls:
         raise DeconvvizValueError(f"layer '{path}' did not run in this forward pass")
     if call is not None and (not call.isdigit() or int(call) >= len(calls)):
-        raise DeconvvizValueError(f"layer '{path}' was called {len(calls)} times; '#{call}' is not one of 0 to {len(calls) - 1}")
+        raise DeconvvizValueError(
+            f"layer '{path}' was called {len(calls)} times; '#{call}' is not one of 0 to {len(calls) - 1}"
+        )
     value = calls[int(call) if call is not None else -1]
     if value is None:
         raise DeconvvizValueError(f"layer '{path}' does not return one tensor that depends on the image")
@@ -386,7 +408,7 @@ def _call(rec: Recording, path: str, call: str | None) -> int:
 
 
 def follow(rec: Recording, value: int) -> int:
-    """From a convolution's or linear layer's output on through its norm and activation, while each is read only once."""
+    """From a convolution's or linear layer's output on through norm and activation, while each is read only once."""
     from deconvviz.rules import rule_of
 
     op = rec.producer.get(value)

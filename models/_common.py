@@ -75,7 +75,7 @@ def bundled(name: str) -> tuple[Weights, ...]:
 
 def imagenet_labels() -> tuple[str, ...]:
     """The 1000 ImageNet class names, in output order (torchvision's)."""
-    from torchvision.models import AlexNet_Weights  # type: ignore[import-untyped]
+    from torchvision.models import AlexNet_Weights
 
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 

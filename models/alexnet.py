@@ -57,9 +57,7 @@ def build(name: str, classes: int = 10) -> nn.Module:
 
 def card(name: str) -> Card:
     """Facts about the small AlexNet: the ten classes of Fashion-MNIST; no weights ship."""
-    paths = {f"conv{i}": f"features.conv{i}" for i in range(1, 6)} | {
-        f"fc{i}": f"classifier.fc{i}" for i in (6, 7, 8)
-    }
+    paths = {f"conv{i}": f"features.conv{i}" for i in range(1, 6)} | {f"fc{i}": f"classifier.fc{i}" for i in (6, 7, 8)}
     return Card(
         name=name,
         labels=FASHION,

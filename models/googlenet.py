@@ -34,9 +34,7 @@ def _unit(inputs: int, maps: int, kernel: int, bias: bool = True) -> nn.Sequenti
 class Inception(nn.Module):
     """Four branches side by side, concatenated: (N, inputs, H, W) to (N, maps, H, W)."""
 
-    def __init__(
-        self, inputs: int, one: int, reduce3: int, three: int, reduce5: int, five: int, pool: int
-    ) -> None:
+    def __init__(self, inputs: int, one: int, reduce3: int, three: int, reduce5: int, five: int, pool: int) -> None:
         super().__init__()
         self.branch1 = _unit(inputs, one, 1)
         self.branch2 = nn.Sequential(_unit(inputs, reduce3, 1), _unit(reduce3, three, 3))

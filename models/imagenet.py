@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
@@ -69,9 +69,7 @@ def card_for(name: str, weights: str) -> Card:
             name=key,
             source=f"torchvision {type(member).__name__}.{member.name}",
             licence="BSD-3-Clause (torchvision); trained on ImageNet",
-            accuracy="{acc@1} % top-1, {acc@5} % top-5 (ImageNet)".format(
-                **member.meta["_metrics"]["ImageNet-1K"]
-            ),
+            accuracy="{acc@1} % top-1, {acc@5} % top-5 (ImageNet)".format(**member.meta["_metrics"]["ImageNet-1K"]),
             location=member.url,
         )
         for key, member in members.items()
@@ -98,9 +96,7 @@ def _aliases(name: str) -> dict[str, str]:
     if name.startswith("vgg"):
         return _vgg_aliases(name)
     if name == "googlenet":
-        blocks = {
-            f"inception{b}": f"inception{b}" for b in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
-        }
+        blocks = {f"inception{b}": f"inception{b}" for b in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")}
         convs = {"conv1": "conv1.conv", "conv2": "conv2.conv", "conv3": "conv3.conv"}
         short = {alias.removeprefix("inception"): path for alias, path in blocks.items()}
         numbers = {

@@ -51,9 +51,7 @@ def build(name: str, classes: int = 10) -> nn.Module:
 
 def card(name: str) -> Card:
     """Facts about LeNet: the ten classes of Fashion-MNIST."""
-    paths = {f"conv{i}": f"features.conv{i}" for i in (1, 2)} | {
-        f"fc{i}": f"classifier.fc{i}" for i in (3, 4, 5)
-    }
+    paths = {f"conv{i}": f"features.conv{i}" for i in (1, 2)} | {f"fc{i}": f"classifier.fc{i}" for i in (3, 4, 5)}
     weights = bundled("lenet")
     return Card(
         name="lenet",

@@ -16,9 +16,7 @@ Block = Callable[[int, int, int], nn.Module]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def conv_bn(
-    inputs: int, maps: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
-) -> nn.Sequential:
+def conv_bn(inputs: int, maps: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False) -> nn.Sequential:
     """A "same" convolution and its BatchNorm."""
     conv = nn.Conv2d(inputs, maps, kernel, stride, kernel // 2, groups=groups, bias=bias)
     return nn.Sequential(conv, nn.BatchNorm2d(maps))
@@ -64,9 +62,7 @@ class Staged(nn.Module):
     width` maps; `bias` is the stem's.
     """
 
-    def __init__(
-        self, block: Block, expansion: int, blocks: tuple[int, ...], classes: int, bias: bool = False
-    ) -> None:
+    def __init__(self, block: Block, expansion: int, blocks: tuple[int, ...], classes: int, bias: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=bias)
         self.bn1 = nn.BatchNorm2d(64)

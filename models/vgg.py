@@ -58,9 +58,7 @@ def build(name: str, classes: int = 100) -> nn.Module:
 def card(name: str) -> Card:
     """Facts about a small VGG. `1` to `5` are the last convolutions of the blocks."""
     counts = CONVOLUTIONS[depth_of(name)]
-    paths = {
-        f"conv{b}_{i}": f"features.conv{b}_{i}" for b, n in enumerate(counts, 1) for i in range(1, n + 1)
-    }
+    paths = {f"conv{b}_{i}": f"features.conv{b}_{i}" for b, n in enumerate(counts, 1) for i in range(1, n + 1)}
     last = {str(b): f"features.conv{b}_{n}" for b, n in enumerate(counts, 1)}
     tops = {f"fc{i}": f"classifier.fc{i}" for i in (6, 7, 8)} | {str(i): f"classifier.fc{i}" for i in (6, 7)}
     return cifar_card(name, paths | last | tops)

@@ -92,9 +92,7 @@ def card(name: str) -> Card:
     weights = Weights(
         "imagenet", f"ONNX Model Zoo, {FILE}", "MIT", "55.97 % top-1, 79.41 % top-5 (ImageNet)", URL, SHA256
     )
-    paths = {f"conv{i}": f"features.conv{i}" for i in range(1, 6)} | {
-        f"fc{i}": f"classifier.fc{i}" for i in (6, 7, 8)
-    }
+    paths = {f"conv{i}": f"features.conv{i}" for i in range(1, 6)} | {f"fc{i}": f"classifier.fc{i}" for i in (6, 7, 8)}
     return Card(
         name=name,
         labels=imagenet_labels(),

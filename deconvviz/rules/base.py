@@ -154,9 +154,9 @@ def elementwise_derivative(walk: Walk, op: Op) -> Tensor:
             args, kwargs = walk.rec.fill(op, {value: x})
             args = tuple(a.clone() if a is x and op.name.endswith("_") else a for a in args)
             out = op.func(*args, **kwargs)
+            out = out[0] if isinstance(out, (tuple, list)) else out
             (g,) = torch.autograd.grad(out.sum(), x)
         return g
 
     result: Tensor = walk.once(("derivative", op.index), make)
     return result
-

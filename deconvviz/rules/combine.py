@@ -150,7 +150,10 @@ def _composed_derivative(walk: Walk, op: Op, number: int, ops: list[Op]) -> Tens
 
 @register("mul", "mul_", "div", "div_")
 class Product(PointwiseNeeds):
-    """A constant factor scales; a gate (from sigmoid, hardsigmoid or softmax) is a constant; `x * f(x)` is an activation."""
+    """A constant factor scales; a gate is a constant factor too; `x * f(x)` is an activation.
+
+    A gate comes from a sigmoid, hardsigmoid or softmax; no signal goes into it.
+    """
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The signal for one factor."""

@@ -51,9 +51,7 @@ class Convolution(Rule):
         return clip(Signal(data, shape, out_rows, out_cols))
 
 
-def _filter_flipped(
-    walk: Walk, op: Op, weight: Tensor, data: Tensor, dilation: list[int], groups: int
-) -> Tensor:
+def _filter_flipped(walk: Walk, op: Op, weight: Tensor, data: Tensor, dilation: list[int], groups: int) -> Tensor:
     """At stride 1 the transposed convolution is a convolution with flipped filters, which runs faster."""
 
     def make() -> Tensor:

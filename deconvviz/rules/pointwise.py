@@ -21,8 +21,8 @@ def activate(s: Signal, method: str, derivative: Tensor | None) -> Signal:
     "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "gelu", "gelu_", "silu", "silu_", "hardswish",
     "hardswish_", "softplus", "mish", "mish_", "sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "tanh", "tanh_",
     "threshold", "threshold_", "clamp_min", "clamp_min_", "clamp", "clamp_", "hardtanh", "hardtanh_", "prelu",
-    "_prelu_kernel", "celu", "celu_", "selu", "selu_", "log_sigmoid_forward", "softshrink", "hardshrink", "exp", "pow", "sqrt",
-    "rsqrt", "log", "abs", "reciprocal",
+    "_prelu_kernel", "celu", "celu_", "selu", "selu_", "log_sigmoid_forward", "softshrink", "hardshrink", "exp", "pow",
+    "sqrt", "rsqrt", "log", "abs", "reciprocal",
 )  # fmt: skip
 class Activation(PointwiseNeeds):
     """Any pointwise activation. `clamp` and `hardtanh` rectify only if their lower bound is 0."""

@@ -71,7 +71,7 @@ def _grown(s: Signal, kernel: tuple[int, int], stride: tuple[int, int], dilation
 
 
 def unpool(signal: Tensor, index: Tensor, size: int, overlap: str) -> Tensor:
-    """(K, C, n) values to (K, C, size) at `index`; repeated places add, take the last in raster order, or the largest."""
+    """(K, C, n) values to (K, C, size) at `index`; repeated places add, take the last (raster order) or the largest."""
     out = signal.new_zeros(*signal.shape[:2], size)
     if overlap == "add":
         return out.scatter_add_(2, index, signal)
@@ -124,7 +124,7 @@ def _share(walk: Walk, op: Op) -> Tensor:
     args = list(op.args)
     ones = torch.ones_like(x[:, :1])
     args[0] = ones
-    mean = op.func(*args, **op.kwargs)
+    mean: Tensor = op.func(*args, **op.kwargs)
     full = F.pad(ones, (padding[1], padding[1] + kernel[1], padding[0], padding[0] + kernel[0]))
     count = F.avg_pool2d(full, kernel, stride, divisor_override=1)[:, :, : mean.shape[2], : mean.shape[3]]
     return mean / count

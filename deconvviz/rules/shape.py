@@ -65,7 +65,8 @@ class _Moves(GlobalNeeds):
             places = torch.arange(torch.Size(shape).numel(), device=s.data.device).view(shape)
             args, kwargs = walk.rec.fill(op, {op.inputs[0]: places})
             out = op.func(*args, **kwargs)
-            return (out[number] if isinstance(out, (tuple, list)) else out).reshape(-1)
+            moved: torch.Tensor = out[number] if isinstance(out, (tuple, list)) else out
+            return moved.reshape(-1)
 
         places = walk.once(("places", op.index, number), make)
         whole = s.whole().reshape(len(s), -1)
@@ -73,8 +74,8 @@ class _Moves(GlobalNeeds):
         return from_whole(data.view(len(s), *shape), shape)
 
 
-@register("permute", "transpose", "t", "expand", "split", "split_with_sizes", "chunk", "unbind", "repeat", "flip", "roll",
-          "index_select", "reflection_pad2d", "replication_pad2d", "pixel_shuffle", "pixel_unshuffle",
+@register("permute", "transpose", "t", "expand", "split", "split_with_sizes", "chunk", "unbind", "repeat", "flip",
+          "roll", "index_select", "reflection_pad2d", "replication_pad2d", "pixel_shuffle", "pixel_unshuffle",
           "channel_shuffle", "native_channel_shuffle", "unfold")  # fmt: skip
 class Moves(_Moves):
     """Permutations, splits, repeats and paddings by copies."""
