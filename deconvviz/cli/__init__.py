@@ -57,9 +57,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Version."
-)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Version.")
 def cli(debug: bool) -> None:
     """See what a convolutional network sees, with the DeconvNet of Zeiler and Fergus (2014).
 
@@ -106,6 +104,7 @@ def _line(message: str) -> str:
 
 
 def _wrong_usage(error: Exception) -> bool:
-    from deconvviz.errors import UnknownNameError
+    from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError
 
-    return isinstance(error, UnknownNameError)
+    # The value errors that are no kind of their own are about an argument: a unit, a place, a file name.
+    return isinstance(error, UnknownNameError) or type(error) in (DeconvvizValueError, DeconvvizTypeError)

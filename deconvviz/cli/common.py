@@ -33,9 +33,7 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
 
     if ":" in model:
         if weights is not None:
-            raise click.UsageError(
-                "--weights is for models of the zoo; use --checkpoint FILE with a callable"
-            )
+            raise click.UsageError("--weights is for models of the zoo; use --checkpoint FILE with a callable")
         return load_custom(model, checkpoint)
     if checkpoint is not None:
         raise click.UsageError("--checkpoint is for package.module:callable; use --weights FILE with the zoo")

@@ -50,7 +50,5 @@ def _facts(card: Any) -> dict[str, object]:
         "std": list(card.std),
         "classes": len(card.labels),
         "aliases": dict(card.aliases),
-        "weights": [
-            dataclasses.asdict(w) for w in card.available or ([card.weights] if card.weights else [])
-        ],
+        "weights": [dataclasses.asdict(w) for w in card.available or ([card.weights] if card.weights else [])],
     }

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli.common import get_network, model_options
+from deconvviz.cli.progress import Progress
+from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from deconvviz.network import Network
@@ -54,62 +56,73 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz project --model zfnet --layer 5 image.jpg
       deconvviz project --model zfnet --layer conv4 --unit 3,8-10 --out figures photos/
     """
-    units = parse_units(options["units"])
+    options["units"] = parse_units(options["units"])
     pictures = _pictures(images)
-    single = _single(options["out"], options["kind"], len(pictures))
+    single = _single(options["out"], options["kind"], pictures)
     net = get_network(options["model"], options["weights"], options["checkpoint"])
     _to_device(net, options["device"])
     done: list[dict[str, object]] = []
-    failed = 0
+    failed: list[dict[str, str]] = []
     taken: set[Path] = set()
-    from deconvviz.projection import project as compute
-
-    from deconvviz.errors import ImageError
-
-    for picture in pictures:
-        try:
-            inputs = net.preprocess(picture)
-        except ImageError as error:
-            if len(pictures) == 1:
-                raise
-            click.echo(f"deconvviz: {error}", err=True)
-            failed += 1
-            continue
-        result = compute(
-            net,
-            inputs,
-            options["layer"],
-            units=units,
-            top=options["top"],
-            place=options["place"] or None,
-            method=options["method"],
-            overlap=options["overlap"],
-        )
-        path = single or _free(_name(picture, net, result, options), taken)
-        drawn = {} if path.suffix == ".npz" else {"scale": options["scale"]}
-        result.save(path, **drawn)
-        done.append({"image": str(picture), "file": str(path), **_facts(result)})
-        if not as_json:
-            click.echo(str(path))
+    with Progress(len(pictures)) as progress:
+        for picture in pictures:
+            try:
+                result = _compute(net, picture, options)
+                path = single or _free(_name(picture, net, result, options), taken)
+                result.save(path, **({} if path.suffix == ".npz" else {"scale": options["scale"]}))
+            except DeconvvizError as error:
+                # What is wrong for every picture ends the run; what is wrong with one must not lose the others.
+                if len(pictures) == 1 or isinstance(error, (UnknownNameError, UnsupportedOperatorError)):
+                    raise
+                message = " ".join(str(error).split())
+                named = message if str(picture) in message else f"{picture}: {message}"
+                failed.append({"image": str(picture), "error": message})
+                progress.problem(f"deconvviz: {named}")
+            else:
+                done.append({"image": str(picture), "file": str(path), **_facts(result)})
+                if not as_json:
+                    progress.result(str(path))
+            progress.advance()
     if as_json:
         click.echo(json.dumps({"results": done, "failed": failed}))
     if failed:
-        raise click.ClickException(f"{failed} of {len(pictures)} pictures could not be read")
+        raise click.ClickException(f"{len(failed)} of {len(pictures)} pictures failed; see above")
+
+
+def _compute(net: Network, picture: Path, options: dict[str, Any]) -> Projection:
+    from deconvviz.projection import project as compute
+
+    return compute(
+        net,
+        net.preprocess(picture),
+        options["layer"],
+        units=options["units"],
+        top=options["top"],
+        place=options["place"] or None,
+        method=options["method"],
+        overlap=options["overlap"],
+    )
 
 
 def _pictures(given: Sequence[Path]) -> list[Path]:
     from deconvviz.images import pictures_in
 
-    return [p for path in given for p in (pictures_in(path) if path.is_dir() else [path])]
+    try:
+        return [p for path in given for p in (pictures_in(path) if path.is_dir() else [path])]
+    except ImageError as error:
+        raise click.UsageError(str(error)) from error
 
 
-def _single(out: Path | None, kind: str | None, count: int) -> Path | None:
+def _single(out: Path | None, kind: str | None, pictures: Sequence[Path]) -> Path | None:
     """Return --out if it names a file, None if a folder (made here) or not given."""
     if out is None:
         return None
     suffix = out.suffix[1:].lower()
     if out.is_dir() or not suffix:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
         return None
     if suffix not in FORMATS:
         raise click.BadParameter(
@@ -117,10 +130,12 @@ def _single(out: Path | None, kind: str | None, count: int) -> Path | None:
         )
     if kind and kind != suffix:
         raise click.UsageError(f"--format {kind} contradicts --out {out.name}")
-    if count > 1:
-        raise click.UsageError(f"--out {out} is one file, but there are {count} pictures; give a folder")
+    if len(pictures) > 1:
+        raise click.UsageError(f"--out {out} is one file, but there are {len(pictures)} pictures; give a folder")
     if not out.parent.is_dir():
         raise click.BadParameter(f"the folder {out.parent} does not exist", param_hint="--out")
+    if out.resolve() == pictures[0].resolve():
+        raise click.UsageError(f"--out {out} would overwrite the picture itself")
     return out
 
 

@@ -1,0 +1,71 @@
+"""A progress bar for work on many files: on a terminal only, and never in the way of the results."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import rich.progress
+
+
+class Progress:
+    """Counts `total` pictures on stderr if that is a terminal; results go to stdout, problems to stderr.
+
+    While a bar stands on the terminal, results that would go to the same terminal wait until it is gone.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._bar: rich.progress.Progress | None = None
+        self._waiting: list[str] = []
+
+    def __enter__(self) -> Progress:
+        if self._total > 1 and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            # Redirected, stdout would end up on stderr.
+            self._bar = Bar(
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._bar.add_task("pictures", total=self._total)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        for line in self._waiting:
+            click.echo(line)
+
+    def result(self, line: str) -> None:
+        """Print a line of the result."""
+        if self._bar is not None and sys.stdout.isatty():
+            self._waiting.append(line)
+        else:
+            click.echo(line)
+
+    def problem(self, line: str) -> None:
+        """Print a line about what went wrong."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(line, err=True)
+
+    def advance(self) -> None:
+        """Count one picture as done."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0])
