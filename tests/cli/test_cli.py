@@ -20,8 +20,7 @@ def run(*args: str) -> int:
 
 def test_help_imports_no_torch() -> None:
     code = (
-        "import sys\nfrom deconvviz.cli import main\n"
-        "try: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+        "import sys\nfrom deconvviz.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "project" in done.stdout and done.stderr == ""

@@ -1,0 +1,220 @@
+"""`deconvviz project` from end to end, on a small network that only the test knows."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from deconvviz import cli
+from deconvviz.results import Projection
+
+SOURCE = """
+import torch
+from torch import nn
+from deconvviz import Network
+
+def make():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU()]
+    return Network(nn.Sequential(*layers), input_size=32, mean=(0.5,) * 3, std=(0.25,) * 3, aliases={"2": "3"})
+
+def slow():
+    import time
+    print("ready", flush=True)
+    net = make()
+    net.module.register_forward_hook(lambda *_: time.sleep(60))
+    return net
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to work in with a network, a readable picture and a folder with one more and one unreadable."""
+    (tmp_path / "tiny_for_tests.py").write_text(SOURCE)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    (tmp_path / "more").mkdir()
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    Image.fromarray(noise[::-1]).save(tmp_path / "more" / "a.png")
+    (tmp_path / "more" / "bad.jpg").write_text("not a picture")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("tiny_for_tests", None)
+
+
+def run(*args: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["project", "--model", "tiny_for_tests:make", *args])
+    return int(stopped.value.code or 0)
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if "-" in p.name or p.name.startswith("."))
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("npz", b"PK")])
+def test_every_format(place: Path, kind: str, start: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--layer", "2", "--format", kind, "a.png") == 0
+    out, err = capsys.readouterr()
+    (name,) = written(place)
+    assert out == f"{name}\n" and err == "" and name.startswith("a-") and name.endswith(f"-2.{kind}")
+    assert (place / name).read_bytes().startswith(start)
+
+
+def test_options_reach_the_result(place: Path) -> None:
+    options = ["--unit", "3,5-6", "--place", "1", "2", "--method", "guided", "--overlap", "max"]
+    assert run("--layer", "2", *options, "--out", "r.npz", "a.png") == 0
+    result = Projection.load(place / "r.npz")
+    assert result.units.tolist() == [3, 5, 6] and result.places.tolist() == [[1, 2]] * 3
+    assert result.policy["method"] == "guided" and result.policy["overlap"] == "max"
+    # Stride 2 and pooling by 2: one step of the map is 4 pixels; 3 + (2 - 1) * 2 + (3 - 1) * 4 = 13 are seen.
+    assert result.boxes[0].tolist() == [4, 8, 17, 21]
+
+
+def test_scale_changes_the_picture_only(place: Path) -> None:
+    for scale in ("panel", "shared"):
+        assert run("--layer", "2", "--scale", scale, "--out", f"{scale}.png", "a.png") == 0
+        assert run("--layer", "2", "--scale", scale, "--out", f"{scale}.npz", "a.png") == 0
+    with Image.open("panel.png") as a, Image.open("shared.png") as b:
+        assert a.size == b.size and not np.array_equal(np.asarray(a), np.asarray(b))
+    assert Projection.load("panel.npz") == Projection.load("shared.npz")
+
+
+def test_an_unreadable_picture_loses_no_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--layer", "2", "--out", "figures/new", "more", "a.png") == 1
+    out, err = capsys.readouterr()
+    # Two pictures of one name: two files.
+    assert len(written(place / "figures" / "new")) == 2 == len(out.splitlines())
+    first, last = err.splitlines()
+    assert "bad.jpg" in first and last == "deconvviz: 1 of 3 pictures failed; see above"
+
+
+def test_any_error_of_one_picture_loses_no_other(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deconvviz import projection
+    from deconvviz.errors import DeconvvizValueError
+
+    compute, calls = projection.project, iter([True, False])
+
+    def fail_first(*args: object, **options: object) -> Projection:
+        if next(calls):
+            raise DeconvvizValueError("it does not fit")
+        return compute(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(projection, "project", fail_first)
+    assert run("--layer", "2", "more/a.png", "a.png") == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines() == written(place) and len(written(place)) == 1
+    assert err.splitlines()[0].replace("\\", "/") == "deconvviz: more/a.png: it does not fit"
+
+
+def test_json_is_one_object(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--layer", "2", "--top", "4", "--json", "a.png", "more") == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert [r["image"].replace("\\", "/") for r in facts["results"]] == ["a.png", "more/a.png"]
+    assert len(facts["results"][0]["units"]) == 4 == len(facts["results"][0]["boxes"])
+    assert facts["results"][0]["activations"] == sorted(facts["results"][0]["activations"], reverse=True)
+    assert all((place / r["file"]).is_file() for r in facts["results"])
+    assert len(facts["failed"]) == 1 and "bad.jpg" in facts["failed"][0]["image"]
+
+
+def test_the_checkpoint_is_used(place: Path) -> None:
+    weights = {
+        "0.weight": torch.zeros(6, 3, 3, 3),
+        "0.bias": torch.ones(6),
+        "3.weight": torch.zeros(8, 6, 3, 3),
+        "3.bias": torch.arange(8.0),
+    }
+    save_file(weights, place / "w.safetensors")
+    assert run("--checkpoint", "w.safetensors", "--layer", "2", "--top", "3", "--out", "r.npz", "a.png") == 0
+    # With all filters zero each map is its bias.
+    result = Projection.load(place / "r.npz")
+    assert result.units.tolist() == [7, 6, 5] and result.activations.tolist() == [7, 6, 5]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--layer", "2", "empty"], "no pictures"),
+        (["--layer", "2", "no.png"], "no.png"),
+        (["--layer", "relu9", "a.png"], "relu9"),
+        (["--layer", "2", "--unit", "8", "a.png"], "unit 8 does not exist; allowed: 0 to 7"),
+        (["--layer", "2", "--unit", "x", "a.png"], "'x' is not a unit"),
+        (["--layer", "2", "--place", "9", "0", "a.png"], "place (9, 0)"),
+        (["--layer", "2", "--out", "a.jpg", "a.png"], "cannot write .jpg"),
+        (["--layer", "2", "--out", "a.png", "a.png"], "overwrite the picture"),
+        (["--layer", "2", "--out", "b.png", "a.png", "more"], "3 pictures"),
+        (["--layer", "2", "--out", "b.png", "--format", "pdf", "a.png"], "contradicts"),
+        (["--layer", "2", "--out", "no/b.png", "a.png"], "does not exist"),
+        (["--layer", "2", "--weights", "random", "a.png"], "--checkpoint"),
+        (["--layer", "2", "--device", "cuda:99", "a.png"], "cuda:99"),
+    ],
+)
+def test_wrong_usage_is_2_in_one_line(
+    place: Path, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "empty").mkdir()
+    before = (place / "a.png").read_bytes()
+    assert run(*args) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("deconvviz: ") and err.count("\n") == 1 and message in err
+    assert written(place) == [] and (place / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "nearest"),
+    [("zfnett", "5", "'zfnet'"), ("zfnet", "conv55", "'conv5'"), ("tiny_for_tests:mak", "2", "mak")],
+)
+def test_an_unknown_name_is_2_with_the_nearest(
+    place: Path, model: str, layer: str, nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["project", "--model", model, "--weights", "random", "--layer", layer, "a.png"]
+                 if ":" not in model else ["project", "--model", model, "--layer", layer, "a.png"])  # fmt: skip
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and nearest in err and err.count("\n") == 1
+
+
+def test_one_unreadable_picture_alone_is_1(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--layer", "2", "more/bad.jpg") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(place: Path) -> None:
+    from deconvviz.errors import ImageError
+
+    with pytest.raises(ImageError):
+        cli.main(["--debug", "project", "--model", "tiny_for_tests:make", "--layer", "2", "more/bad.jpg"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
+def test_ctrl_c_is_130_and_leaves_nothing(place: Path) -> None:
+    command = [sys.executable, "-m", "deconvviz", "project", "--model", "tiny_for_tests:slow", "--layer", "2"]
+    with subprocess.Popen(
+        [*command, "a.png"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    assert err.strip() == "deconvviz: interrupted" and written(place) == []
+
+
+def test_the_bundled_network_is_the_main_job(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["project", "--model", "zfnet", "--layer", "5", "a.png"])
+    assert not stopped.value.code and capsys.readouterr().out == "a-zfnet-conv5.png\n"
+    with Image.open("a-zfnet-conv5.png") as picture:
+        facts = json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+    assert len(facts["units"]) == 9 and facts["alias"] == "conv5" and len(facts["model"]["sha256"]) == 64
