@@ -106,7 +106,7 @@ def _inputs_of(model: nn.Module, conv: nn.Conv2d, inputs: Tensor) -> Tensor:
         raise _Reached
 
     with _hooked(conv, hook):
-        for batch in inputs.split(_BATCH):
+        for batch in torch.split(inputs, _BATCH):
             try:
                 model(batch)
             except _Reached:
@@ -154,7 +154,7 @@ def _filters(
     points = centred @ whiten
     if first:
         points = points[contrast[:, 0] >= contrast.median() * 0.5]
-    filters = spherical_kmeans(points, conv.out_channels, rounds, generator) @ whiten.T
+    filters: Tensor = spherical_kmeans(points, conv.out_channels, rounds, generator) @ whiten.T
     return filters - filters.mean(1, keepdim=True)  # the patches' mean was taken away, so is the filters'
 
 
@@ -185,7 +185,7 @@ def _fit(conv: nn.Conv2d, filters: Tensor, x: Tensor, fire: float, generator: to
     assert conv.bias is not None
     conv.weight.copy_(filters.view_as(conv.weight))
     conv.bias.zero_()
-    parts = [conv(batch).transpose(0, 1).flatten(1) for batch in x.split(_BATCH)]
+    parts = [conv(batch).transpose(0, 1).flatten(1) for batch in torch.split(x, _BATCH)]
     each = max(_SAMPLES // len(parts), 1)
     parts = [p[:, torch.randperm(p.shape[1], generator=generator)[:each].to(p.device)] for p in parts]
     y = torch.cat(parts, 1)

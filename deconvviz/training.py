@@ -204,7 +204,7 @@ def augment(picture: Tensor, size: int, how: Augmentation, generator: torch.Gene
 
     NaN marks an erased rectangle: its colour is the mean that only the normalisation knows.
     """
-    draws = iter(torch.rand(40, generator=generator).tolist())
+    draws: Iterator[float] = iter(torch.rand(40, generator=generator).tolist())
 
     def draw(low: float, high: float) -> float:
         return low + (high - low) * next(draws)
@@ -297,7 +297,7 @@ def accuracy(module: nn.Module, card: Card, data: Pictures, indices: Sequence[in
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     hits: list[Tensor] = []
-    for part in torch.tensor(indices).split(max(256 // crops, 1)):
+    for part in torch.split(torch.tensor(indices), max(256 // crops, 1)):
         chosen = [data.pixels[i] for i in part.tolist()]
         if crops == 1:
             x = torch.stack([centre(p, resize, size) for p in chosen])
@@ -309,7 +309,7 @@ def accuracy(module: nn.Module, card: Card, data: Pictures, indices: Sequence[in
     for m, mode in modes:
         m.training = mode
     right, truth = torch.cat(hits).double(), data.classes[torch.tensor(indices)]
-    return float(torch.stack([right[truth == c].mean() for c in truth.unique()]).mean())
+    return float(torch.stack([right[truth == c].mean() for c in torch.unique(truth)]).mean())
 
 
 def _logits(module: nn.Module, x: Tensor) -> Tensor:
@@ -333,6 +333,8 @@ class Norms(nn.Module):
         self.layers: dict[str, nn.Conv2d | nn.Linear] = {}
         self.norms = nn.ModuleDict()
         own = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+        convs: list[tuple[str, nn.Conv2d | nn.Linear]]
+        lines: list[tuple[str, nn.Conv2d | nn.Linear]]
         convs = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
         lines = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
         for name, layer in [] if own else [*convs[1:], *lines[:-1]]:
@@ -635,7 +637,12 @@ def _epoch(
     run.epoch += 1
     if not math.isfinite(loss_sum):
         raise DeconvvizValueError(f"the loss is no longer a number in epoch {run.epoch}; try a lower lr")
-    line: dict[str, Any] = {"epoch": run.epoch, "size": size, "loss": loss_sum / count, "train": right / count}
+    line: dict[str, Any] = {
+        "epoch": run.epoch,
+        "size": size,
+        "loss": loss_sum / count,
+        "train": right / count,
+    }
     if test:
         module = _written(run)
         line["test"] = accuracy(module, run.card, data, test, size)

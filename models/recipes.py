@@ -132,7 +132,7 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=1e-3,
             warmup=100,
             ema=0.995,
-            augmentation=Augmentation(area=(0.85, 1.0), ratio=1.1, flip=0.5),
+            augmentation=Augmentation(flip=0.5),
         ),
     )
 }
