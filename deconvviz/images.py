@@ -83,10 +83,12 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def _convert(image: Image.Image, name: str) -> Image.Image:
-    frame = image.copy()  # the first frame: a file just opened stands on it
-    frame = ImageOps.exif_transpose(frame)
-    if max(frame.size) > MAX_SIDE:
-        frame = frame.reduce(-(-max(frame.size) // MAX_SIDE)) if frame.mode in _REDUCIBLE else frame
+    image.load()  # the first frame: a file just opened stands on it
+    orientation = image.getexif().get(_ORIENTATION)
+    frame = _reduced(image)
+    if orientation:
+        frame.getexif()[_ORIENTATION] = orientation
+        frame = ImageOps.exif_transpose(frame)
     if frame.mode.startswith("I") or frame.mode == "F":
         frame = _from_deep_grey(frame)
     if frame.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in frame.info:
@@ -96,7 +98,22 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
     return frame.convert("RGB") if frame.mode != "RGB" else frame
 
 
+_ORIENTATION = 0x0112
 _REDUCIBLE = ("L", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "F", "I")
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """A copy with no side above `MAX_SIDE`, in a mode that averaging pixels has a meaning for if it was reduced."""
+    longest = max(image.size)
+    if longest <= MAX_SIDE:
+        return image.copy()
+    if image.mode.startswith("I;"):
+        image = image.convert("I")  # 16-bit grey; 32 bits keep its values
+    elif "transparency" in image.info or image.mode in ("PA", "RGBa"):
+        image = image.convert("RGBA")
+    elif image.mode not in _REDUCIBLE:
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return image.reduce(-(-longest // MAX_SIDE))
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+import deconvviz
 from deconvviz import images
 from deconvviz.errors import DeconvvizTypeError, ImageError
 from deconvviz.images import pictures_in, read_image
@@ -66,6 +72,23 @@ def test_large_pictures_are_reduced_and_huge_ones_refused(monkeypatch: pytest.Mo
         read_image(Image.new("RGB", (11, 10)))
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "RGB", "RGBA", "LA", "CMYK", "transparent P"])
+def test_large_pictures_of_every_mode_are_reduced(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_SIDE", 10)
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((40, 12), 65535, dtype=np.uint16))
+    else:
+        picture = Image.new("RGB", (12, 40), "white").convert(mode.split()[-1])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned: the long side lies
+    options: dict[str, Any] = {"transparency": 0} if mode == "transparent P" else {}
+    name = "a.jpg" if mode == "CMYK" else "a.png"
+    picture.save(tmp_path / name, exif=exif, **options)
+    read = read_image(tmp_path / name)
+    assert read.mode == "RGB" and read.size == (10, 3)
+    assert int(np.asarray(read).min()) >= 254
+
+
 def test_what_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("not a picture")
     with pytest.raises(ImageError, match=r"cannot read .*a\.jpg"):
@@ -93,3 +116,37 @@ def test_a_folder_lists_its_pictures_only(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", "notes.txt"):
         (tmp_path / name).touch()
     assert [p.name for p in pictures_in(tmp_path)] == ["a.jpg", "b.PNG"]
+
+
+def test_one_pixel_goes_through_the_whole_project(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (200, 30, 60)).save(tmp_path / "a.png")
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3))
+    net = deconvviz.Network(module, input_size=16, mean=(0.5,) * 3, std=(0.25,) * 3)
+    result = deconvviz.project(net, tmp_path / "a.png", "3", top=2)
+    assert result.pixels.shape == (2, 3, 16, 16) and bool(result.pixels.isfinite().all())
+    assert (result.photograph() == (200, 30, 60)).all()
+    assert result.save(tmp_path / "b.png").is_file()
+
+
+def test_the_largest_picture_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    """10,000 x 10,000 pixels of one colour: 300 MB decoded from a small file, then reduced."""
+    Image.new("1", (10_000, 10_000), 1).save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size < 100_000
+    Image.new("L", (10_000, 10_001)).save(tmp_path / "b.png")
+    # A process of its own: the peak is that of this one picture.
+    code = (
+        "import resource, sys\nfrom deconvviz.images import read_image\nfrom deconvviz.errors import ImageError\n"
+        "picture = read_image('a.png')\n"
+        "try: read_image('b.png')\nexcept ImageError as error: print(error)\n"
+        "print(max(picture.size), picture.getpixel((0, 0)))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    if sys.platform != "linux":
+        pytest.skip("ru_maxrss is in kilobytes on Linux only")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    refused, size, peak = done.stdout.splitlines()
+    assert "10000 x 10001 pixels" in refused
+    side, colour = size.split(" ", 1)
+    assert int(side) <= images.MAX_SIDE and colour == "(255, 255, 255)"
+    assert int(peak) < 1_000_000

@@ -57,7 +57,7 @@ def test_crops_are_the_boxes_of_the_photograph() -> None:
 
 def test_metadata_is_inside_the_png(tmp_path: Path) -> None:
     with Image.open(make().save(tmp_path / "a.png")) as picture:
-        facts = json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+        facts = json.loads(picture.text["Description"])
     assert facts["model"]["sha256"] == "abc" and facts["policy"]["method"] == "deconvnet"
     assert facts["units"] == [4, 5, 6]
 

@@ -216,5 +216,5 @@ def test_the_bundled_network_is_the_main_job(place: Path, capsys: pytest.Capture
         cli.main(["project", "--model", "zfnet", "--layer", "5", "a.png"])
     assert not stopped.value.code and capsys.readouterr().out == "a-zfnet-conv5.png\n"
     with Image.open("a-zfnet-conv5.png") as picture:
-        facts = json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+        facts = json.loads(picture.text["Description"])
     assert len(facts["units"]) == 9 and facts["alias"] == "conv5" and len(facts["model"]["sha256"]) == 64

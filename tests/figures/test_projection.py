@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Rectangle
 
 from deconvviz.figures.style import styled
 from deconvviz.results import Projection
@@ -41,9 +42,8 @@ def test_each_pair_is_the_projection_and_the_crop_of_one_box(channels: int) -> N
     for k, (top, left, bottom, right) in enumerate(result.boxes.tolist()):
         assert np.array_equal(shown[1 + 2 * k], images[k, top:bottom, left:right].squeeze())
         assert np.array_equal(shown[2 + 2 * k], crops[k].squeeze())
-    drawn = [
-        (p.get_y() + 0.5, p.get_x() + 0.5, p.get_height(), p.get_width()) for p in figure.axes[0].patches
-    ]
+    frames = [p for p in figure.axes[0].patches if isinstance(p, Rectangle)]
+    drawn = [(p.get_y() + 0.5, p.get_x() + 0.5, p.get_height(), p.get_width()) for p in frames]
     assert drawn == [(t, x, b - t, r - x) for t, x, b, r in result.boxes.tolist()]
 
 
@@ -53,13 +53,41 @@ def test_labels_lie_inside_and_apart(count: int) -> None:
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     with styled():
-        canvas.draw()
-        boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.texts]
+        canvas.draw()  # type: ignore[no-untyped-call]
+        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        boxes = [text.get_window_extent(renderer) for text in figure.texts]
     for i, box in enumerate(boxes):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
         assert not any(box.overlaps(other) for other in boxes[i + 1 :])
         assert not any(box.overlaps(ax.bbox) for ax in figure.axes)
     assert any("unit 0 · -1.23e+03 · (12, 12)" in text.get_text() for text in figure.texts)
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (60, 300), (400, 90)])
+def test_numbers_of_boxes_lie_inside_the_photograph_and_apart(height: int, width: int) -> None:
+    # Crowded where it is hardest: several at one corner, tiny ones at the borders.
+    corner = [[0, 0, 40, 40]] * 4
+    tiny = [[0, width - 7, 7, width], [height - 7, 0, height, 7], [height - 1, width - 1, height, width]]
+    result = dataclasses.replace(
+        make(7),
+        pixels=torch.zeros(7, 3, height, width),
+        image=torch.zeros(3, height, width),
+        boxes=torch.tensor(corner + tiny),
+    )
+    figure = result.figure()
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    with styled():
+        canvas.draw()  # type: ignore[no-untyped-call]
+        ax, renderer = figure.axes[0], canvas.get_renderer()  # type: ignore[no-untyped-call]
+        boxes = [text.get_tightbbox(renderer) for text in ax.texts]
+    assert [text.get_text() for text in ax.texts] == [str(k + 1) for k in range(7)]
+    frame = ax.bbox.padded(1.5)  # the white outline may touch the frame
+    for i, box in enumerate(boxes):
+        assert box is not None
+        assert box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1
+        # Shrunk by the outline, and upright room that a digit does not use.
+        assert not any(box.padded(-2).overlaps(other.padded(-2)) for other in boxes[i + 1 :] if other)
 
 
 def test_no_box_for_the_whole_picture() -> None:
