@@ -26,7 +26,7 @@ def test_help_imports_no_torch() -> None:
     assert done.returncode == 0 and "project" in done.stdout and done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["project", "layers", "models"])
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
 def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"Example:\n    deconvviz {command}" in capsys.readouterr().out
