@@ -72,7 +72,7 @@ def read_data(path: str | os.PathLike[str], channels: int = 3, side: int = 256, 
         raise DeconvvizValueError(f"the data folder {root} does not exist")
     if any(root.glob("*-idx3-ubyte*")):
         return _read_idx(root, channels)
-    labels = tuple(sorted(d.name for d in root.iterdir() if d.is_dir() and d.name not in LEFT_OUT))
+    labels = tuple(sorted(d.name for d in root.iterdir() if d.is_dir() and d.name not in LEFT_OUT and d.name[0] != "."))
     files = [(c, f) for c, label in enumerate(labels) for f in _pictures_of(root / label)]
     if len({c for c, _ in files}) < 2:
         raise DeconvvizValueError(f"{root} must hold one folder of pictures per category, two or more")
@@ -472,6 +472,8 @@ def train(
         "start": None if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        _clear(folder)
     if pictures.unreadable:
         (folder / "unreadable.txt").write_text("\n".join(pictures.unreadable) + "\n", encoding="utf-8")
     with torch.random.fork_rng(devices=[]):
@@ -519,6 +521,13 @@ def _check_start(last: Path, resume: bool, fresh: bool) -> None:
         raise DeconvvizValueError(f"nothing to resume: there is no {last}")
     if last.is_file() and not (resume or fresh):
         raise DeconvvizValueError(f"{last} is there already; give resume to go on, or fresh to overwrite it")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run has written: its epochs must not be taken for this one's."""
+    written = [f"epoch{n}.safetensors" for n in KEPT]
+    for name in (*written, "final.safetensors", "last.pt", "metrics.jsonl", "unreadable.txt"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _start(

@@ -64,6 +64,7 @@ def folder(tmp_path: Path) -> Path:
             Image.fromarray(x.numpy()).save(tmp_path / "data" / label / f"{i:03}.png")
     (tmp_path / "data" / "bottom" / "broken.png").write_bytes(b"not a picture")
     (tmp_path / "data" / "BACKGROUND_Google").mkdir()
+    (tmp_path / "data" / ".hidden").mkdir()
     return tmp_path / "data"
 
 
@@ -129,6 +130,9 @@ def test_resume_refuses_another_run(folder: Path, tmp_path: Path) -> None:
         train("lenet", folder, out, recipe=FULL, epochs=2, seed=1, resume=True)
     with pytest.raises(UnknownNameError, match="did you mean 'lenet'"):
         train("lennet", folder, out)
+    (out / "epoch64.safetensors").touch()
+    train("lenet", folder, out, recipe=FULL, epochs=1, workers=0, fresh=True)
+    assert not (out / "epoch64.safetensors").exists()  # of the earlier run
     with pytest.raises(UnknownNameError, match="'zfnet'"):
         train("lenet", folder, out, recipe="zfnt", fresh=True)
 
