@@ -36,5 +36,5 @@ class WeightsError(DeconvvizValueError):
 
 def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Return `"; did you mean 'a' or 'b'?"` for the names nearest to `name`, or an empty string."""
-    near = difflib.get_close_matches(str(name), list(known), n=count, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), list(dict.fromkeys(known)), n=count, cutoff=0.5)
     return "; did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else ""

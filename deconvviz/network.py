@@ -135,7 +135,8 @@ class Network:
     def _take_tensor(self, image: Tensor) -> Tensor:
         if not image.is_floating_point():
             raise DeconvvizTypeError(
-                f"image is a {image.dtype} tensor; allowed: a path, a PIL image, or a float tensor"
+                f"image is a {image.dtype} tensor; allowed: a preprocessed float tensor, or (wrap the module in "
+                "Network with mean and std) a path or PIL image"
             )
         x = image[None] if image.dim() == 3 else image
         if x.dim() != 4 or x.shape[0] != 1:

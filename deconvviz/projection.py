@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.geometry import boxes
 from deconvviz.network import Network
-from deconvviz.recording import Recording, Target, find_layer, record, record_to, unwrap
+from deconvviz.recording import Recording, Target, find_layer, plain_mode, record, record_to, unwrap
 from deconvviz.results import Projection
 from deconvviz.rules import Walk, rule_of
 from deconvviz.windows import Signal, add, from_whole
@@ -68,7 +68,8 @@ def project(
         _check_choice("units", units, ("class",))
         rec = record(module, x)
         found = find_layer(rec, module, layer, aliases)
-        chosen: Any = _class_units(rec, found, target, top, getattr(model, "card", None))
+        with plain_mode(x.device.type):
+            chosen: Any = _class_units(rec, found, target, top, getattr(model, "card", None))
     else:
         if target is not None:
             raise DeconvvizValueError('target goes with units="class"')
@@ -77,7 +78,8 @@ def project(
     maps = _maps(rec, found)
     index = _units(chosen, maps, top)
     seeds = _seeds(maps, index, place, seed)
-    pixels = _send_back(rec, found.value, seeds, method, overlap, batch)
+    with plain_mode(x.device.type):
+        pixels = _send_back(rec, found.value, seeds, method, overlap, batch)
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
@@ -150,9 +152,12 @@ def _units(units: int | Sequence[int] | Tensor | str | None, maps: Tensor, top: 
 
 def _places(place: Any, k: int, height: int, width: int) -> Tensor:
     try:
-        places = torch.as_tensor(place).long().cpu()
+        places = torch.as_tensor(place).cpu()
     except (TypeError, ValueError, RuntimeError):
         raise DeconvvizTypeError(f"place is {place!r}; allowed: (row, column) or one such pair for each unit") from None
+    if places.dtype == torch.bool or places.is_floating_point():
+        raise DeconvvizTypeError(f"place is {place!r}; allowed: whole numbers (row, column), or a pair for each unit")
+    places = places.long()
     if tuple(places.shape) == (2,):
         places = places.expand(k, 2)
     if tuple(places.shape) != (k, 2):

@@ -137,9 +137,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         flat = tree_flatten((args, kwargs))[0]
+        name = op_name(func)
+        # Dropout draws its mask on a fresh tensor: nothing of the image is among its arguments.
+        if not self.paused and torch.Tag.nondeterministic_seeded in func.tags and "scaled_dot_product" not in name:
+            self.refuse(name, "is random; switch it off (for dropout: eval mode)")
         if self.paused or not any(self.tracked(a) for a in flat):
             return func(*args, **kwargs)
-        name = op_name(func)
         if name in _FACTORIES:
             return func(*args, **kwargs)
         self.check(func, name, flat)
@@ -256,6 +259,13 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 @contextlib.contextmanager
+def plain_mode(device: str) -> Iterator[None]:
+    """No grad, no inference mode, no autocast, whatever the caller has on."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+        yield
+
+
+@contextlib.contextmanager
 def _untouched(module: nn.Module) -> Iterator[None]:
     """Eval mode module by module; modes and buffers come back whatever happens."""
     modules = list(module.modules())
@@ -305,11 +315,8 @@ def record(module: nn.Module, image: Tensor, stop: int | None = None, names: Seq
     if not isinstance(module, nn.Module):
         raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
     module = unwrap(module)
-    device = image.device.type
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(plain_mode(image.device.type))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_untouched(module))
         image = image.detach().clone()
@@ -347,12 +354,10 @@ def record_to(
     again or a value read twice; later passes of the same model stop at the layer, as long as the same operators run.
     """
     module = unwrap(module)
-    key = (
-        layer if isinstance(layer, str) else id(layer),
-        tuple(image.shape),
-        image.dtype,
-        tuple(aliases.items()),
-    )
+    # A hook that came or went since may change what runs, or what it returns.
+    hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
+    name = layer if isinstance(layer, str) else id(layer)
+    key = (name, tuple(image.shape), image.dtype, tuple(aliases.items()), hooks)
     plans = _PLANS.setdefault(module, {})
     plan = plans.get(key)
     if plan is not None:

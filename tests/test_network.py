@@ -18,9 +18,7 @@ PIL = pytest.importorskip("PIL.Image")
 
 
 def picture(width: int, height: int, mode: str = "RGB") -> object:
-    noise = torch.randint(
-        0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    noise = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     return PIL.fromarray(noise.numpy()).convert(mode)
 
 
@@ -44,9 +42,7 @@ def test_denormalise_inverts() -> None:
     net = Network(nn.Conv2d(3, 1, 1), 32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
     image = picture(32, 32)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(32, 32, 3)  # type: ignore[attr-defined]
-    assert torch.allclose(
-        net.denormalise(net.preprocess(image))[0].permute(1, 2, 0) * 255, pixels.float(), atol=1e-3
-    )  # type: ignore[arg-type]
+    assert torch.allclose(net.denormalise(net.preprocess(image))[0].permute(1, 2, 0) * 255, pixels.float(), atol=1e-3)  # type: ignore[arg-type]
 
 
 def test_a_strip_needs_little_memory() -> None:
@@ -170,9 +166,7 @@ def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_own_net.py").write_text(
-        "from torch import nn\ndef make():\n    return nn.Conv2d(3, 2, 1)\n"
-    )
+    (tmp_path / "my_own_net.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 2, 1)\n")
     monkeypatch.chdir(tmp_path)
     conv = nn.Conv2d(3, 2, 1)
     save_file(conv.state_dict(), tmp_path / "c.safetensors")

@@ -85,6 +85,8 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("rsub", lambda x: 3 - x),
     ("cat", lambda x: torch.cat([conv(x), x, torch.zeros_like(x)], 1)),
     ("cat", lambda x: torch.cat([x, x], 2)),
+    ("stack", lambda x: torch.stack([x, torch.ones_like(x), conv(x)], 2)),
+    ("mul", lambda x: x * (x > 0)),
     ("mul", lambda x: x * WEIGHT.view(4, 1, 1)),
     ("mul", lambda x: x * x.mean((2, 3), keepdim=True).sigmoid()),
     ("mul", lambda x: x * torch.sigmoid(x)),

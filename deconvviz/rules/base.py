@@ -125,9 +125,11 @@ def refuse(op: Op, why: str) -> NoReturn:
     raise UnsupportedOperatorError(f"operator '{op.name}' in layer '{op.module}' {why}")
 
 
-def local_gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal:
+def local_gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
     """Exact derivative of one operator by autograd on its recorded inputs, for K signals one by one."""
     value = op.inputs[i]
+    if not walk.rec.values[value].is_floating_point():
+        return None  # a mask: no signal goes into it
     # Every place of this value in the arguments counts: x * x.
     with torch.enable_grad():
         x = walk.rec.values[value].detach().clone().requires_grad_(True)

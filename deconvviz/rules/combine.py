@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.recording import Op, Recording, Ref
-from deconvviz.rules.base import PointwiseNeeds, Walk, local_gradient, refuse, register
+from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Walk, local_gradient, refuse, register
 from deconvviz.rules.pointwise import activate
 from deconvviz.windows import Signal, cut, from_whole
 
@@ -82,6 +82,19 @@ class Concatenation(PointwiseNeeds):
         """The same rows when maps are concatenated."""
         dim = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)
         return span if dim in (1, -3) else None
+
+
+@register("stack")
+class Stack(GlobalNeeds):
+    """As concatenation, along a new dimension."""
+
+    role = "linear"
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """The operand's slice."""
+        dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(s.shape)
+        places = [n for n, a in enumerate(op.args[0]) if isinstance(a, Ref)]
+        return from_whole(s.whole().select(dim + 1, places[i]), walk.shape(op.inputs[i]))
 
 
 _VIEWS = {"view", "_unsafe_view", "expand", "unsqueeze", "squeeze", "clone", "alias", "detach", "reshape", "permute",

@@ -162,9 +162,7 @@ def test_zfnet512_graph_equals_the_onnx_file() -> None:
     }
     nodes = [n for n in graph.node if n.op_type in kinds]
     assert [kinds[n.op_type] for n in nodes] == [type(m) for m in ours]
-    shapes = {
-        i.name: tuple(onnx.numpy_helper.to_array(i)) for i in graph.initializer if i.name.endswith("__SHAPE")
-    }
+    shapes = {i.name: tuple(onnx.numpy_helper.to_array(i)) for i in graph.initializer if i.name.endswith("__SHAPE")}
     for node, m in zip(nodes, ours, strict=True):
         facts = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if isinstance(m, nn.Conv2d | nn.Linear):
