@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
-from deconvviz.recording import Recording, find_layer, record, record_to
+from deconvviz.recording import Recording, record, record_to
 from deconvviz.rules import rule_of
 from deconvviz.rules.base import Span
 
@@ -150,4 +150,4 @@ def receptive_field(model: Any, layer: str | nn.Module, place: tuple[int, int]) 
     return box[0], box[1], box[2], box[3]
 
 
-__all__ = ["Layer", "boxes", "field_of", "find_layer", "layers", "receptive_field"]
+__all__ = ["Layer", "boxes", "field_of", "layers", "receptive_field"]

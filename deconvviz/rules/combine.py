@@ -98,13 +98,13 @@ class Stack(GlobalNeeds):
 
 
 _VIEWS = {"view", "_unsafe_view", "expand", "unsqueeze", "squeeze", "clone", "alias", "detach", "reshape", "permute",
-          "transpose", "contiguous", "t", "mean"}  # fmt: skip
+          "transpose", "contiguous", "t"}  # fmt: skip
 _GATES = {"sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "_softmax"}
 
 
 def _is_gate(rec: Recording, value: int) -> bool:
     op = rec.producer.get(value)
-    while op is not None and op.name in _VIEWS - {"mean"}:
+    while op is not None and op.name in _VIEWS:
         op = rec.producer.get(op.inputs[0])
     return op is not None and op.name in _GATES
 
