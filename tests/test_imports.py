@@ -19,7 +19,7 @@ MODELS = ROOT / "models"
 LATE = {
     ("recording", "rules"),  # an alias follows conv → norm → activation by the rules' roles
     ("network", "geometry"),  # Network.layers()
-    ("results", "figures"),  # Projection.figure() and .save()
+    ("results", "figures"),  # Result.figure() and .save()
 }
 
 

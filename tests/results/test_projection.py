@@ -89,7 +89,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise OSError("disk")
 
-    monkeypatch.setattr("deconvviz.results.os.replace", fail)
+    monkeypatch.setattr("deconvviz.results.base.os.replace", fail)
     with pytest.raises(OSError, match="disk"):
         make(2).save(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.npz"]

@@ -1,0 +1,6 @@
+"""Results: numbers, the pictures made of them, saving and loading. They know no model; one file each."""
+
+from deconvviz.results.base import SUFFIXES, Result
+from deconvviz.results.projection import Projection
+
+__all__ = ["SUFFIXES", "Projection", "Result"]

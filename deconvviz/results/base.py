@@ -1,0 +1,230 @@
+"""What every result can do: be compared, be saved whole or not at all, be loaded again. Knows no model."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deconvviz.errors import DeconvvizValueError, suggest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".pdf", ".svg", ".npz")
+_FORMAT = 1
+
+R = TypeVar("R", bound="Result")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """Base of the results: frozen dataclasses whose fields are tensors, plain values, or other results.
+
+    A subclass says `kind` (one word or two, for messages), in `tensors` which fields hold a tensor (or None), in
+    `nested` which hold another result (or None), in `tuples` which plain fields are tuples; everything else must go
+    through JSON. It draws itself in `figure()` and names itself in `title`.
+    """
+
+    kind: ClassVar[str]
+    tensors: ClassVar[tuple[str, ...]]
+    nested: ClassVar[dict[str, type[Result]]] = {}
+    tuples: ClassVar[tuple[str, ...]] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result) or type(other) is not type(self):
+            return NotImplemented
+        return (
+            self.plain() == other.plain()
+            and all(_same(getattr(self, name), getattr(other, name)) for name in self.tensors)
+            and all(getattr(self, name) == getattr(other, name) for name in self.nested)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def title(self) -> str:
+        """One line that names this result, for the metadata of a file."""
+        raise NotImplementedError  # abstract: every result says it
+
+    def figure(self, **options: Any) -> Figure:
+        """Draw the result; the options are those of its module in `deconvviz.figures`."""
+        raise NotImplementedError  # abstract: every result says it
+
+    def facts(self) -> dict[str, object]:
+        """Return what a reader wants as plain Python values, ready for JSON; by default all plain fields."""
+        return self.plain()
+
+    def plain(self) -> dict[str, object]:
+        """Return every field that is neither a tensor nor a result, as it comes back from JSON."""
+        left_out = {*self.tensors, *self.nested}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        # Through JSON, so that a policy with tuples equals itself after loading.
+        plain: dict[str, object] = json.loads(json.dumps(values, default=str))
+        return plain
+
+    def save(self, path: str | os.PathLike[str], **figure: Any) -> Path:
+        """Write the result to `path` by its suffix: a figure (png, pdf, svg) or all numbers (npz).
+
+        The file appears whole or not at all. Model, weights, policy and versions are
+        kept inside every format. `figure` options go to `figure()`.
+
+        Raises:
+            DeconvvizValueError: an unknown suffix, or a folder that does not exist.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise DeconvvizValueError(
+                f"cannot save as {path.name!r}: the suffix must be one of {', '.join(SUFFIXES)}"
+                + suggest(suffix, SUFFIXES)
+            )
+        if not path.parent.is_dir():
+            raise DeconvvizValueError(f"the folder {path.parent} does not exist")
+        buffer = io.BytesIO()
+        if suffix == ".npz":
+            np.savez_compressed(buffer, **self._arrays(""))  # type: ignore[arg-type]
+        else:
+            from deconvviz.figures.style import write
+
+            write(self.figure(**figure), buffer, suffix[1:], self._metadata())
+        write_whole(path, buffer.getvalue())
+        return path
+
+    @classmethod
+    def load(cls: type[R], path: str | os.PathLike[str]) -> R:
+        """Read back what `save` wrote as npz; nothing in the file is unpickled.
+
+        Raises:
+            DeconvvizValueError: not such a file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return cls._from_arrays(arrays, "", str(path))
+        except DeconvvizValueError:
+            raise
+        except FileNotFoundError as error:
+            raise DeconvvizValueError(f"no such file: {path}") from error
+        except Exception as error:
+            raise DeconvvizValueError(f"{path} is not a saved {cls.kind}: {error}") from error
+
+    def _arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+        facts = json.dumps({"format": _FORMAT, "kind": self.kind, **self.plain()})
+        arrays: dict[str, NDArray[Any]] = {prefix + "facts": np.array(facts)}
+        for name in self.tensors:
+            if getattr(self, name) is not None:
+                arrays[prefix + name] = numbers(getattr(self, name))
+        for name in self.nested:
+            if getattr(self, name) is not None:
+                arrays.update(getattr(self, name)._arrays(f"{prefix}{name}/"))
+        return arrays
+
+    @classmethod
+    def _from_arrays(cls: type[R], arrays: dict[str, NDArray[Any]], prefix: str, path: str) -> R:
+        facts: dict[str, Any] = json.loads(str(arrays[prefix + "facts"][()]))
+        if facts.pop("kind", cls.kind) != cls.kind:
+            raise DeconvvizValueError(f"{path} is not a saved {cls.kind}")
+        if facts.pop("format", None) != _FORMAT:
+            raise DeconvvizValueError(f"{path} was written by another version of deconvviz")
+        for name in cls.tuples:
+            facts[name] = tuple(facts[name])
+        for name in cls.tensors:
+            stored = arrays.get(prefix + name)
+            facts[name] = None if stored is None else torch.from_numpy(stored.copy())
+        for name, kind in cls.nested.items():
+            there = f"{prefix}{name}/facts" in arrays
+            facts[name] = kind._from_arrays(arrays, f"{prefix}{name}/", path) if there else None
+        return cls(**facts)
+
+    def _metadata(self) -> dict[str, str]:
+        version = getattr(self, "model", {}).get("deconvviz", "")
+        return {
+            "Title": self.title,
+            "Software": f"deconvviz {version}".strip(),
+            "Description": json.dumps({k: v for k, v in self.facts().items() if k != "labels"}),
+        }
+
+
+def photograph(image: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.uint8]:
+    """Return a preprocessed picture (C, H, W) as the network saw it, (H, W, C) uint8.
+
+    Without a known normalisation values within 0..1 are taken as they are, others stretched.
+    """
+    image = image.detach().to("cpu", torch.float64)
+    if std:
+        image = image * image.new_tensor(std).view(-1, 1, 1)
+    if mean:
+        image = image + image.new_tensor(mean).view(-1, 1, 1)
+    if not mean and not std and (image.min() < 0 or image.max() > 1):
+        image = (image - image.min()) / (image.max() - image.min()).clamp(min=1e-12)
+    shown: NDArray[np.uint8] = np.rint(image.clamp(0, 1).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    return shown
+
+
+def signed_pictures(pixels: Tensor, percentile: float = 99.5, scale: str = "panel") -> NDArray[np.uint8]:
+    """Return signed values (K, C, H, W) as pictures (K, H, W, C) uint8, zero as mid-grey 128.
+
+    The contrast is symmetric: the `percentile` of the absolute non-zero values becomes full contrast,
+    in each picture (`scale="panel"`) or over all of them (`"shared"`), so signs can be compared.
+
+    Raises:
+        DeconvvizValueError: an unknown scale, or a percentile outside 0 < p <= 100.
+    """
+    if scale not in ("panel", "shared"):
+        raise DeconvvizValueError(f"scale {scale!r} is unknown; allowed: 'panel', 'shared'")
+    if not 0 < percentile <= 100:
+        raise DeconvvizValueError(f"percentile {percentile} is not in 0 < p <= 100")
+    values = pixels.detach().to("cpu", torch.float64).permute(0, 2, 3, 1).numpy()
+    if scale == "shared":
+        limits = np.full(len(values), _limit(values, percentile))
+    else:
+        limits = np.array([_limit(panel, percentile) for panel in values])
+    scaled = values / limits.reshape(-1, 1, 1, 1)
+    grey: NDArray[np.uint8] = np.clip(np.rint(128 + 127 * scaled), 0, 255).astype(np.uint8)
+    return grey
+
+
+def _limit(values: NDArray[np.float64], percentile: float) -> float:
+    # Over the non-zero values: most of a projection is exactly zero outside the receptive field.
+    magnitudes = np.abs(values[values != 0])
+    magnitudes = magnitudes[np.isfinite(magnitudes)]
+    return float(np.percentile(magnitudes, percentile)) if magnitudes.size else 1.0
+
+
+def numbers(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array; half types as float32."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    return np.asarray(tensor.numpy())
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.dtype == b.dtype and torch.equal(a.detach().cpu(), b.detach().cpu())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write beside `path` and rename: an interruption leaves the old file or none."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
