@@ -1,7 +1,8 @@
-"""A projection leaves the model and torch's global state as they were, whatever happens on the way."""
+"""Every public function leaves the model and torch's global state as they were, whatever happens on the way."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deconvviz import project
+import deconvviz
+from deconvviz import Network, project, receptive_field
 from deconvviz.errors import UnknownNameError, UnsupportedOperatorError
 
 HOOKS = [
@@ -122,6 +124,83 @@ class BranchByBool(nn.Module):
 
 
 IMAGE = torch.randn(1, 3, 12, 10, generator=torch.Generator().manual_seed(2))
+
+
+# Every public function that runs a model, by one call that reaches the layer bn2; a new function adds a line.
+CALLS: dict[str, Callable[[nn.Module], object]] = {
+    "project": lambda m: project(m, IMAGE, "bn2"),
+    "project, gradient": lambda m: project(m, IMAGE, m.get_submodule("bn2"), method="gradient", seed="map"),
+    "project, class": lambda m: project(Logits(m), IMAGE, "inner.bn2", units="class"),
+    "layers": lambda m: Network(m, (12, 10)).layers(),
+    "receptive_field": lambda m: receptive_field(Network(m, (12, 10)), "bn2", (0, 0)),
+    "preprocess": lambda m: Network(m, (12, 10)).preprocess(IMAGE),
+    "weights_hash": lambda m: Network(m).weights_hash(),
+}
+# These run no forward pass, so nothing in one can fail.
+NO_PASS = {"preprocess", "weights_hash"}
+
+
+class Logits(nn.Module):
+    """A model as a part of another: its maps averaged to logits."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).mean((2, 3))  # type: ignore[no-any-return]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt("in a hook")
+
+
+def with_hook(hook: Callable[..., None], before: bool) -> Model:
+    """A model with a hook of the user that raises, before or after the last convolution."""
+    model = build(nn.Identity())
+    if before:
+        model.conv2.register_forward_pre_hook(hook)
+    else:
+        model.conv2.register_forward_hook(hook)
+    return model
+
+
+# What can go wrong, by the model that does it and what is raised.
+FAILURES: dict[str, tuple[Callable[[], Model], type[BaseException] | None]] = {
+    "nothing": (lambda: build(nn.Identity()), None),
+    "exception in the model": (lambda: build(Trouble(RuntimeError)), RuntimeError),
+    "KeyboardInterrupt in the model": (lambda: build(Trouble(KeyboardInterrupt)), KeyboardInterrupt),
+    "KeyboardInterrupt in a pre-hook": (lambda: with_hook(interrupt, True), KeyboardInterrupt),
+    "KeyboardInterrupt in a hook": (lambda: with_hook(interrupt, False), KeyboardInterrupt),
+    "operator that cannot be recorded": (lambda: build(Branch()), UnsupportedOperatorError),
+    "operator without a rule": (lambda: build(Sorted()), UnsupportedOperatorError),
+}
+
+
+@pytest.mark.parametrize("failure", list(FAILURES))
+@pytest.mark.parametrize("call", list(CALLS))
+def test_every_function_after_every_failure(call: str, failure: str) -> None:
+    make, error = FAILURES[failure]
+    model = make()
+    before = state(model)
+    for _ in range(2):  # the second call may stop early
+        if error is None or call in NO_PASS:
+            CALLS[call](model)
+        else:
+            with pytest.raises(error):
+                CALLS[call](model)
+        assert_same(before, state(model))
+
+
+def test_every_public_function_that_takes_a_model_is_walked() -> None:
+    public = {name: getattr(deconvviz, name) for name in deconvviz.__all__}
+    runs = {
+        n for n, f in public.items() if inspect.isfunction(f) and next(iter(inspect.signature(f).parameters)) == "model"
+    }
+    methods = {n for n, f in vars(Network).items() if inspect.isfunction(f) and not n.startswith("_")}
+    walked = {name.partition(",")[0] for name in CALLS}
+    # `denormalise` only scales the tensor that it is given.
+    assert runs | methods - {"denormalise"} == walked, "add a line to CALLS"
 
 
 @pytest.mark.parametrize("layer", ["conv1", "middle", "bn2"])
