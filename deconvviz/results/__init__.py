@@ -1,6 +1,7 @@
 """Results: numbers, the pictures made of them, saving and loading. They know no model; one file each."""
 
 from deconvviz.results.base import SUFFIXES, Result
+from deconvviz.results.occlusion import Occlusion
 from deconvviz.results.projection import Projection
 
-__all__ = ["SUFFIXES", "Projection", "Result"]
+__all__ = ["SUFFIXES", "Occlusion", "Projection", "Result"]
