@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -221,6 +221,37 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.rec.calls.setdefault(path, []).append(value)
 
 
+class _Light(_Recorder):  # type: ignore[no-untyped-call]  # as above
+    """Holds copies of the values in `keep` alone and lets the others go: what a batch of pictures needs.
+
+    Views are not watched: the model's full recording has passed the same operators already.
+    """
+
+    def __init__(self, image: Tensor, stop: int | None, names: Sequence[str] | None, keep: Collection[int]) -> None:
+        self.wanted = keep
+        self.alive: dict[int, weakref.ref[Tensor]] = {}
+        super().__init__(image, stop, names)
+
+    def add_value(self, tensor: Tensor) -> int:
+        number = len(self.rec.values)
+        # Copied before it has a number, or the copy itself would be recorded.
+        self.rec.values.append(tensor.clone() if number in self.wanted else _GONE)
+        key = id(tensor)
+        self.number[key] = number
+        # The id is free again once the tensor is gone.
+        self.alive[key] = weakref.ref(tensor, lambda _: self.number.pop(key, None))
+        return number
+
+    def save(self, tensor: Tensor) -> None:
+        pass  # copies need no saving
+
+    def mark_stale(self, tensor: Tensor, name: str) -> None:
+        pass
+
+
+_GONE = torch.empty(0)
+
+
 class _Functions(TorchFunctionMode):
     """Brackets functions that would dispatch into pieces which mean nothing alone."""
 
@@ -261,7 +292,11 @@ def unwrap(module: nn.Module) -> nn.Module:
 @contextlib.contextmanager
 def plain_mode(device: str) -> Iterator[None]:
     """No grad, no inference mode, no autocast, whatever the caller has on."""
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+    # The meta device has no autocast: shapes alone can be recorded there, without memory or time.
+    cast = (
+        torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
+    )
+    with torch.inference_mode(False), torch.no_grad(), cast:
         yield
 
 
@@ -306,10 +341,17 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def record(module: nn.Module, image: Tensor, stop: int | None = None, names: Sequence[str] | None = None) -> Recording:
+def record(
+    module: nn.Module,
+    image: Tensor,
+    stop: int | None = None,
+    names: Sequence[str] | None = None,
+    keep: Collection[int] | None = None,
+) -> Recording:
     """Run `module` on `image` (1, C, H, W) once and return what ran.
 
-    `stop` ends the pass after that many operators, if they are the ones of `names` so far. The module is left as it
+    `stop` ends the pass after that many operators, if they are the ones of `names` so far. `keep` holds only the values
+    with these numbers, so that a batch (N, C, H, W) takes no more memory than a forward pass. The module is left as it
     was: no hook, mode, grad or buffer changed, also after an exception.
     """
     if not isinstance(module, nn.Module):
@@ -320,7 +362,7 @@ def record(module: nn.Module, image: Tensor, stop: int | None = None, names: Seq
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_untouched(module))
         image = image.detach().clone()
-        recorder = _Recorder(image, stop, names)
+        recorder = _Recorder(image, stop, names) if keep is None else _Light(image, stop, names, keep)
         stack.enter_context(_hooks(module, recorder))
         try:
             with _Functions(recorder), recorder:

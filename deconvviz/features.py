@@ -1,0 +1,107 @@
+"""The values of some layers for a batch of pictures: one pass that stops at the deepest and holds nothing else."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
+from deconvviz.network import Network
+from deconvviz.recording import Recording, find_layer, record, unwrap
+
+# The model's own output, as a layer: the path that `named_modules` gives the model itself.
+OUTPUT = ""
+
+# How to find layers again without recording everything: the value of each, the operators up to the deepest.
+_Plan = tuple[dict[str, int], tuple[str, ...]]
+_PLANS: weakref.WeakKeyDictionary[nn.Module, dict[object, _Plan]] = weakref.WeakKeyDictionary()
+
+
+def features(
+    model: Network | nn.Module, inputs: Tensor, layers: Sequence[str | nn.Module], batch: int = 64
+) -> dict[str, Tensor]:
+    """Run `model` on preprocessed `inputs` (N, C, H, W) and return the values of `layers`, each with N rows.
+
+    `layers` are aliases (the value after the activation), module paths (`path#i` for the i-th call), modules, or
+    `OUTPUT` (""), the model's own output; the keys are these names, for a module its path. At most `batch` pictures
+    run at once, and every pass stops at the deepest layer. A value that no module returns (a functional ReLU) is
+    found by its operator. The values are on the model's device, in its dtype (float32 for half types).
+
+    Raises `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`, and `UnsupportedOperatorError` for a model
+    that cannot be recorded. The model is left exactly as it was.
+    """
+    module, x = prepare(model, inputs)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise DeconvvizValueError(f"batch is {batch!r}; allowed: a whole number from 1")
+    aliases: Mapping[str, str] = model.card.aliases if isinstance(model, Network) else {}
+    names = {_name(module, layer): layer for layer in layers}
+    parts = [_pass(module, part, names, aliases) for part in torch.split(x, batch)]
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def prepare(model: Network | nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
+    """The plain module, and `inputs` (N, C, H, W) on its device and in its dtype; errors as for `features`."""
+    if not isinstance(model, Network | nn.Module):
+        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        what = f"{inputs.dtype} tensor" if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise DeconvvizTypeError(f"inputs is a {what}; allowed: a preprocessed float tensor (N, C, H, W)")
+    if inputs.dim() != 4 or not len(inputs):
+        raise DeconvvizValueError(f"inputs has shape {tuple(inputs.shape)}; allowed: (N, C, H, W) with N from 1")
+    module = unwrap(model.module if isinstance(model, Network) else model)
+    like = next((p for p in module.parameters() if p.is_floating_point()), inputs)
+    return module, inputs.detach().to(like.device, like.dtype)
+
+
+def _name(module: nn.Module, layer: str | nn.Module) -> str:
+    if not isinstance(layer, nn.Module):
+        return layer
+    # An unknown module keeps a name that the error below never shows.
+    return next((path for path, m in module.named_modules() if m is unwrap(layer)), "?")
+
+
+def _pass(
+    module: nn.Module, x: Tensor, layers: Mapping[str, str | nn.Module], aliases: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """The layers' values for one batch, by the plan of an earlier pass as long as the same operators run."""
+    # A hook that came or went since may change what runs, or what it returns.
+    hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
+    key = (tuple(layers), tuple(x.shape[1:]), x.dtype, tuple(aliases.items()), hooks)
+    plans = _PLANS.setdefault(module, {})
+    if key not in plans:
+        plans[key] = _plan(record(module, x[:1]), module, layers, aliases)
+    values, names = plans[key]
+    rec = record(module, x, len(names), names, keep=set(values.values()))
+    if tuple(op.name for op in rec.ops[: len(names)]) != names:
+        # A batch runs other operators than one picture does.
+        rec = record(module, x)
+        values, _ = _plan(rec, module, layers, aliases)
+    return {name: _rows(rec.values[value], name, len(x)) for name, value in values.items()}
+
+
+def _plan(
+    rec: Recording, module: nn.Module, layers: Mapping[str, str | nn.Module], aliases: Mapping[str, str]
+) -> _Plan:
+    values = {name: _value(rec, module, layer, aliases) for name, layer in layers.items()}
+    last = max((rec.producer[v].index + 1 for v in values.values() if v in rec.producer), default=0)
+    return values, tuple(op.name for op in rec.ops[:last])
+
+
+def _value(rec: Recording, module: nn.Module, layer: str | nn.Module, aliases: Mapping[str, str]) -> int:
+    if layer != OUTPUT:
+        return find_layer(rec, module, layer, aliases).value
+    if rec.output is None:
+        raise DeconvvizValueError("the model does not return one tensor that depends on the picture")
+    return rec.output
+
+
+def _rows(value: Tensor, name: str, count: int) -> Tensor:
+    if value.dim() < 2 or len(value) != count:
+        raise DeconvvizValueError(
+            f"layer '{name or 'output'}' has shape {tuple(value.shape)} for {count} pictures; "
+            "allowed: one row for each picture"
+        )
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
