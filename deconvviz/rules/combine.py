@@ -10,7 +10,7 @@ from torch import Tensor
 from deconvviz.recording import Op, Recording, Ref
 from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Walk, local_gradient, refuse, register
 from deconvviz.rules.pointwise import activate
-from deconvviz.windows import Signal, cut, from_whole
+from deconvviz.windows import Frame, Signal, cut, from_whole
 
 
 def reduce_to(s: Signal, shape: tuple[int, ...]) -> Signal:
@@ -83,6 +83,21 @@ class Concatenation(PointwiseNeeds):
         dim = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)
         return span if dim in (1, -3) else None
 
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The windows one above the other, constants cut alike."""
+        k = len(frame)
+        parts = [windows[a.value] if isinstance(a, Ref) else frame.cut(a) for a in op.args[0]]
+        return torch.cat([p.expand(k, *p.shape[1:]) for p in parts], 1)
+
+    def many(self, rec: Recording, op: Op, k: int) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Constants repeated for each picture."""
+        dim = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)
+        operands = [rec.values[a.value] if isinstance(a, Ref) else a for a in op.args[0]]
+        if dim % operands[0].dim() == 0 or any(o.shape[0] != 1 for o in operands):
+            return None
+        parts = [a if isinstance(a, Ref) else a.expand(k, *a.shape[1:]) for a in op.args[0]]
+        return (parts, dim), {}
+
 
 @register("stack")
 class Stack(GlobalNeeds):
@@ -109,10 +124,15 @@ def _is_gate(rec: Recording, value: int) -> bool:
     return op is not None and op.name in _GATES
 
 
-def _chain(rec: Recording, value: int, source: int) -> list[Op] | None:
+COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "bitwise_not")
+
+
+def pointwise_chain(rec: Recording, value: int, source: int) -> list[Op] | None:
     """The pointwise operators that lead from `source` to `value`, or None if `value` is not computed so."""
     from deconvviz.rules.base import rule_of
 
+    if rec.values[value].shape != rec.values[source].shape:
+        return None
     ops: list[Op] = []
     while value != source:
         op = rec.producer.get(value)
@@ -120,7 +140,8 @@ def _chain(rec: Recording, value: int, source: int) -> list[Op] | None:
         if op is None or not simple:
             return None
         if rule_of(op, missing_ok=True).role != "activation" and op.name.rstrip("_") not in (
-            "add", "sub", "rsub", "mul", "div", "pow", "neg", "rsqrt", "sqrt", "reciprocal",
+            "add", "sub", "rsub", "mul", "div", "pow", "neg", "rsqrt", "sqrt", "reciprocal", "_to_copy",
+            *COMPARISONS,
         ):  # fmt: skip
             return None
         ops.append(op)
@@ -134,13 +155,13 @@ def _self_activation(rec: Recording, op: Op) -> tuple[int, list[Op]] | None:
         return None
     a, b = op.inputs
     for source, other, number in ((a, b, 0), (b, a, 1)):
-        ops = _chain(rec, other, source)
+        ops = pointwise_chain(rec, other, source)
         if ops is not None:
             return number, ops
     return None
 
 
-def _composed_derivative(walk: Walk, op: Op, number: int, ops: list[Op]) -> Tensor:
+def composed_derivative(walk: Walk, op: Op, number: int, ops: list[Op]) -> Tensor:
     """Derivative of `x * f(x)` at the recorded x, f's operators run again."""
 
     def make() -> Tensor:
@@ -180,7 +201,7 @@ class Product(PointwiseNeeds):
             if i != number:
                 return None
             need = walk.method == "guided"
-            return activate(s, walk.method, _composed_derivative(walk, op, number, ops) if need else None)
+            return activate(s, walk.method, composed_derivative(walk, op, number, ops) if need else None)
         return self._by_gate(walk, op, i, s)
 
     def _by_constant(self, walk: Walk, op: Op, s: Signal) -> Signal:
