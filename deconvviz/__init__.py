@@ -14,14 +14,16 @@ if TYPE_CHECKING:
         DeconvvizTypeError,
         DeconvvizValueError,
         ImageError,
+        StoreError,
         UnknownNameError,
         UnsupportedOperatorError,
         WeightsError,
     )
     from deconvviz.geometry import Layer, receptive_field
+    from deconvviz.ilsvrc import history
     from deconvviz.network import Network, load
     from deconvviz.projection import project
-    from deconvviz.results import Projection
+    from deconvviz.results import History, Projection
 
 # Where each public name lives; importing it only when asked keeps `deconvviz --help` free of torch.
 _HOME = {
@@ -31,6 +33,7 @@ _HOME = {
     "DeconvvizTypeError": "errors",
     "DeconvvizValueError": "errors",
     "ImageError": "errors",
+    "StoreError": "errors",
     "UnknownNameError": "errors",
     "UnsupportedOperatorError": "errors",
     "WeightsError": "errors",
@@ -38,8 +41,11 @@ _HOME = {
     "receptive_field": "geometry",
     "Network": "network",
     "load": "network",
+    "history": "ilsvrc",
+    "History": "results",
     "project": "projection",
     "Projection": "results",
+    "Store": "store",
 }
 
 __all__ = [
@@ -47,14 +53,18 @@ __all__ = [
     "DeconvvizError",
     "DeconvvizTypeError",
     "DeconvvizValueError",
+    "History",
     "ImageError",
     "Layer",
     "Network",
     "Projection",
+    "Store",
+    "StoreError",
     "UnknownNameError",
     "UnsupportedOperatorError",
     "Weights",
     "WeightsError",
+    "history",
     "load",
     "project",
     "receptive_field",

@@ -30,6 +30,10 @@ class ImageError(DeconvvizValueError):
     """A picture that cannot be read, or is too large to read safely."""
 
 
+class StoreError(DeconvvizValueError):
+    """A scan's store that is something else, belongs to another scan, or cannot be read or written."""
+
+
 class WeightsError(DeconvvizValueError):
     """Weights that are missing, do not match the network, or fail their checksum."""
 
