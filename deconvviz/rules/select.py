@@ -18,14 +18,15 @@ from deconvviz.rules.base import (
     register,
     rule_of,
 )
-from deconvviz.rules.combine import COMPARISONS, composed_derivative, pointwise_chain, reduce_to, scaled
+from deconvviz.rules.combine import composed_derivative, pointwise_chain, reduce_to, scaled
 from deconvviz.rules.pointwise import activate
 from deconvviz.windows import Signal, from_whole
 
 
-@register(*COMPARISONS)
-class Comparison(PointwiseNeeds):
-    """A mask: its derivative is zero, so no signal goes through it."""
+@register("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "logical_and", "logical_or", "bitwise_not", "sign", "floor",
+          "ceil", "round", "isnan")  # fmt: skip
+class Step(PointwiseNeeds):
+    """Comparisons and roundings: constant almost everywhere, so no signal goes through them."""
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Nothing."""
