@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from deconvviz.card import Card, Weights
+    from deconvviz.checkpoints import EvolutionCheckpoints
     from deconvviz.errors import (
         DeconvvizError,
         DeconvvizTypeError,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Card": "card",
     "Weights": "card",
+    "EvolutionCheckpoints": "checkpoints",
     "DeconvvizError": "errors",
     "DeconvvizTypeError": "errors",
     "DeconvvizValueError": "errors",
@@ -81,3 +85,14 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Importing a module of the name of a public function must not put it in the function's place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

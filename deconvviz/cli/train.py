@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
+
+
+def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tuple[int, int], ...] | None:
+    if text is None:
+        return None
+    parts = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", part.strip()) for part in text.split(",")]
+    if not all(parts):
+        raise click.BadParameter(f"'{text}' is not of the form EPOCHSxSIZE,EPOCHSxSIZE, such as 61x112,3x224")
+    return tuple((int(part[1]), int(part[2])) for part in parts if part)
 
 
 @click.command()
@@ -27,6 +37,8 @@ import click
 @click.option("--size", type=click.IntRange(1), help="Input size, instead of the recipe's growing one.")
 @click.option("--batch", type=click.IntRange(1), help="Default: the recipe's.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Default: the recipe's.")
+@click.option("--stages", callback=_stages, help="Epochs and input size, one after the other: 61x112,3x224.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Default: the recipe's, float32.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes for data.")
 @click.option("--per-category", type=click.IntRange(1), help="Train on so many of each, test on up to 50.")

@@ -1,0 +1,100 @@
+"""Files of weights: kept at the chosen epochs, whole or not at all, listed in the order of the epochs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+import deconvviz
+from deconvviz.checkpoints import EvolutionCheckpoints, checkpoints, write_weights
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
+
+
+def test_a_loop_of_ones_own_keeps_the_chosen_epochs(tmp_path: Path) -> None:
+    net = deconvviz.load("lenet", "random")
+    keep = deconvviz.EvolutionCheckpoints(tmp_path / "new" / "run", epochs=(10, 1, 2))
+    weight = net.module.features.conv1.weight
+    written = []
+    for epoch in range(1, 11):
+        with torch.no_grad():
+            weight.fill_(epoch)
+        written.append(keep(net if epoch == 1 else net.module, epoch))
+    files = [tmp_path / "new" / "run" / f"epoch{n}.safetensors" for n in (1, 2, 10)]
+    assert [path for path in written if path] == files and written[9] == files[2]
+    assert sorted((tmp_path / "new" / "run").iterdir()) == sorted(files)
+    assert checkpoints(keep.folder) == list(zip((1, 2, 10), files, strict=True))
+    for epoch, path in checkpoints(keep.folder):
+        loaded = deconvviz.load("lenet", path)
+        assert loaded.module.features.conv1.weight.unique().tolist() == [epoch]
+    assert deconvviz.load("lenet", files[0]).card.labels == net.card.labels
+
+
+def test_default_epochs_are_those_of_the_figure(tmp_path: Path) -> None:
+    assert EvolutionCheckpoints(tmp_path).epochs == (1, 2, 5, 10, 20, 30, 40, 64)
+
+
+def test_model_is_left_as_it_is_and_tied_weights_are_kept(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3)).train()
+    model[2].weight = model[0].weight
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    path = EvolutionCheckpoints(tmp_path)(model, 5)
+    assert path is not None and model.training and model[2].weight is model[0].weight
+    stored = load_file(path)
+    assert stored.keys() == before.keys()
+    assert all(torch.equal(stored[key], before[key]) for key in before)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep, model = EvolutionCheckpoints(tmp_path), nn.Linear(2, 2)
+    path = keep(model, 1)
+    assert path is not None
+    old = path.read_bytes()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupted)
+    for epoch in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            keep(model, epoch)
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == old
+
+
+@pytest.mark.parametrize("epochs", [(), (0, 1), (1.5,), (True,)])
+def test_epochs_that_are_none(tmp_path: Path, epochs: tuple[int, ...]) -> None:
+    with pytest.raises(DeconvvizValueError, match="allowed: whole numbers from 1 on"):
+        EvolutionCheckpoints(tmp_path / "run", epochs)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(DeconvvizTypeError, match="model is a dict"):
+        EvolutionCheckpoints(tmp_path)({}, 1)  # type: ignore[arg-type]
+
+
+def test_checkpoints_are_sorted_by_number_and_others_passed_over(tmp_path: Path) -> None:
+    for name in ("epoch10", "epoch9", "epoch100", "epoch01", "epochs", "final", "epoch0"):
+        write_weights(tmp_path / f"{name}.safetensors", {"a": torch.ones(1)}, {})
+    (tmp_path / "epoch3.safetensors.part").touch()
+    assert [epoch for epoch, _ in checkpoints(tmp_path)] == [9, 10, 100]
+
+
+def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(DeconvvizValueError, match="holds no checkpoint"):
+        checkpoints(tmp_path)
+    with pytest.raises(DeconvvizValueError, match="does not exist"):
+        checkpoints(tmp_path / "run")
+
+
+def test_facts_are_json_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "epoch1.safetensors"
+    write_weights(path, {"a": torch.ones(2, 3).T}, {"labels": ["x", "y"], "accuracy": 0.5})
+    with safe_open(path, framework="pt") as file:
+        facts = {key: json.loads(value) for key, value in file.metadata().items()}
+    assert facts == {"labels": ["x", "y"], "accuracy": 0.5}
