@@ -57,6 +57,7 @@ __all__ = [
     "DeconvvizError",
     "DeconvvizTypeError",
     "DeconvvizValueError",
+    "EvolutionCheckpoints",
     "History",
     "ImageError",
     "Layer",
