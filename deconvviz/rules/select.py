@@ -23,8 +23,8 @@ from deconvviz.rules.pointwise import activate
 from deconvviz.windows import Signal, from_whole
 
 
-@register("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "logical_and", "logical_or", "bitwise_not", "sign", "floor",
-          "ceil", "round", "isnan")  # fmt: skip
+@register("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "logical_and", "logical_or", "bitwise_not", "sign",
+          "floor", "ceil", "round", "isnan")  # fmt: skip
 class Step(PointwiseNeeds):
     """Comparisons and roundings: constant almost everywhere, so no signal goes through them."""
 
