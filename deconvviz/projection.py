@@ -330,7 +330,8 @@ def weights_hash(net: Network) -> str:
     return known[1]
 
 
-def _facts(model: Network | nn.Module) -> dict[str, str]:
+def model_facts(model: Network | nn.Module) -> dict[str, str]:
+    """What a result says of its model: name, weights, their hash, versions."""
     from deconvviz import __version__
 
     facts = {"deconvviz": __version__, "torch": torch.__version__}
@@ -360,5 +361,5 @@ def _result(
         activations=acts.float() if acts.dtype in (torch.float16, torch.bfloat16) else acts.clone(),
         pixels=pixels, boxes=box, image=x[0], policy=policy,
         mean=card.mean if card else (), std=card.std if card else (),
-        model=_facts(model), labels=card.labels if card else (),
+        model=model_facts(model), labels=card.labels if card else (),
     )  # fmt: skip
