@@ -1,0 +1,38 @@
+"""`deconvviz history`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--table", "kind", type=click.Choice(["text", "markdown", "latex", "html"]), help="Print the table alone."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The chart's file: png, pdf, svg or npz. Default: ilsvrc-history.png.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def history(kind: str | None, out: Path | None, as_json: bool) -> None:
+    """Show who won the ILSVRC classification task, 2010 to 2017, as a chart and a table.
+
+    \b
+    Example:
+      deconvviz history
+      deconvviz history --table markdown
+    """
+    from deconvviz.ilsvrc import history as compute
+
+    result = compute()
+    if kind and not as_json:
+        click.echo(result.table(kind), nl=False)
+    file = result.save(out or "ilsvrc-history.png") if out or not kind else None
+    if as_json:
+        click.echo(json.dumps({**result.facts(), "file": str(file) if file else None}))
+    elif not kind:
+        click.echo(result.table() + f"\n{file}")
