@@ -1,0 +1,234 @@
+"""What the pages tell, as plain values: read once from the store, in the order of the pages, all text printable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deconvviz.errors import StoreError
+from deconvviz.store import EDGES, Place, Store, StoreLayer, StorePicture
+
+# Without classes the pictures are shown in groups of so many.
+GROUP = 200
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit: its statistics, and its strongest places with the strongest first.
+
+    `fires` is the share (0..1) of the pictures on which it fires, `histogram` the counts of the store; `label` the class
+    that a unit of the last layer stands for, `common` the class of most of its places and their number, if a majority.
+    """
+
+    number: int
+    label: str | None
+    mean: float
+    maximum: float
+    fires: float
+    histogram: tuple[int, ...]
+    places: tuple[Place, ...]
+    classes: tuple[tuple[int, int], ...]  # number of the group and how many of the places, the most first
+    key: str
+
+    @property
+    def dead(self) -> bool:
+        """Whether it fires on no picture."""
+        return self.fires == 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: `number` is its place in the order of the network, from 1; files are named by it."""
+
+    number: int
+    stored: StoreLayer
+    aliases: tuple[str, ...]
+    units: tuple[Unit, ...]
+    labels: tuple[str, ...] | None
+
+    @property
+    def name(self) -> str:
+        """The name that pages show."""
+        return printable(self.stored.title)
+
+    @property
+    def dead(self) -> int:
+        """How many units fire on no picture."""
+        return sum(unit.dead for unit in self.units)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that some unit keeps: `places` are those of all units in it, by layer, unit and rank."""
+
+    number: int
+    stored: StorePicture
+    group: int
+    places: tuple[Place, ...]
+
+    @property
+    def name(self) -> str:
+        """The name that pages show."""
+        return printable(self.stored.title)
+
+
+@dataclass
+class Group:
+    """The pictures of one class, or some pictures in a row where no classes are known."""
+
+    number: int
+    name: str
+    pictures: list[Picture] = field(default_factory=list)
+    units: list[tuple[Layer, Unit, int]] = field(default_factory=list)  # those of whose places this class has a majority
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that an atlas shows but the pictures themselves."""
+
+    model: str
+    facts: Mapping[str, Any]
+    pictures_scanned: int
+    unreadable: tuple[StorePicture, ...]
+    top: int
+    layers: tuple[Layer, ...]
+    pictures: Mapping[int, Picture]
+    groups: tuple[Group, ...]
+    classes: bool  # whether the groups are classes
+
+    @property
+    def units(self) -> int:
+        """Number of units in all layers."""
+        return sum(len(layer.units) for layer in self.layers)
+
+
+def printable(text: str) -> str:
+    """`text` without what cannot be encoded or seen: lone surrogates, control characters, direction marks."""
+    encoded = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c if c.isprintable() else "�" for c in encoded)
+
+
+def read(store: Store) -> Contents:
+    """Read everything from one state of the store.
+
+    Raises:
+        StoreError: no picture is scanned yet.
+    """
+    with store.snapshot():
+        facts = store.facts
+        if not store.done:
+            raise StoreError(f"no picture is scanned yet in {store.path}; finish the scan first")
+        kept = {picture.id: picture for picture in store.pictures("top")}
+        groups, group_of, classes = _groups(list(kept.values()))
+        layers = tuple(
+            _layer(store, facts, number, stored, kept, group_of) for number, stored in enumerate(store.layers(), 1)
+        )
+        pictures = {
+            n: Picture(n, picture, group_of[n], store.units_of(n))
+            for n, picture in kept.items()
+        }  # fmt: skip
+        unreadable = tuple(store.pictures("unreadable"))
+        done = store.done - len(unreadable)
+    for picture in pictures.values():
+        groups[picture.group].pictures.append(picture)
+    for layer in layers:
+        for unit in layer.units:
+            for group, count in unit.classes:
+                if classes and 2 * count > len(unit.places):
+                    groups[group].units.append((layer, unit, count))
+    return Contents(
+        model=printable(str(facts["model"])),
+        facts=facts,
+        pictures_scanned=done,
+        unreadable=unreadable,
+        top=max((len(unit.places) for layer in layers for unit in layer.units), default=0),
+        layers=layers,
+        pictures=pictures,
+        groups=tuple(groups),
+        classes=classes,
+    )
+
+
+def _groups(pictures: Sequence[StorePicture]) -> tuple[list[Group], dict[int, int], bool]:
+    """The groups, the group of every picture, and whether groups are classes."""
+    labels = {picture.label for picture in pictures}
+    if len(labels - {None}) > 1:
+        names = sorted({printable(label or "no class") for label in labels}, key=lambda name: (name.lower(), name))
+        at = {name: n for n, name in enumerate(names)}
+        return (
+            [Group(n, name) for n, name in enumerate(names)],
+            {p.id: at[printable(p.label or "no class")] for p in pictures},
+            True,
+        )
+    count = -(-len(pictures) // GROUP)
+    names = [f"Pictures {n * GROUP + 1} to {min((n + 1) * GROUP, len(pictures))}" for n in range(count)]
+    return [Group(n, name) for n, name in enumerate(names)], {p.id: n // GROUP for n, p in enumerate(pictures)}, False
+
+
+def _layer(
+    store: Store,
+    facts: Mapping[str, Any],
+    number: int,
+    stored: StoreLayer,
+    pictures: Mapping[int, StorePicture],
+    group_of: Mapping[int, int],
+) -> Layer:
+    statistics = store.units(stored)
+    labels = _labels(facts, stored)
+    units = []
+    for n, places in enumerate(store.tops(stored)):
+        # A unit that never fires has no activation worth showing.
+        places = tuple(place for place in places if place.activation > 0)
+        counted = Counter(group_of[place.picture] for place in places)
+        units.append(
+            Unit(
+                number=n,
+                label=labels[n] if labels else None,
+                mean=float(statistics.mean[n]),
+                maximum=float(statistics.maximum[n]),
+                fires=float(statistics.share[n]),
+                histogram=tuple(statistics.histogram[n].tolist()),
+                places=places,
+                classes=tuple(sorted(counted.items(), key=lambda c: (-c[1], c[0]))),
+                key=_key(facts, stored, n, places, pictures),
+            )
+        )
+    aliases = sorted(alias for alias, path in facts.get("aliases", {}).items() if path == stored.name)
+    return Layer(number, stored, tuple(map(printable, aliases)), tuple(units), labels)
+
+
+def _labels(facts: Mapping[str, Any], layer: StoreLayer) -> tuple[str, ...] | None:
+    """The classes of the network, if this layer has one value for each of them."""
+    labels = facts.get("labels") or ()
+    if layer.size is None and labels and len(labels) == layer.maps:
+        return tuple(printable(str(label)) for label in labels)
+    return None
+
+
+def _key(
+    facts: Mapping[str, Any],
+    layer: StoreLayer,
+    unit: int,
+    places: Sequence[Place],
+    pictures: Mapping[int, StorePicture],
+) -> str:
+    """What a unit's pictures depend on, as ten letters: what is the same need not be computed again."""
+    network = {key: facts.get(key) for key in ("model", "weights", "sha256", "preprocessing")}
+    where = [(repr(pictures[p.picture].path), p.row, p.col, p.activation) for p in places]
+    text = json.dumps([network, layer.name, unit, where], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def histogram_bars(histogram: Sequence[int]) -> tuple[list[tuple[float, float, int]], int]:
+    """The bins (from, to, count) from the first to the last that is not empty, and the pictures without a response.
+
+    The first and the last bin of the store have no lower and no upper end: 0 and infinity.
+    """
+    edges = [0.0, *EDGES.tolist(), float("inf")]
+    bars = [(edges[i], edges[i + 1], count) for i, count in enumerate(histogram[1:])]
+    filled = [i for i, bar in enumerate(bars) if bar[2]]
+    return (bars[filled[0] : filled[-1] + 1] if filled else []), histogram[0]

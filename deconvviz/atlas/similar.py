@@ -1,0 +1,81 @@
+"""Which units look alike: the cosine between their mean projections, and an order in which like stands beside like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deconvviz.atlas.sheets import Pixels
+
+SIDE = 12
+# What the pages call it.
+NAME = "cosine between the units' mean projections"
+
+Matrix = NDArray[np.float64]
+
+
+def descriptor(projections: Iterable[Pixels]) -> NDArray[np.float64]:
+    """The mean of a unit's projections (h, w, 4) on SIDE x SIDE pixels, zero where grey, (SIDE * SIDE * 3,)."""
+    total = np.zeros((SIDE, SIDE, 3))
+    for tile in projections:
+        small = np.asarray(Image.fromarray(tile, "RGBA").resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
+        total += (small[..., :3] - 128) * (small[..., 3:] / 255)
+    length = np.linalg.norm(total)
+    flat: NDArray[np.float64] = (total / length if length else total).ravel()
+    return flat
+
+
+def cosines(descriptors: Matrix) -> Matrix:
+    """Similarity of every pair of units, (U, U); units without a projection resemble none."""
+    # Rounded, so that the order does not hang on the last bit of a matrix product.
+    table: Matrix = np.round(descriptors @ descriptors.T, 6)
+    return table
+
+
+def nearest(table: Matrix, unit: int, count: int) -> list[tuple[int, float]]:
+    """The `count` units most similar to `unit`, the most similar first, ties by number; none below zero."""
+    row = table[unit].copy()
+    row[unit] = -np.inf
+    best = np.argsort(-row, kind="stable")[:count]
+    return [(int(n), float(row[n])) for n in best if row[n] > 0]
+
+
+def order(table: Matrix) -> list[int]:
+    """The units in a row in which neighbours are similar: from neighbour to neighbour, then with twists taken out.
+
+    Starts at the unit that resembles the others least, goes on to the nearest one left, and turns round pieces of the
+    row (2-opt) as long as that makes neighbours more similar, for a bounded number of rounds.
+    """
+    count = len(table)
+    if count < 3:
+        return list(range(count))
+    row = [int(np.argmin(table.sum(axis=1)))]
+    free = np.ones(count, bool)
+    free[row[0]] = False
+    while len(row) < count:
+        near = np.where(free, table[row[-1]], -np.inf)
+        row.append(int(np.argmax(near)))
+        free[row[-1]] = False
+    return _untwisted(table, np.array(row)).tolist()
+
+
+def _untwisted(table: Matrix, row: NDArray[np.int64], rounds: int = 20) -> NDArray[np.int64]:
+    """Turn round row[i + 1 : j + 1] where the two new neighbours are more similar than the two old ones."""
+    for _ in range(rounds):
+        changed = False
+        for i in range(len(row) - 2):
+            # Old pairs (i, i+1) and (j, j+1); new pairs (i, j) and (i+1, j+1), for every j at once.
+            j = np.arange(i + 1, len(row) - 1)
+            old = table[row[i], row[i + 1]] + table[row[j], row[j + 1]]
+            gain = table[row[i], row[j]] + table[row[i + 1], row[j + 1]] - old
+            best = int(np.argmax(gain))
+            if gain[best] > 1e-9:
+                end = int(j[best]) + 1
+                row[i + 1 : end] = row[i + 1 : end][::-1].copy()
+                changed = True
+        if not changed:
+            break
+    return row
