@@ -150,28 +150,31 @@ def split(
     """Indices (train, test), by a hash of category and name: the same on every machine.
 
     A share `fraction` of each category is for testing; or, with `per_category`, that many pictures of each
-    train and at most `most` others test (the protocol of section 4.3 of the paper). A split that the data
-    set gives itself is taken as it is. Raises `DeconvvizValueError`.
+    train and at most `most` others test (the protocol of section 4.3 of the paper); a category without others
+    keeps the share `fraction` for testing. A split that the data set gives itself is taken as it is. Raises
+    `DeconvvizValueError`.
     """
     if data.given is not None and per_category is None:
         return (~data.given).nonzero()[:, 0].tolist(), data.given.nonzero()[:, 0].tolist()
     if not 0 < fraction < 1:
         raise DeconvvizValueError(f"the test fraction is {fraction}; allowed: between 0 and 1")
+    if per_category is not None and per_category < 1:
+        raise DeconvvizValueError(f"per_category is {per_category}; allowed: 1 and above")
     train: list[int] = []
     test: list[int] = []
     for members in _groups(data):
         ranked = _ranked(data, members)
         names = sorted({(key, name) for key, name, _ in ranked})
         count = math.ceil(fraction * len(names))
-        if per_category is not None:
-            if not 0 < per_category < len(names):
-                raise DeconvvizValueError(
-                    f"category '{data.labels[members[0]]}' has {len(names)} pictures; {per_category} to "
-                    "train on leave none for testing, or are none"
-                )
-            count = min(most, len(names) - per_category)
-        tests = {name for _, name in names[:count]}
-        trains = {name for _, name in names[-per_category if per_category else count :]}
+        if per_category is not None and len(names) > per_category:
+            count = len(names) - per_category
+        if len(names) - count < 1:
+            raise DeconvvizValueError(
+                f"category '{data.labels[members[0]]}' has only {len(names)} picture; it needs one to train on and "
+                "one to test on"
+            )
+        tests = {name for _, name in names[: count if per_category is None else min(count, most)]}
+        trains = {name for _, name in names[count:]}
         train += [i for _, name, i in ranked if name in trains]
         test += [i for _, name, i in ranked if name in tests]
     return sorted(train), sorted(test)

@@ -204,8 +204,13 @@ def test_split_by_count() -> None:
     assert not set(train_) & set(test)
     assert [int((data.classes[train_] == c).sum()) for c in (0, 1)] == [30, 30]
     assert [int((data.classes[test] == c).sum()) for c in (0, 1)] == [50, 1]
-    with pytest.raises(DeconvvizValueError, match="'bass' has 31"):
-        split(data, per_category=31)
+    train_, test = split(data, per_category=31)  # no others in "bass": an eighth of it is for testing
+    assert [int((data.classes[train_] == c).sum()) for c in (0, 1)] == [31, 27]
+    assert [int((data.classes[test] == c).sum()) for c in (0, 1)] == [50, 4]
+    with pytest.raises(DeconvvizValueError, match="'bass' has only 1 picture"):
+        split(made_up({"ant": 100, "bass": 1}), per_category=30)
+    with pytest.raises(DeconvvizValueError, match="per_category is 0"):
+        split(data, per_category=0)
 
 
 def test_read_folder(folder: Path) -> None:
