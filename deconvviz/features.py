@@ -33,7 +33,7 @@ def features(
     Raises `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`, and `UnsupportedOperatorError` for a model
     that cannot be recorded. The model is left exactly as it was.
     """
-    module, x = prepare(model, inputs)
+    module, x = _prepare(model, inputs)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise DeconvvizValueError(f"batch is {batch!r}; allowed: a whole number from 1")
     aliases: Mapping[str, str] = model.card.aliases if isinstance(model, Network) else {}
@@ -42,7 +42,7 @@ def features(
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
-def prepare(model: Network | nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
+def _prepare(model: Network | nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
     """The plain module, and `inputs` (N, C, H, W) on its device and in its dtype; errors as for `features`."""
     if not isinstance(model, Network | nn.Module):
         raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
