@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.results.base import Result, photograph
+from deconvviz.results.base import Result, numbers, photograph
 from deconvviz.results.projection import Projection
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ class Occlusion(Result):
         """Return what was found as plain Python values, ready for JSON; the numbers of every position are in npz."""
         probability, top = self.probability.flatten(), int(self.baseline.argmax())
         lowest = int(probability.argmin())
-        classes, counts = self.prediction.unique(return_counts=True)
-        order = counts.argsort(descending=True, stable=True).tolist()
+        classes, counts = np.unique(numbers(self.prediction), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
         return {
             **self.plain(),
             "target_label": self.label(self.target),
