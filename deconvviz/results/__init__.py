@@ -1,8 +1,9 @@
 """Results: numbers, the pictures made of them, saving and loading. They know no model; one file each."""
 
 from deconvviz.results.base import SUFFIXES, Result
+from deconvviz.results.filters import Filters
 from deconvviz.results.history import Entry, History
 from deconvviz.results.occlusion import Occlusion
 from deconvviz.results.projection import Projection
 
-__all__ = ["SUFFIXES", "Entry", "History", "Occlusion", "Projection", "Result"]
+__all__ = ["SUFFIXES", "Entry", "Filters", "History", "Occlusion", "Projection", "Result"]
