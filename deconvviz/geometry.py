@@ -91,7 +91,13 @@ def field_of(rec: Recording, value: int) -> tuple[tuple[int, int], tuple[int, in
 
 
 def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
-    """A picture of zeros (1, C, H, W) on the module's device and in its dtype."""
+    """A picture of zeros (1, C, H, W) on the module's device and in its dtype.
+
+    `channels` 0 (a card without mean and std) stands for what the first convolution takes.
+    """
+    if not channels:
+        convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+        channels = convolution.in_channels if convolution is not None else 3
     first = next(module.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
     dtype = first.dtype if first is not None and first.dtype.is_floating_point else torch.float32
@@ -106,7 +112,7 @@ def layers(net: Any, input_size: int | tuple[int, int] | None = None) -> list[La
     card = net.card
     size = card.input_size if input_size is None else input_size
     size = (size, size) if isinstance(size, int) else size
-    rec = record(net.module, example_input(net.module, card.channels or 3, size))
+    rec = record(net.module, example_input(net.module, card.channels, size))
     inner = {p.rpartition(".")[0] for p in rec.kinds if p}
     short: dict[str, list[str]] = {}
     for alias, path in card.aliases.items():
@@ -139,7 +145,7 @@ def receptive_field(model: Any, layer: str | nn.Module, place: tuple[int, int]) 
         raise DeconvvizTypeError(
             "receptive_field needs a Network, which knows its input size; wrap the module in Network"
         )
-    image = example_input(model.module, model.card.channels or 3, model.card.input_size)
+    image = example_input(model.module, model.card.channels, model.card.input_size)
     rec, target = record_to(model.module, image, layer, model.card.aliases)
     shape = rec.values[target.value].shape
     height, width = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)

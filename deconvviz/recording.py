@@ -103,6 +103,19 @@ def op_name(func: Any) -> str:
     return name.split(".")[1] if name.startswith("aten.") else name.split(".default")[0]
 
 
+def _shapes_fail(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator cannot run on arguments of these shapes, whatever their device, dtype and content."""
+
+    def shape_only(a: Any) -> Any:
+        return torch.empty(a.shape, device="meta") if isinstance(a, Tensor) else a
+
+    try:
+        func(*tree_map(shape_only, args), **tree_map(shape_only, kwargs))
+    except RuntimeError:
+        return True
+    return False
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no annotations
     def __init__(self, image: Tensor, stop: int | None, names: Sequence[str] | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
@@ -113,6 +126,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.stale: dict[int, str] = {}
         self.stack: list[str] = []
         self.stop, self.names, self.paused = stop, names, False
+        self.misfit: tuple[RuntimeError | None, str | None] = (None, None)
+        self.image_shape = tuple(image.shape)
         self.add_value(image)
 
     @property
@@ -151,11 +166,33 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         inputs = tuple(self.number[id(a)] for a in flat if self.tracked(a))
         for tensor in written:
             self.save(tensor)
-        out = func(*args, **kwargs)
+        try:
+            out = func(*args, **kwargs)
+        except RuntimeError as error:
+            self.misfit = (error, self.explain(name, func, args, kwargs))
+            raise
         for tensor in written:
             self.mark_stale(tensor, name)
         self.keep(name, func, record_args, inputs, out)
         return out
+
+    def explain(self, name: str, func: Any, args: Any, kwargs: Any) -> str | None:
+        """Why an operator cannot take what this image leads to, in one line; None if its shapes are not to blame."""
+        if not _shapes_fail(func, args, kwargs):
+            return None
+        channels, height, width = self.image_shape[1:]
+        takes = args[1].shape[1] * args[8] if name == "convolution" else None
+        if takes is not None and takes != args[0].shape[1]:
+            first = not any(op.name == "convolution" for op in self.rec.ops)
+            text = f"image has {channels} channels; the first convolution ('{self.where}') takes {takes}"
+            return text if first else None
+        image = f"an image of {height}×{width} does not fit this network: layer '{self.where}'"
+        if name == "convolution" or "pool" in name or name.endswith("_pad2d"):
+            size = "×".join(str(n) for n in args[0].shape[2:])
+            return f"{image} ({name}) got a map of {size}, which is too small"
+        if name in ("addmm", "mm"):
+            return f"{image} takes {args[-1].shape[0]} numbers and got {args[-2].shape[1]}"
+        return None
 
     def check(self, func: Any, name: str, flat: list[Any]) -> None:
         if name in _READS_DATA:
@@ -369,6 +406,11 @@ def record(
                 out = module(image)
         except _Stop:
             return recorder.rec
+        except RuntimeError as error:
+            (failed, why), recorder.misfit = recorder.misfit, (None, None)
+            if failed is not error or why is None:
+                raise  # an error of the user's own code keeps its type
+            raise DeconvvizValueError(why) from error
         recorder.rec.output = recorder.number[id(out)] if recorder.tracked(out) else None
         return recorder.rec
 
@@ -398,7 +440,7 @@ def record_to(
     module = unwrap(module)
     # A hook that came or went since may change what runs, or what it returns.
     hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
-    name = layer if isinstance(layer, str) else id(layer)
+    name = layer if isinstance(layer, str) else (module_path(module, layer),)
     key = (name, tuple(image.shape), image.dtype, tuple(aliases.items()), hooks)
     plans = _PLANS.setdefault(module, {})
     plan = plans.get(key)
@@ -419,13 +461,9 @@ def record_to(
 
 def find_layer(rec: Recording, module: nn.Module, layer: str | nn.Module, aliases: Mapping[str, str]) -> Target:
     """Resolve an alias, a module path (`path#i` for its i-th call) or a module to a value of `rec`."""
-    if isinstance(layer, nn.Module):
-        paths = [p for p, m in module.named_modules() if m is unwrap(layer)]
-        if not paths:
-            raise UnknownNameError(f"layer: this {type(layer).__name__} is not a part of the model")
-        return Target(_call(rec, paths[0], None), paths[0])
     if not isinstance(layer, str):
-        raise DeconvvizTypeError(f"layer: expected an alias, a module path or a module, got {type(layer).__name__}")
+        path = module_path(module, layer)
+        return Target(_call(rec, path, None), path)
     if layer in aliases:
         path = aliases[layer]
         base, _, call = path.partition("#")
@@ -436,6 +474,17 @@ def find_layer(rec: Recording, module: nn.Module, layer: str | nn.Module, aliase
         hint = suggest(layer, known) or f"; known are {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
         raise UnknownNameError(f"unknown layer '{layer}'{hint}")
     return Target(_call(rec, base, call or None), base)
+
+
+def module_path(module: nn.Module, part: nn.Module) -> str:
+    """The first path of a part of the model; an error for a module that is not a part of it."""
+    if not isinstance(part, nn.Module):
+        raise DeconvvizTypeError(f"layer: expected an alias, a module path or a module, got {type(part).__name__}")
+    plain = unwrap(part)
+    for path, m in module.named_modules():
+        if m is plain:
+            return path
+    raise UnknownNameError(f"layer: this {type(part).__name__} is not a part of the model")
 
 
 def _call(rec: Recording, path: str, call: str | None) -> int:

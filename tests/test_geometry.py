@@ -65,6 +65,12 @@ def test_receptive_fields_are_autograds_footprint() -> None:
             assert deconvviz.receptive_field(net, "pool", (row, col)) == want
 
 
+def test_a_grey_network_without_mean_has_layers() -> None:
+    net = deconvviz.Network(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), 8)
+    assert [(row.name, row.maps, row.size) for row in net.layers()] == [("0", 4, (6, 6)), ("1", 4, (6, 6))]
+    assert deconvviz.receptive_field(net, "1", (2, 3)) == (2, 3, 5, 6)
+
+
 def test_receptive_field_refuses_a_place_outside() -> None:
     net = deconvviz.load("lenet", weights="random")
     with pytest.raises(deconvviz.DeconvvizValueError, match="outside"):

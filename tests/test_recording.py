@@ -214,6 +214,19 @@ def test_new_weights_and_pictures_are_seen() -> None:
         assert rec.values[target.value].equal(model.conv2(model.conv1(other).relu()))
 
 
+def test_a_new_module_at_an_old_address_gets_no_old_plan() -> None:
+    """Plans of module objects go by path: `id` is given to the next object once the first is gone."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU()).eval()
+    for _ in range(20):
+        model[1], model[3] = nn.ReLU(), nn.ReLU()
+        for place in (3, 1):
+            rec, target = record_to(model, IMAGE, model[place], {})
+            assert (target.path, rec.values[target.value].shape[1]) == (str(place), 4 if place == 1 else 5)
+        gc.collect()
+    with pytest.raises(UnknownNameError, match="this ReLU is not a part of the model"):
+        record_to(model, IMAGE, nn.ReLU(), {})
+
+
 def test_plans_do_not_keep_a_model_alive() -> None:
     model = net()
     record_to(model, IMAGE, "conv1", {})
@@ -318,3 +331,72 @@ def test_what_cannot_be_recorded_is_named(function: Callable[[Tensor], Tensor]) 
 def test_not_a_module() -> None:
     with pytest.raises(DeconvvizTypeError, match="got str"):
         record("zfnet", IMAGE)  # type: ignore[arg-type]
+
+
+MISFITS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], str]] = {
+    "grey for colour": (net, (1, 10, 9), r"^image has 1 channels; the first convolution \('conv1'\) takes 3$"),
+    "groups": (
+        lambda: nn.Sequential(nn.Conv2d(4, 4, 1, groups=2)),
+        (3, 5, 5),
+        r"^image has 3 channels; the first convolution \('0'\) takes 4$",
+    ),
+    "smaller than a kernel": (
+        net,
+        (3, 4, 9),
+        r"^an image of 4×9 does not fit this network: layer 'conv2' \(convolution\) got a map of 2×7, which is too sm",
+    ),
+    "smaller than a pool": (
+        lambda: nn.Sequential(nn.MaxPool2d(3)),
+        (3, 9, 2),
+        r"^an image of 9×2 .* layer '0' \(max_pool2d_with_indices\) got a map of 9×2, which is too small$",
+    ),
+    "linear": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 2)),
+        (3, 4, 4),
+        r"^an image of 4×4 does not fit this network: layer '1' takes 12 numbers and got 48$",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(MISFITS))
+def test_an_image_that_does_not_fit_the_network_is_one_clear_line(kind: str) -> None:
+    make, shape, text = MISFITS[kind]
+    with pytest.raises(DeconvvizValueError, match=text) as caught:
+        record(make(), torch.zeros(1, *shape))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_errors_of_the_model_keep_their_type() -> None:
+    """A mismatch inside the model, another dtype, its own error: none of them is the image's fault."""
+    cases: list[tuple[nn.Module, type[Exception], str]] = [
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(5, 4, 1)), RuntimeError, "to have 5 channels"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1).double()), RuntimeError, "type"),
+        (Function(lambda x: x + torch.zeros(7)), RuntimeError, "must match"),
+        (Function(fails), RuntimeError, "mine"),
+        (Function(fails_after_an_operator), KeyError, "mine"),
+    ]
+    for module, error, text in cases:
+        with pytest.raises(error, match=text) as caught:
+            record(module, IMAGE)
+        assert type(caught.value) is error
+
+
+def fails(x: Tensor) -> Tensor:
+    raise RuntimeError("mine")
+
+
+def fails_after_an_operator(x: Tensor) -> Tensor:
+    try:
+        return F.max_pool2d(x, 50)
+    except RuntimeError:
+        raise KeyError("mine") from None
+
+
+def test_a_model_that_handles_a_misfit_itself_goes_on() -> None:
+    def careful(x: Tensor) -> Tensor:
+        try:
+            return F.max_pool2d(x, 50)
+        except RuntimeError:
+            return x.relu()
+
+    assert names(record(Function(careful), IMAGE)) == ["relu"]
