@@ -34,6 +34,10 @@ class StoreError(DeconvvizValueError):
     """A scan's store that is something else, belongs to another scan, or cannot be read or written."""
 
 
+class AtlasError(DeconvvizValueError):
+    """A folder that holds something else than the atlas to be built, or that cannot be written."""
+
+
 class WeightsError(DeconvvizValueError):
     """Weights that are missing, do not match the network, or fail their checksum."""
 

@@ -20,8 +20,9 @@ GROUP = 200
 class Unit:
     """One unit: its statistics, and its strongest places with the strongest first.
 
-    `fires` is the share (0..1) of the pictures on which it fires, `histogram` the counts of the store; `label` the class
-    that a unit of the last layer stands for, `common` the class of most of its places and their number, if a majority.
+    `fires` is the share (0..1) of the pictures it fires on, `histogram` the counts of the store; `label` the class
+    that a unit of the last layer stands for; `classes` the group of its places' pictures and how many, the most first;
+    `key` says in ten letters what its pictures depend on.
     """
 
     number: int
@@ -31,7 +32,7 @@ class Unit:
     fires: float
     histogram: tuple[int, ...]
     places: tuple[Place, ...]
-    classes: tuple[tuple[int, int], ...]  # number of the group and how many of the places, the most first
+    classes: tuple[tuple[int, int], ...]
     key: str
 
     @property
@@ -83,7 +84,9 @@ class Group:
     number: int
     name: str
     pictures: list[Picture] = field(default_factory=list)
-    units: list[tuple[Layer, Unit, int]] = field(default_factory=list)  # those of whose places this class has a majority
+    units: list[tuple[Layer, Unit, int]] = field(
+        default_factory=list
+    )  # those of whose places this class has a majority
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ class PanelLike(Protocol):
     def projection(self) -> Pixels: ...
     @property
     def crop(self) -> Pixels: ...
+    @property
+    def offset(self) -> tuple[int, int]: ...
+    @property
+    def field(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,22 @@ def fitted(tile: Pixels, height: int, width: int) -> Pixels:
     larger = tile.shape[0] < height
     how = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(tile, "RGBA").resize((width, height), how))
+
+
+def pair(panel: PanelLike, height: int, width: int) -> tuple[Pixels, Pixels]:
+    """The tiles (height, width, 4) of a panel's projection and crop; what lies outside the picture is transparent."""
+    projection, crop = (_tile(panel, pixels, height, width) for pixels in (panel.projection, panel.crop))
+    return projection, crop
+
+
+def _tile(panel: PanelLike, pixels: Pixels, height: int, width: int) -> Pixels:
+    """A part of a receptive field in its place, over the whole field."""
+    high, wide = pixels.shape[:2]
+    top, left = panel.offset
+    whole = np.zeros((*panel.field, 4), np.uint8)
+    whole[top : top + high, left : left + wide, :3] = pixels
+    whole[top : top + high, left : left + wide, 3] = 255
+    return fitted(whole, height, width)
 
 
 def compose(grid: Grid, tiles: Mapping[tuple[int, int], Pixels]) -> Image.Image:

@@ -1,0 +1,67 @@
+"""From a store and its panels to the site. Knows no network: what must be computed comes from a `Source`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deconvviz.atlas import contents as reading
+from deconvviz.atlas.contents import Contents
+from deconvviz.atlas.plates import Report, Source, photographs, plates_of
+from deconvviz.atlas.site import Folder
+from deconvviz.atlas.unfinished import Unfinished
+from deconvviz.atlas.writer import write_pages
+from deconvviz.store import Store
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that is complete: its first page, and how many units, pictures, files and bytes it has."""
+
+    index: Path
+    units: int
+    pictures: int
+    files: int
+    bytes: int
+
+
+def build(
+    store: Store | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    source: Source,
+    report: Report = lambda what, done, total: None,
+) -> Site:
+    """Write the site of a scan into the folder `out` and return its measures.
+
+    What an earlier, interrupted or older build left in `out` and still holds is kept; the site equals one that was
+    built without interruption, to the byte. `report(what, done, total)` is called as the work goes on.
+
+    Raises:
+        AtlasError: `out` holds something else or another network's atlas, or cannot be written.
+        StoreError: not a store, or nothing is scanned.
+    """
+    if not isinstance(store, Store):
+        with Store.open(store) as opened:
+            return build(opened, out, source, report)
+    contents = reading.read(store)
+    folder = Folder(Path(out))
+    folder.claim(_identity(contents))
+    unfinished = Unfinished(folder.path)
+    try:
+        plates = [plates_of(folder, unfinished, contents, layer, source, report) for layer in contents.layers]
+        photos = photographs(folder, contents, source, report)
+        write_pages(folder, contents, plates, photos, source, report)
+    except BaseException:
+        unfinished.close()
+        raise
+    unfinished.remove()
+    folder.sweep()
+    sizes = [path.stat().st_size for path in folder.written]
+    return Site(folder.path / "index.html", contents.units, len(contents.pictures), len(sizes), sum(sizes))
+
+
+def _identity(contents: Contents) -> dict[str, Any]:
+    facts = contents.facts
+    return {"model": facts["model"], "weights": facts["weights"], "pictures": contents.pictures_scanned}

@@ -1,0 +1,99 @@
+"""Pages from templates. Every name and label goes in as text; files and links are named by numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from deconvviz import __version__
+from deconvviz.atlas.contents import Contents, Unit, printable
+
+NARROW = " "
+
+
+def environment() -> jinja2.Environment:
+    """The templates with their filters; everything is escaped, and a name that is not given is an error."""
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("deconvviz.atlas"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(number=number, value=value, percent=percent, raw=raw, note=note, printable=printable)
+    env.globals["version"] = __version__
+    return env
+
+
+def number(count: int) -> str:
+    """`12,384`."""
+    return f"{count:,}"
+
+
+def value(x: float) -> str:
+    """About three digits: `1,234`, `56.7`, `8.90`, `0.00123`."""
+    if not math.isfinite(x):
+        return "–" if math.isnan(x) else "∞"
+    size = abs(x)
+    if size >= 1e6 or 0 < size < 1e-4:
+        return f"{x:.1e}"
+    if size >= 100:
+        return f"{x:,.0f}"
+    return f"{x:.1f}" if size >= 10 else f"{x:.2f}" if size >= 1 else f"{x:.3g}"
+
+
+def percent(share: float) -> str:
+    """`0 %`, `0.04 %`, `3.1 %`, `56 %`; a share that is not all never reads as 100 %."""
+    percents = 100 * share
+    if 0 < percents < 0.01:
+        return f"<{NARROW}0.01{NARROW}%".replace(f"<{NARROW}", "<")
+    if percents < 1:
+        text = f"{percents:.2g}"
+    elif percents < 10 or 99 <= percents < 100:
+        text = f"{min(percents, 99.9):.1f}" if share < 1 else "100"
+    else:
+        text = f"{percents:.0f}"
+    return f"{text}{NARROW}%"
+
+
+def raw(x: float) -> str:
+    """A number for the script to sort by."""
+    return repr(float(x)) if math.isfinite(x) else "0"
+
+
+def note(unit: Unit, contents: Contents) -> str:
+    """What stands beside a unit's number: its class, or the class of most of its places."""
+    if unit.label is not None:
+        return unit.label
+    if contents.classes and unit.classes and 2 * unit.classes[0][1] > len(unit.places):
+        return contents.groups[unit.classes[0][0]].name
+    return ""
+
+
+def script(name: str, data: Mapping[str, Any]) -> str:
+    """A script that sets one variable; nothing in it can end a script element or a comment."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return f"window.{name}={text};\n"
+
+
+def search_index(contents: Contents) -> str:
+    """What the search knows: layers, classes, pictures."""
+    layers = [
+        {"number": x.number, "name": x.name, "aliases": x.aliases, "units": len(x.units), "labels": x.labels}
+        for x in contents.layers
+    ]
+    return script(
+        "DECONVVIZ_INDEX",
+        {
+            "classes": contents.classes,
+            "layers": layers,
+            "groups": [[group.name, len(group.pictures)] for group in contents.groups],
+            "pictures": [[p.number, p.name, p.group] for p in contents.pictures.values()],
+        },
+    )

@@ -1,0 +1,210 @@
+"""The pictures of a site: a sheet for every unit, sheets for the grids of the layers, the photographs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from deconvviz.atlas import similar
+from deconvviz.atlas.contents import Contents, Layer, Unit
+from deconvviz.atlas.sheets import (
+    COLUMNS,
+    MOSAIC,
+    ROWS,
+    Grid,
+    PanelLike,
+    Pixels,
+    compose,
+    cut,
+    encode,
+    mosaic,
+    pair,
+    tile_size,
+)
+from deconvviz.atlas.site import Folder
+from deconvviz.atlas.unfinished import Unfinished
+from deconvviz.store import StoreLayer, StorePicture
+
+Box = tuple[int, int, int, int]
+Report = Callable[[str, int, int], None]
+
+QUALITY = 80
+GRID_QUALITY = 74
+PHOTO_QUALITY = 74
+
+
+class Source(Protocol):
+    """What a network and the pictures are asked for; `deconvviz.panels` has one for a `Network`."""
+
+    def panels(self, layer: StoreLayer, wanted: Collection[tuple[int, int]]) -> Iterator[tuple[int, int, PanelLike]]:
+        """(unit, rank, panel) for the wanted units and ranks of a layer, in any order."""
+
+    def photograph(self, picture: StorePicture) -> Pixels:
+        """A picture as the network sees it, (H, W, 3)."""
+
+    def boxes(self, layer: StoreLayer, places: Sequence[tuple[int, int]]) -> Sequence[Box]:
+        """Receptive fields (top, left, bottom, right) of places (row, column), clipped to the input."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """The file of a picture; `seen` is the height and width of what the network sees."""
+
+    file: str
+    width: int
+    height: int
+    seen: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The file with a unit's tiles: column = rank, row 0 = projections, row 1 = crops."""
+
+    file: str
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a unit stands on the sheets of its layer's grid."""
+
+    projections: str
+    pictures: str
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class Plates:
+    """A layer with the files of its pictures."""
+
+    layer: Layer
+    sheets: Mapping[int, Sheet]
+    tile: Grid
+    grid: Grid
+    cells: Mapping[int, Cell | None]
+    similarity: similar.Matrix
+    order: Sequence[int]
+
+
+def plates_of(
+    folder: Folder, unfinished: Unfinished, contents: Contents, layer: Layer, source: Source, report: Report
+) -> Plates:
+    height, width = tile_size(*layer.field)
+    tile = Grid(width, height, max(contents.top, 1), 2)
+    sheets = {
+        unit.number: Sheet(f"images/units/{layer.number}/{unit.number}-{unit.key}.webp", tile)
+        for unit in layer.units
+        if unit.places
+    }
+    _compute_sheets(folder, unfinished, layer, sheets, source, report)
+    grid = Grid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
+    squares, descriptors = _squares(folder, contents, layer, sheets)
+    cells = _grid(folder, layer, grid, squares)
+    table = similar.cosines(descriptors)
+    return Plates(layer, sheets, tile, grid, cells, table, similar.order(table))
+
+
+def _compute_sheets(
+    folder: Folder,
+    unfinished: Unfinished,
+    layer: Layer,
+    sheets: Mapping[int, Sheet],
+    source: Source,
+    report: Report,
+) -> None:
+    """Write the sheets that are not there; panels come picture by picture, so units become complete late."""
+    kept = unfinished.ranks()
+    missing = {
+        number: set(range(len(layer.units[number].places))) - kept.get(layer.units[number].key, set())
+        for number, sheet in sheets.items()
+        if not folder.has(sheet.file)
+    }
+    total = sum(len(layer.units[number].places) for number in sheets)
+    left = sum(map(len, missing.values()))
+    report(layer.name, total - left, total)
+    for number in [n for n, ranks in missing.items() if not ranks]:
+        _finish(folder, unfinished, layer.units[number], sheets[number])
+    wanted = {(number, rank) for number, ranks in missing.items() for rank in ranks}
+    for number, rank, panel in source.panels(layer.stored, wanted) if wanted else ():
+        sheet, unit = sheets[number], layer.units[number]
+        unfinished.add(unit.key, rank, *pair(panel, sheet.grid.height, sheet.grid.width))
+        missing[number].discard(rank)
+        if not missing[number]:
+            _finish(folder, unfinished, unit, sheet)
+        left -= 1
+        report(layer.name, total - left, total)
+    unfinished.commit()
+
+
+def _finish(folder: Folder, unfinished: Unfinished, unit: Unit, sheet: Sheet) -> None:
+    tiles = {(rank, y): both[y] for rank, both in unfinished.pairs(unit.key).items() for y in (0, 1)}
+    folder.bytes(sheet.file, encode(compose(sheet.grid, tiles), QUALITY))
+    # The sheet is there before the panels go: whatever happens between, nothing is lost.
+    unfinished.drop(unit.key)
+
+
+def _squares(
+    folder: Folder, contents: Contents, layer: Layer, sheets: Mapping[int, Sheet]
+) -> tuple[dict[int, tuple[Pixels, Pixels]], similar.Matrix]:
+    """For every unit its square of projections and its square of crops; descriptors of all units (U, D)."""
+    squares = {}
+    descriptors = np.zeros((len(layer.units), similar.SIDE**2 * 3))
+    for number, sheet in sheets.items():
+        with Image.open(folder.path / sheet.file) as opened:
+            picture = opened.convert("RGBA")
+        count = len(layer.units[number].places)
+        rows = [[cut(picture, sheet.grid, rank, y) for rank in range(count)] for y in (0, 1)]
+        squares[number] = (mosaic(rows[0], contents.top), mosaic(rows[1], contents.top))
+        descriptors[number] = similar.descriptor(rows[0])
+    return squares, descriptors
+
+
+def _grid(
+    folder: Folder, layer: Layer, grid: Grid, squares: Mapping[int, tuple[Pixels, Pixels]]
+) -> dict[int, Cell | None]:
+    cells: dict[int, Cell | None] = {}
+    per_sheet = grid.columns * grid.rows
+    for start in range(0, len(layer.units), per_sheet):
+        units = layer.units[start : start + per_sheet]
+        key = _hash([unit.key if unit.places else None for unit in units])
+        names = []
+        for y, what in enumerate(("projections", "pictures")):
+            names.append(f"images/grid/{layer.number}-{what}-{start // per_sheet}-{key}.webp")
+            if not folder.has(names[y]):
+                tiles = {
+                    (n % grid.columns, n // grid.columns): squares[unit.number][y]
+                    for n, unit in enumerate(units)
+                    if unit.places
+                }
+                folder.bytes(names[y], encode(compose(grid, tiles), GRID_QUALITY))
+        for n, unit in enumerate(units):
+            cell = Cell(names[0], names[1], n % grid.columns, n // grid.columns)
+            cells[unit.number] = cell if unit.places else None
+    return cells
+
+
+def photographs(folder: Folder, contents: Contents, source: Source, report: Report) -> dict[int, Photo]:
+    photos = {}
+    network = [contents.facts.get(key) for key in ("preprocessing",)]
+    for n, picture in enumerate(contents.pictures.values()):
+        stored = picture.stored
+        key = _hash([network, repr(stored.path), stored.width, stored.height])
+        name = f"images/pictures/{picture.number}-{key}.webp"
+        if not folder.has(name):
+            folder.bytes(name, encode(Image.fromarray(source.photograph(stored)), PHOTO_QUALITY))
+        with Image.open(folder.path / name) as opened:
+            width, height = opened.size
+        photos[picture.number] = Photo(name, width, height, (height, width))
+        report("pictures", n + 1, len(contents.pictures))
+    return photos
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]

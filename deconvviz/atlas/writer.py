@@ -1,0 +1,203 @@
+"""The pages of a site, from what the store says and the files of its pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from deconvviz.atlas import contents as reading
+from deconvviz.atlas import pages, similar
+from deconvviz.atlas.contents import Contents, Layer, Picture, Unit
+from deconvviz.atlas.plates import Box, Photo, Plates, Report, Sheet, Source
+from deconvviz.atlas.site import Folder
+
+# Units that a page shows beside another one, and that a layer shows on the overview.
+NEIGHBOURS = 8
+STRIP = 12
+
+
+def write_pages(
+    folder: Folder,
+    contents: Contents,
+    plates: Sequence[Plates],
+    photos: Mapping[int, Photo],
+    source: Source,
+    report: Report,
+) -> None:
+    env = pages.environment()
+    env.globals.update(contents=contents, similarity=similar.NAME)
+    write = _Writer(folder, env, report, contents)
+    for name in ("atlas.css", "atlas.js"):
+        folder.bytes(f"assets/{name}", files("deconvviz.atlas").joinpath("assets", name).read_bytes())
+    folder.text("index.js", pages.search_index(contents))
+    for n, one in enumerate(plates):
+        write.layer(one, plates[n - 1].layer if n else None, plates[n + 1].layer if n + 1 < len(plates) else None)
+    write.groups(plates, photos)
+    write.pictures(plates, photos, source)
+    write.overview(plates)
+
+
+class _Writer:
+    """Writes the pages of one site."""
+
+    def __init__(self, folder: Folder, env: jinja2.Environment, report: Report, contents: Contents) -> None:
+        self.folder = folder
+        self.env = env
+        self.report = report
+        self.contents = contents
+        self.done = 0
+        self.total = (
+            2 + len(contents.layers) + contents.units + len(contents.groups) + len(contents.pictures)
+        )  # fmt: skip
+
+    def page(self, name: str, template: str, here: object, exact: bool = False, **values: Any) -> None:
+        """Render a page; links in it start from its own folder."""
+        root = "../" * name.count("/")
+        text = self.env.get_template(template).render(root=root, here=here, exact=exact, **values)
+        self.folder.text(name, text)
+        self.done += 1
+        self.report("pages", self.done, self.total)
+
+    def overview(self, plates: Sequence[Plates]) -> None:
+        """The first page, and the list of classes."""
+        rows = [
+            {
+                "layer": one.layer,
+                "facts": facts_line(one.layer),
+                "grid": one.grid,
+                "cells": one.cells,
+                "units": _strip(one),
+            }
+            for one in plates
+        ]
+        top = self.contents.top
+        words = "one place" if top == 1 else f"{_WORDS.get(top, top)} places in the pictures"
+        self.page("pictures.html", "pictures.html", "pictures", True)
+        self.page(
+            "index.html", "overview.html", None, rows=rows, places_in_words=words,
+            network_facts=network_facts(self.contents),
+        )  # fmt: skip
+
+    def layer(self, plates: Plates, before: Layer | None, after: Layer | None) -> None:
+        """A layer and its units."""
+        layer = plates.layer
+        self.page(
+            f"layers/{layer.number}.html", "layer.html", layer.number, True,
+            layer=layer, facts=facts_line(layer), grid=plates.grid, cells=plates.cells,
+            position={unit: n for n, unit in enumerate(plates.order)},
+            before=before and (before.name, f"{before.number}.html"),
+            after=after and (after.name, f"{after.number}.html"),
+        )  # fmt: skip
+        keepers: dict[int, set[int]] = {}
+        for unit in layer.units:
+            for place in unit.places:
+                keepers.setdefault(place.picture, set()).add(unit.number)
+        for unit in layer.units:
+            self.unit(plates, unit, keepers)
+
+    def unit(self, plates: Plates, unit: Unit, keepers: Mapping[int, set[int]]) -> None:
+        """One unit; `keepers` are the units of the layer that keep a picture."""
+        units = plates.layer.units
+        like = [] if unit.dead else similar.nearest(plates.similarity, unit.number, NEIGHBOURS)
+        shared = Counter(n for picture in {p.picture for p in unit.places} for n in keepers[picture] - {unit.number})
+        most = sorted(shared.items(), key=lambda item: (-item[1], item[0]))[:NEIGHBOURS]
+        bars, silent = reading.histogram_bars(unit.histogram)
+        number = unit.number
+        self.page(
+            f"layers/{plates.layer.number}/{number}.html", "unit.html", plates.layer.number,
+            layer=plates.layer, unit=unit, sheet=plates.sheets.get(number, Sheet("", plates.tile)),
+            grid=plates.grid, cells=plates.cells, bars=bars, silent=silent,
+            columns=int(np.ceil(np.sqrt(max(len(unit.places), 1)))),
+            like=[(units[n], how) for n, how in like], shares=[(units[n], how) for n, how in most],
+            before=(number - 1, f"{number - 1}.html") if number else None,
+            after=(number + 1, f"{number + 1}.html") if number + 1 < len(units) else None,
+        )  # fmt: skip
+
+    def groups(self, plates: Sequence[Plates], photos: Mapping[int, Photo]) -> None:
+        """A page for each class, or for each group of pictures."""
+        by_layer = {one.layer.number: one for one in plates}
+        groups = self.contents.groups
+        for group in groups:
+            members = []
+            for number, one in by_layer.items():
+                units = [(unit, count) for layer, unit, count in group.units if layer.number == number]
+                if units:
+                    members.append((one.layer, one.grid, one.cells, sorted(units, key=lambda u: (-u[1], u[0].number))))
+            n = group.number
+            self.page(
+                f"classes/{n}.html", "group.html", "pictures", group=group, members=members, photos=photos,
+                before=(groups[n - 1].name, f"{n - 1}.html") if n else None,
+                after=(groups[n + 1].name, f"{n + 1}.html") if n + 1 < len(groups) else None,
+            )  # fmt: skip
+
+    def pictures(self, plates: Sequence[Plates], photos: Mapping[int, Photo], source: Source) -> None:
+        """A page for each picture: the units that it excites most."""
+        by_id = {one.layer.stored.id: one for one in plates}
+        boxes = {one.layer.stored.id: _boxes(one, source) for one in plates}
+        for group in self.contents.groups:
+            for n, picture in enumerate(group.pictures):
+                before, after = group.pictures[max(n - 1, 0) : n], group.pictures[n + 1 : n + 2]
+                self.page(
+                    f"pictures/{picture.number}.html", "picture.html", "pictures",
+                    picture=picture, photo=photos[picture.number], layers=_fires(picture, by_id, boxes),
+                    before=("before", f"{before[0].number}.html") if before else None,
+                    after=("next", f"{after[0].number}.html") if after else None,
+                )  # fmt: skip
+
+
+def _boxes(plates: Plates, source: Source) -> dict[tuple[int, int], Box]:
+    places = sorted({(p.row, p.col) for unit in plates.layer.units for p in unit.places})
+    return dict(zip(places, map(tuple, source.boxes(plates.layer.stored, places)), strict=True)) if places else {}
+
+
+def _fires(
+    picture: Picture, by_id: Mapping[int, Plates], boxes: Mapping[int, Mapping[tuple[int, int], Box]]
+) -> list[dict[str, Any]]:
+    """The units of a picture by layer, the strongest rank first; `pair` joins a unit with its box."""
+    parts = []
+    for number, plates in by_id.items():
+        places = [p for p in picture.places if p.layer == number and p.activation > 0]
+        places.sort(key=lambda p: (p.rank, p.unit))
+        fires = [
+            {
+                "place": place,
+                "file": plates.sheets[place.unit].file,
+                "box": boxes[number].get((place.row, place.col)),
+                "pair": f"{number}-{n}",
+            }
+            for n, place in enumerate(places)
+        ]
+        if fires:
+            parts.append({"layer": plates.layer, "grid": plates.tile, "fires": fires})
+    return parts
+
+
+def _strip(plates: Plates) -> list[Unit]:
+    """Units for the overview: evenly spread over the order by similarity, so that they differ."""
+    alive = [n for n in plates.order if not plates.layer.units[n].dead]
+    count = min(STRIP, len(alive))
+    return [plates.layer.units[alive[(2 * n + 1) * len(alive) // (2 * count)]] for n in range(count)]
+
+
+_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+
+
+def facts_line(layer: Layer) -> str:
+    """Units, map, receptive field and dead units of a layer in one line."""
+    parts = [f"{len(layer.units)} units"]
+    if layer.stored.size:
+        parts.append(f"maps of {layer.stored.size[0]} × {layer.stored.size[1]}")
+    if layer.stored.field:
+        parts.append(f"each place sees {layer.stored.field[0]} × {layer.stored.field[1]} pixels")
+    parts.append("none never fires" if not layer.dead else f"{layer.dead} never fire{'s' if layer.dead == 1 else ''}")
+    return ", ".join(parts)
+
+
+def network_facts(contents: Contents) -> list[tuple[str, str]]:
+    """What the store knows of the network, for the overview."""
+    return [("Weights", reading.printable(str(contents.facts["weights"])))]
