@@ -11,6 +11,8 @@ import click
 if TYPE_CHECKING:
     from deconvviz.network import Network
 
+FORMATS = ("png", "pdf", "svg", "npz")
+
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--model`, `--weights` and `--checkpoint` to a command."""
@@ -40,3 +42,48 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
     if weights is not None and Path(weights).suffix and not Path(weights).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     return load(model, weights)
+
+
+def to_device(net: Network, device: str) -> None:
+    """Move the network to what `--device` names; a usage error if that cannot be."""
+    try:
+        net.module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise click.BadParameter(f"cannot use {device!r}: {error}", param_hint="--device") from error
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--out`, `--format` and `--json` to a command that writes one file; see `output_file`."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: by --out, else png."),
+        click.option("--out", type=click.Path(path_type=Path), help="File or folder."),
+    ):
+        command = option(command)
+    return command
+
+
+def output_file(out: Path | None, kind: str | None, name: str) -> Path:
+    """Return where a command writes its one file: `--out`, or `name` in the folder that it is, or here.
+
+    What cannot be written is a usage error; a folder that does not exist yet is made.
+    """
+    name = f"{name.replace('/', '-')}.{kind or 'png'}"
+    if out is None:
+        return Path(name)
+    suffix = out.suffix[1:].lower()
+    if out.is_dir() or not suffix:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
+        return out / name
+    if suffix not in FORMATS:
+        raise click.BadParameter(
+            f"cannot write .{suffix}; allowed: {', '.join(FORMATS)}, or a folder", param_hint="--out"
+        )
+    if kind and kind != suffix:
+        raise click.UsageError(f"--format {kind} contradicts --out {out.name}")
+    if not out.parent.is_dir():
+        raise click.BadParameter(f"the folder {out.parent} does not exist", param_hint="--out")
+    return out

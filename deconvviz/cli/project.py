@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options
+from deconvviz.cli.common import FORMATS, get_network, model_options, to_device
 from deconvviz.cli.progress import Progress
 from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from deconvviz.network import Network
     from deconvviz.results import Projection
-
-FORMATS = ("png", "pdf", "svg", "npz")
 
 
 def parse_units(given: Sequence[str]) -> list[int] | None:
@@ -60,7 +58,7 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     pictures = _pictures(images)
     single = _single(options["out"], options["kind"], pictures)
     net = get_network(options["model"], options["weights"], options["checkpoint"])
-    _to_device(net, options["device"])
+    to_device(net, options["device"])
     done: list[dict[str, object]] = []
     failed: list[dict[str, str]] = []
     taken: set[Path] = set()
@@ -137,13 +135,6 @@ def _single(out: Path | None, kind: str | None, pictures: Sequence[Path]) -> Pat
     if out.resolve() == pictures[0].resolve():
         raise click.UsageError(f"--out {out} would overwrite the picture itself")
     return out
-
-
-def _to_device(net: Network, device: str) -> None:
-    try:
-        net.module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise click.BadParameter(f"cannot use {device!r}: {error}", param_hint="--device") from error
 
 
 def _name(picture: Path, net: Network, result: Projection, options: dict[str, Any]) -> Path:
