@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
 from deconvviz.network import Network
+from deconvviz.projection import prepare
 from deconvviz.recording import Recording, find_layer, record, unwrap
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Picture = str | os.PathLike[str] | Image.Image | Tensor
 
 # The model's own output, as a layer: the path that `named_modules` gives the model itself.
 OUTPUT = ""
@@ -40,6 +49,29 @@ def features(
     names = {_name(module, layer): layer for layer in layers}
     parts = [_pass(module, part, names, aliases) for part in torch.split(x, batch)]
     return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def stack(model: Network | nn.Module, images: Picture | Sequence[Picture]) -> tuple[Tensor, tuple[str, ...]]:
+    """The inputs (N, C, H, W) for one or several pictures, and a name for each: its file's, or "picture 1", ….
+
+    A picture is a path, a PIL image or a preprocessed tensor (C, H, W), as for `project`; a tensor (N, C, H, W) is N of
+    them. Raises the errors of `Network.preprocess`, and `DeconvvizValueError` for none or for inputs of several sizes.
+    """
+    given = list(images) if _several(images) else [images]
+    if not given:
+        raise DeconvvizValueError("images is empty; allowed: one picture or more")
+    inputs = [prepare(model, image)[1] for image in given]
+    sizes = list(dict.fromkeys(tuple(x.shape[1:]) for x in inputs))
+    if len(sizes) > 1:
+        raise DeconvvizValueError(f"the pictures have inputs of sizes {sizes[0]} and {sizes[1]}; allowed: one size")
+    named = [Path(i).name if isinstance(i, str | os.PathLike) else f"picture {n}" for n, i in enumerate(given, 1)]
+    return torch.cat(inputs), tuple(named)
+
+
+def _several(images: object) -> bool:
+    if isinstance(images, Tensor):
+        return images.dim() == 4
+    return isinstance(images, Sequence) and not isinstance(images, str)
 
 
 def _prepare(model: Network | nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
