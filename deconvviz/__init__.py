@@ -22,11 +22,13 @@ if TYPE_CHECKING:
         UnsupportedOperatorError,
         WeightsError,
     )
+    from deconvviz.filters import filters
     from deconvviz.geometry import Layer, receptive_field
     from deconvviz.ilsvrc import history
+    from deconvviz.invariance import invariance
     from deconvviz.network import Network, load
     from deconvviz.projection import project
-    from deconvviz.results import History, Projection
+    from deconvviz.results import Filters, History, Invariance, Projection
 
 # Where each public name lives; importing it only when asked keeps `deconvviz --help` free of torch.
 _HOME = {
@@ -43,11 +45,15 @@ _HOME = {
     "WeightsError": "errors",
     "Layer": "geometry",
     "receptive_field": "geometry",
+    "invariance": "invariance",
+    "filters": "filters",
+    "Filters": "results",
     "Network": "network",
     "load": "network",
     "history": "ilsvrc",
     "History": "results",
     "project": "projection",
+    "Invariance": "results",
     "Projection": "results",
     "Store": "store",
 }
@@ -58,8 +64,10 @@ __all__ = [
     "DeconvvizTypeError",
     "DeconvvizValueError",
     "EvolutionCheckpoints",
+    "Filters",
     "History",
     "ImageError",
+    "Invariance",
     "Layer",
     "Network",
     "Projection",
@@ -69,7 +77,9 @@ __all__ = [
     "UnsupportedOperatorError",
     "Weights",
     "WeightsError",
+    "filters",
     "history",
+    "invariance",
     "load",
     "project",
     "receptive_field",

@@ -13,6 +13,7 @@ import click
 COMMANDS = {
     "project": ("deconvviz.cli.project", "Show what the strongest maps of a layer respond to in a picture."),
     "layers": ("deconvviz.cli.layers", "List the layers of a network, their sizes and receptive fields."),
+    "filters": ("deconvviz.cli.filters", "Show the first filters of a network and what is wrong with them."),
     "history": ("deconvviz.cli.history", "Show who won the ILSVRC, with depth and size of the networks."),
     "models": ("deconvviz.cli.models", "List the networks of the zoo and their weights."),
     "train": ("deconvviz.cli.train", "Train a network on a folder of pictures."),

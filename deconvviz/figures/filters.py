@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from deconvviz.figures.style import COLOURS, new_figure, styled
@@ -44,7 +44,7 @@ def draw(result: Filters, scale: str = "shared", clip: bool | float = False) -> 
     heights = [max(_height(g) for g in row) + _HEAD for row in rows]
     width = _LEFT + 2 * _GRID + _GAP + 0.1
     single = len(grids) == 1
-    charts = max(_CHARTS, (heights[0] - 1.35) / 2) if single else _CHARTS
+    charts = max(0.85, (heights[0] - 1.35) / 2) if single else _CHARTS
     height = max(heights[0], 2 * charts + 1.35) + 0.08 if single else sum(heights) + _CHARTS + 0.9
     with styled():
         figure = new_figure(width, height)
@@ -167,6 +167,7 @@ def _rms_chart(ax: Axes, networks: Sequence[Filters]) -> None:
     names = [f"{_name(r)}: largest {r.dominance:.1f} × median" for r in networks]
     _histogram(ax, networks, found, np.geomspace(every.min() * 0.9, high * 1.1, 33), names)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     colour = _MARK["saturated"]

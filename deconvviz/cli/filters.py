@@ -1,0 +1,70 @@
+"""`deconvviz filters`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
+
+
+@click.command()
+@model_options
+@click.option("--against", help="Second network: a name in the zoo, or package.module:callable.")
+@click.option("--against-weights", help="Its weights, as --weights.")
+@click.option("--layer", help="Another convolution than the first: an alias (1, conv1) or a module path.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of pictures: also look at which filters fire.",
+)
+@click.option("--radius", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="RMS limit.")
+@click.option("--clip", is_flag=True, help="Show beside them the filters scaled back to --radius.")
+@click.option("--scale", type=click.Choice(["shared", "panel"]), default="shared", help="One contrast for all filters.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@output_options
+def filters(
+    model: str,
+    weights: str | None,
+    checkpoint: str | None,
+    against: str | None,
+    against_weights: str | None,
+    layer: str | None,
+    images: Path | None,
+    radius: float,
+    clip: bool,
+    scale: str,
+    device: str,
+    out: Path | None,
+    kind: str | None,
+    as_json: bool,
+) -> None:
+    """Show the first convolution's filters and which are dead, duplicate, saturated or aliased.
+
+    \b
+    Example:
+      deconvviz filters --model zfnet
+      deconvviz filters --model zfnet --against alexnet --against-weights random
+    """
+    if against is None and against_weights is not None:
+        raise click.UsageError("--against-weights needs --against")
+    net = get_network(model, weights, checkpoint)
+    other = get_network(against, against_weights, None) if against is not None else None
+    names = [n.card.name for n in (net, other) if n is not None]
+    path = output_file(out, kind, "-".join([*names, "filters"]))
+    for n in (net, other):
+        if n is not None:
+            to_device(n, device)
+    from deconvviz.filters import filters as compute
+    from deconvviz.images import pictures_in
+
+    pictures = pictures_in(images) if images is not None else None
+    result = compute(net, other, layer, pictures, radius=radius)
+    result.save(path, **({} if path.suffix == ".npz" else {"scale": scale, "clip": clip}))
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **result.facts()}))
+        return
+    click.echo(result.table().text(), nl=False)
+    click.echo(str(path))
