@@ -3,7 +3,9 @@
 from deconvviz.results.base import SUFFIXES, Result
 from deconvviz.results.filters import Filters
 from deconvviz.results.history import Entry, History
+from deconvviz.results.invariance import Invariance
 from deconvviz.results.occlusion import Occlusion
 from deconvviz.results.projection import Projection
+from deconvviz.results.scheme import Scheme
 
-__all__ = ["SUFFIXES", "Entry", "Filters", "History", "Occlusion", "Projection", "Result"]
+__all__ = ["SUFFIXES", "Entry", "Filters", "History", "Invariance", "Occlusion", "Projection", "Result", "Scheme"]
