@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,8 @@ from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
 from deconvviz.recording import Recording, record, record_to
 from deconvviz.rules import rule_of
 from deconvviz.rules.base import Span
+
+Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,17 @@ class Layer:
     receptive_field: tuple[int, int]
 
 
-def spans(rec: Recording, value: int, start: int, stop: int, axis: int, clipped: bool) -> Span:
-    """Rows (axis 0) or columns (axis 1) of the image that rows [start, stop) of a value read.
+def spans(rec: Recording, value: int, start: Places, axis: int, clipped: bool) -> tuple[Places, Places]:
+    """Rows (axis 0) or columns (axis 1) of the image, half-open, that row `start` of a value reads: for K rows at once.
 
-    Interval arithmetic through the rules' `needs`; `clipped` keeps every interval inside its own map.
+    Interval arithmetic through the rules' `needs`, in one walk; `clipped` keeps every interval inside its own map.
     """
-    size = rec.values[0].shape[2 + axis]
-    shape = rec.values[value].shape
+    everything = np.zeros_like(start), np.full_like(start, rec.values[0].shape[2 + axis])
     if value == 0:
-        return start, stop
-    if len(shape) != 4:
-        return 0, size
-    pending: dict[int, Span] = {value: (start, stop)}
+        return start, start + 1
+    if len(rec.values[value].shape) != 4:
+        return everything
+    pending: dict[int, tuple[Places, Places]] = {value: (start, start + 1)}
     last = rec.producer[value].index
     for op in reversed(rec.ops[: last + 1]):
         for out in op.outputs:
@@ -52,11 +55,11 @@ def spans(rec: Recording, value: int, start: int, stop: int, axis: int, clipped:
             for i, source in enumerate(op.inputs):
                 need = _need(rec, op, i, span, axis, clipped)
                 if need is None:
-                    return 0, size
+                    return everything
                 old = pending.get(source, need)
-                pending[source] = (min(old[0], need[0]), max(old[1], need[1]))
-    low, high = pending.get(0, (0, size))
-    return (max(low, 0), min(high, size)) if clipped else (low, high)
+                pending[source] = np.minimum(old[0], need[0]), np.maximum(old[1], need[1])
+    low, high = pending.get(0, everything)
+    return (np.maximum(low, 0), np.minimum(high, everything[1])) if clipped else (low, high)
 
 
 def _need(rec: Recording, op: Any, i: int, span: Span, axis: int, clipped: bool) -> Span | None:
@@ -67,26 +70,24 @@ def _need(rec: Recording, op: Any, i: int, span: Span, axis: int, clipped: bool)
     # A gate (1, C, 1, 1) is read as a whole and depends on everything.
     if need is None or not clipped:
         return need
-    return max(need[0], 0), min(need[1], shape[2 + axis])
+    return np.maximum(need[0], 0), np.minimum(need[1], shape[2 + axis])
 
 
-def boxes(rec: Recording, value: int, places: list[tuple[int, int]]) -> Tensor:
+def boxes(rec: Recording, value: int, places: Sequence[tuple[int, int]]) -> Tensor:
     """Receptive fields (K, 4) top, left, bottom, right of the units at `places`, clipped to the image, half-open."""
-    rows = {r: spans(rec, value, r, r + 1, 0, True) for r in {p[0] for p in places}}
-    cols = {c: spans(rec, value, c, c + 1, 1, True) for c in {p[1] for p in places}}
-    out = [[rows[r][0], cols[c][0], rows[r][1], cols[c][1]] for r, c in places]
-    return torch.tensor(out, dtype=torch.long).view(-1, 4)
+    rows, cols = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    (top, bottom), (left, right) = spans(rec, value, rows, 0, True), spans(rec, value, cols, 1, True)
+    return torch.from_numpy(np.stack([top, left, bottom, right], 1))
 
 
 def field_of(rec: Recording, value: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Stride and receptive field (rows, columns) of a value, borders left aside."""
     stride, size = [], []
     for axis in (0, 1):
-        first, second = (spans(rec, value, a, a + 1, axis, False) for a in (0, 1))
-        whole = rec.values[0].shape[2 + axis]
-        step = second[0] - first[0]
-        size.append(first[1] - first[0])
-        stride.append(step if step > 0 else whole)
+        low, high = spans(rec, value, np.array([0, 1]), axis, False)
+        step = int(low[1] - low[0])
+        size.append(int(high[0] - low[0]))
+        stride.append(step if step > 0 else int(rec.values[0].shape[2 + axis]))
     return (stride[0], stride[1]), (size[0], size[1])
 
 

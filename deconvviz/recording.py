@@ -481,10 +481,10 @@ def module_path(module: nn.Module, part: nn.Module) -> str:
     if not isinstance(part, nn.Module):
         raise DeconvvizTypeError(f"layer: expected an alias, a module path or a module, got {type(part).__name__}")
     plain = unwrap(part)
-    for path, m in module.named_modules():
-        if m is plain:
-            return path
-    raise UnknownNameError(f"layer: this {type(part).__name__} is not a part of the model")
+    paths: list[str] = [path for path, m in module.named_modules() if m is plain]
+    if not paths:
+        raise UnknownNameError(f"layer: this {type(part).__name__} is not a part of the model")
+    return paths[0]
 
 
 def _call(rec: Recording, path: str, call: str | None) -> int:
