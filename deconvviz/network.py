@@ -44,12 +44,11 @@ def _channels(name: str, value: float | Sequence[float] | None) -> tuple[float, 
 class Network:
     """A `nn.Module` with its card.
 
-    `input_size`: an int or (height, width). `mean`, `std`: one number per channel, for pixels in 0..1;
-    without
-    them only preprocessed tensors are accepted. `labels`: class names in output order. `aliases`: short
-    name to module path. `card` states all of it at once, and then the others are not given. Raises
-    `DeconvvizValueError`, `DeconvvizTypeError` or `UnknownNameError` for what does not fit. The module's mode
-    is left alone.
+    `input_size`: an int or (height, width). `mean`, `std`: one number per channel, for pixels in 0..1; without them
+    only preprocessed tensors are accepted. `labels`: class names in output order. `aliases`: short name to module
+    path. `card` states all of it at once, and then the others are not given. The module's mode is left alone.
+
+    Raises `DeconvvizValueError`, `DeconvvizTypeError` or `UnknownNameError` for what does not fit.
     """
 
     def __init__(
@@ -106,12 +105,13 @@ class Network:
         return next(floats, torch.zeros(()))
 
     def preprocess(self, image: str | os.PathLike[str] | Image.Image | Tensor) -> Tensor:
-        """The input (1, C, H, W) for a path, a PIL image or an already preprocessed tensor (C, H, W) or
-        (1, C, H, W).
+        """The input (1, C, H, W) for a path, a PIL image, or a preprocessed tensor (C, H, W) or (1, C, H, W).
 
-        A picture is resized (shorter side to `card.resize`, or straight to the input size if that is None),
-        cropped at the centre, scaled to `card.value_range` and normalised. Raises `DeconvvizTypeError` for
-        other types and dtypes, `DeconvvizValueError` for other shapes or without mean and std.
+        A picture is resized (shorter side to `card.resize`, or straight to the input size if that is None), cropped
+        at the centre, scaled to `card.value_range` and normalised; a tensor only goes to the module's device and dtype.
+
+        Raises `DeconvvizTypeError` for other types and dtypes, `DeconvvizValueError` for other shapes, or for a picture
+        without mean and std, `ImageError` for a file that cannot be read.
         """
         if isinstance(image, Tensor):
             return self._take_tensor(image)
@@ -198,10 +198,11 @@ def _fit(picture: Image.Image, resize: int | None, size: tuple[int, int]) -> Ima
 def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0, **options: Any) -> Network:
     """The network `name` of the zoo, in eval mode.
 
-    `weights`: "bundled" (ships with the project), "imagenet" (fetched once, hash checked), "random" (from
-    `seed`), or the path of a .safetensors file or of a torch state dict. None takes "bundled" if there
-    is one, else "imagenet". `options` go to the network (`classes`, `fc`, …). Raises `UnknownNameError`,
-    `WeightsError` (missing, damaged or not matching, with the keys) and `DeconvvizValueError`.
+    `weights`: "bundled" (ships with the project), "imagenet" (fetched once, hash checked), "random" (from `seed`), or
+    the path of a .safetensors file or of a torch state dict. None takes "bundled" if there is one, else "imagenet".
+    `options` go to the network (`classes`, `fc`, …).
+
+    Raises `UnknownNameError`, `WeightsError` (missing, damaged or not matching, with the keys), `DeconvvizValueError`.
     """
     if name not in registry.names():
         raise UnknownNameError(f"unknown model '{name}'{suggest(name, registry.names())}")
@@ -270,8 +271,8 @@ def _find(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[s
 def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict and stored facts of a file; nothing is unpickled but tensors.
 
-    The facts are the safetensors metadata `labels` (a JSON list) and `options` (a JSON object: what the
-    network is built with). Half-precision tensors come back as float32. Raises `WeightsError`.
+    The facts are the safetensors metadata `labels` (a JSON list) and `options` (a JSON object: what the network is
+    built with). Half-precision tensors come back as float32. Raises `WeightsError`.
     """
     if not path.is_file():
         raise WeightsError(f"the weights file {path} is missing")
