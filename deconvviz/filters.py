@@ -133,7 +133,7 @@ def _convolution(rec: Recording, module: nn.Module, layer: str | nn.Module | Non
 def _effective(rec: Recording, op: Op) -> tuple[Tensor, Tensor, bool]:
     """Filters (F, C, h, w) and biases (F,) on the CPU with a norm behind them folded in, and whether a rectifier
     follows."""
-    weights = op.args[1].detach().cpu().float()
+    weights = op.args[1].detach().cpu().float().clone()  # the model may be trained on
     bias = torch.zeros(len(weights)) if op.args[2] is None else op.args[2].detach().cpu().float()
     after = rec.consumers(op.outputs[0]) if op.outputs[0] is not None else []
     if len(after) == 1 and rule_of(after[0], missing_ok=True) and rule_of(after[0]).role == "norm":
@@ -191,7 +191,7 @@ def _twins(weights: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
         best[0][part] = found.flatten(1).gather(1, flat[:, None])[:, 0]
         best[1][part], best[2][part] = flat // found.shape[2], flat % found.shape[2]
     shift = torch.stack([best[2] // (2 * width - 1) - (height - 1), best[2] % (2 * width - 1) - (width - 1)], 1)
-    return best[0].clamp(-1, 1), best[1], -shift
+    return best[0].clamp(-1, 1), best[1], shift
 
 
 def _spread(weights: Tensor, dilation: tuple[int, int]) -> Tensor:
@@ -213,6 +213,8 @@ def _above(weights: Tensor, stride: tuple[int, int], dilation: tuple[int, int]) 
     lying = _spread(weights, dilation).double()
     inside = lying
     for axis, step in ((2, stride[0]), (3, stride[1])):
+        if step == 1:
+            continue  # carries everything
         places = torch.arange(lying.shape[axis], dtype=torch.float64)
         band = torch.sinc((places[:, None] - places) / step) / step
         inside = torch.tensordot(inside, band, dims=([axis], [0])).movedim(-1, axis)

@@ -98,7 +98,7 @@ def _tile(grid: _Grid) -> float:
 def _height(grid: _Grid) -> float:
     count = len(grid.pictures)
     tall, wide = grid.pictures.shape[1:3]
-    return math.ceil(count / _columns(count)) * _tile(grid) * (tall / wide * 0.86 + 0.14)
+    return math.ceil(count / _columns(count)) * _tile(grid) * (float(tall) / float(wide) * 0.86 + 0.14)
 
 
 def _draw_grid(figure: Figure, grid: _Grid, left: float, top: float) -> None:
@@ -205,10 +205,10 @@ def _histogram(
     ax: Axes, networks: Sequence[Filters], values: Sequence[NDArray[np.float32]], edges: NDArray[np.float64],
     names: Sequence[str],
 ) -> None:  # fmt: skip
-    colours = ("#777777", COLOURS[2])
+    colours, bins = ("#777777", COLOURS[2]), edges.tolist()
     for found, colour, name in zip(values, colours, names, strict=False):
-        ax.hist(found, edges, histtype="stepfilled", color=colour, alpha=0.45, label=name)
-        ax.hist(found, edges, histtype="step", color=colour, lw=0.7)
+        ax.hist(found, bins, histtype="stepfilled", color=colour, alpha=0.45, label=name)
+        ax.hist(found, bins, histtype="step", color=colour, lw=0.7)
     ax.set_ylim(0, max(ax.get_ylim()[1], 1) * 1.15)
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_ylabel("filters", fontsize=6.5)

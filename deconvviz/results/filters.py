@@ -28,11 +28,11 @@ class Filters(Result):
     `weights` (F, C, h, w) as they act, a BatchNorm right behind them folded in. `rms` (F,) is each filter's root mean
     square in the paper's input scale, pixels of about [-128, 128]: `input_scale` (C,) is how many times larger those
     are than the network's own inputs (1 where that is not known). `cosine` (F,) is the signed cosine with the filter
-    `twin` (F,) that is most like it (or its negative) when moved by `shift` (F, 2) pixels down and right. `above` (F,)
-    is the share of its energy at frequencies that the map, at `stride` (down, across), cannot carry: above 1 / (2 ×
-    stride) cycles per pixel along either axis; `peak` (F,) its strongest frequency in cycles per pixel. `bound` (F,)
-    is the greatest response that any picture can give, before the rectifier (None where that cannot be said); `fires`
-    (F,) the share of places where it is positive over the `pictures` that were looked at (None without pictures).
+    `twin` (F,) that is most like it, or its negative, once that one is moved by `shift` (F, 2) pixels down and right.
+    `above` (F,) is the share of its energy at frequencies that the map, at `stride` (down, across), cannot carry:
+    above 1 / (2 × stride) cycles per pixel along either axis; `peak` (F,) its strongest frequency in cycles per pixel.
+    `bound` (F,) is the greatest response that any picture can give, before the rectifier (None where that cannot be
+    said); `fires` (F,) the share of places where it is positive over the `pictures` that were looked at (None without).
     `policy` holds the thresholds, `model` says of what this is, `other` is a second network's filters.
     """
 
