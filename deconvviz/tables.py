@@ -60,7 +60,7 @@ class Table:
         """Columns in line, for a terminal or a text file; ends with a newline, as the others do."""
         cells = [[str(c) for c in row] for row in (self.columns, *self.rows)]
         widths = [max(_width(row[n]) for row in cells) for n in range(len(self.columns))]
-        lines = [_line(row, widths, self._aligned()) for row in cells]
+        lines = [_line(row, widths, self.alignment()) for row in cells]
         rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
         body = [line for n, line in enumerate(lines[1:]) for line in ([rule, line] if n in self.rules else [line])]
         return "\n".join([lines[0], rule, *body, *(["", self.caption] if self.caption else [])]) + "\n"
@@ -68,7 +68,7 @@ class Table:
     def markdown(self) -> str:
         """A pipe table, as GitHub shows it; lines between rows are left out, Markdown knows none."""
         sides = {"l": ":--", "c": ":-:", "r": "--:"}
-        head = [[_markdown(str(c)) for c in self.columns], [sides[a] for a in self._aligned()]]
+        head = [[_markdown(str(c)) for c in self.columns], [sides[a] for a in self.alignment()]]
         body = [[_markdown(str(c)) for c in row] for row in self.rows]
         lines = ["| " + " | ".join(row) + " |" for row in (*head, *body)]
         return "\n".join([*lines, *(["", _markdown(self.caption)] if self.caption else [])]) + "\n"
@@ -78,7 +78,7 @@ class Table:
         lines = [r"\begin{table}", r"\centering"]
         if self.caption:
             lines.append(rf"\caption{{{_latex(self.caption)}}}")
-        lines += [rf"\begin{{tabular}}{{{self._aligned()}}}", r"\toprule", _ampersands(self.columns), r"\midrule"]
+        lines += [rf"\begin{{tabular}}{{{self.alignment()}}}", r"\toprule", _ampersands(self.columns), r"\midrule"]
         for number, row in enumerate(self.rows):
             lines += [r"\midrule"] * (number in self.rules) + [_ampersands(row)]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
@@ -87,7 +87,7 @@ class Table:
         """A `<table>` without style of its own; cells carry their alignment as the class `l`, `c` or `r`."""
 
         def row_of(cells: Sequence[object], tag: str, extra: str = "") -> str:
-            pairs = zip(cells, self._aligned(), strict=True)
+            pairs = zip(cells, self.alignment(), strict=True)
             return f"<tr{extra}>" + "".join(f'<{tag} class="{a}">{html.escape(str(c))}</{tag}>' for c, a in pairs)
 
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
@@ -97,7 +97,8 @@ class Table:
         )
         return f"<table>{caption}{head}<tbody>\n{body}</tbody></table>\n"
 
-    def _aligned(self) -> str:
+    def alignment(self) -> str:
+        """Return one letter a column: "l", "c" or "r"."""
         if self.align:
             return self.align
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)

@@ -1,0 +1,78 @@
+"""The pages that can be made, as data: free of torch, so that the command line can list them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CALTECH = "Caltech-101 (CaltechDATA, https://doi.org/10.22002/D1.20086, CC BY 4.0)"
+
+# What a page may need that the package does not bring: option -> what to give it, and where that is from.
+NEEDS = {
+    "data": f"a folder with one folder of pictures for each category, such as {CALTECH}",
+    "run": "the folder of a training run, made by `deconvviz train --model zfnet --data DIR --out RUN` from a folder "
+    f"of pictures such as {CALTECH}",
+    "image": "a picture, such as those of demos/images in the repository of deconvviz",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """One figure or table: `name` is also its file's, `kind` and `number` are the paper's, `module` makes it.
+
+    `needs` are options without which it cannot be made; each may be several, of which one is enough ("data|store").
+    """
+
+    name: str
+    title: str
+    module: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """ "figure", "table" or "history"."""
+        return self.name.rstrip("0123456789")
+
+    @property
+    def number(self) -> str:
+        """The paper's number, as text; empty for what is not in the paper."""
+        return self.name[len(self.kind) :]
+
+    @property
+    def heading(self) -> str:
+        """ "Figure 7", "Table 1", or the title of what is not in the paper."""
+        return f"{self.kind.capitalize()} {self.number}" if self.number else self.title
+
+
+PAGES = (
+    Page("figure1", "A deconvolutional layer attached to a convolutional one", "scheme", ("image|data",)),
+    Page("figure2", "What feature maps respond to, layer by layer", "units", ("store|data",)),
+    Page("figure3", "The network", "architecture"),
+    Page("figure4", "Evolution of features during training", "evolution", ("run", "data")),
+    Page("figure5", "Invariance to translation, scale and rotation", "invariance", ("image|data",)),
+    Page("figure6", "First-layer filters and their diagnosis", "filters"),
+    Page("figure7", "Sensitivity to occlusion", "occlusion", ("image|data",)),
+    Page("figure8", "Correspondence: the pictures and their parts", "correspondence", ("data",)),
+    Page("figure9", "Accuracy against pictures per category", "accuracy", ("data",)),
+    Page("table1", "Correspondence: Hamming distances", "correspondence", ("data",)),
+    Page("table4", "Accuracy on Caltech-101", "accuracy", ("data",)),
+    Page("table7", "How well each layer classifies", "probes", ("data",)),
+    Page("history", "ILSVRC classification, 2010 to 2017", "history"),
+)
+BY_NAME = {page.name: page for page in PAGES}
+
+
+def numbers(kind: str) -> list[str]:
+    """Return the numbers of all figures or tables."""
+    return [page.number for page in PAGES if page.kind == kind]
+
+
+def missing(page: Page, given: set[str]) -> list[str]:
+    """Return what `page` still needs if the options `given` are there: one line each, with where to get it."""
+    lines = []
+    for need in page.needs:
+        choices = need.split("|")
+        if not given & set(choices):
+            named = " or ".join(f"--{choice}" for choice in choices)
+            first = next(choice for choice in reversed(choices) if choice in NEEDS)
+            lines.append(f"{page.heading.lower() if page.number else page.name} needs {named}: {NEEDS[first]}")
+    return lines

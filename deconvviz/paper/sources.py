@@ -1,0 +1,146 @@
+"""What the pages are made from: a network, and what else was given."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from deconvviz.errors import DeconvvizValueError
+from deconvviz.features import OUTPUT, features
+from deconvviz.images import SUFFIXES
+from deconvviz.network import Network
+from deconvviz.projection import model_facts
+from deconvviz.training import LEFT_OUT, Pictures, split
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from deconvviz.results import Result
+    from deconvviz.tables import Table
+
+
+class Example(NamedTuple):
+    """A picture and its class: the index in the network's output, and its name (None: not known)."""
+
+    path: Path
+    target: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A page: its figure, its caption (plain text), the results behind it by name, and its table if it is one."""
+
+    figure: Figure
+    caption: str
+    results: dict[str, Result] = field(default_factory=dict)
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """`load` gives the network once it is needed. `data`: a folder of categories; `run`: of a training run; `store`:
+    a scan's file; `images`: pictures to use instead of some chosen from the data."""
+
+    load: Callable[[], Network]
+    data: Path | None = None
+    run: Path | None = None
+    store: Path | None = None
+    images: tuple[Path, ...] = ()
+
+    @functools.cached_property
+    def net(self) -> Network:
+        """The network."""
+        return self.load()
+
+    @property
+    def given(self) -> set[str]:
+        """The names of what was given."""
+        paths = {"data": self.data, "run": self.run, "store": self.store, "image": self.images}
+        return {name for name, value in paths.items() if value}
+
+    def identity(self) -> dict[str, str]:
+        """What tells these sources from others: a page made from equal ones need not be made again."""
+        facts = model_facts(self.net)
+        found = {key: facts[key] for key in ("name", "sha256", "deconvviz") if key in facts}
+        for name in ("data", "run", "store"):
+            path: Path | None = getattr(self, name)
+            if path is not None:
+                found[name] = str(path.resolve())
+        if self.images:
+            found["images"] = os.pathsep.join(str(path.resolve()) for path in self.images)
+        return found
+
+    def examples(self, count: int) -> list[Example]:
+        """Return up to `count` pictures: those given, or from the data, held-out ones that the network gets right.
+
+        Of each category the first held-out picture (in the order of the split's hash) is looked at; of those that are
+        right, `count` are taken at equal steps through the alphabet of categories.
+
+        Raises `DeconvvizValueError` without pictures and data, or if the network gets none right.
+        """
+        if self.images:
+            return [Example(path) for path in self.images[:count]]
+        if self.data is None:
+            raise DeconvvizValueError("no pictures were given, and no data to choose them from")
+        right = self._right
+        if not right:
+            raise DeconvvizValueError(
+                f"{self.net.card.name} recognises none of the categories of {self.data}; give pictures"
+            )
+        step = max(len(right) / count, 1.0)
+        return [right[int((k + 0.5) * step)] for k in range(min(count, len(right)))]
+
+    @functools.cached_property
+    def _right(self) -> list[Example]:
+        """One held-out picture of each category, where the network's first guess is right."""
+        assert self.data is not None
+        labels = list(self.net.card.labels)
+        firsts = first_held_out(self.data)
+        found = [Example(path, labels.index(name), name) for name, path in firsts.items() if name in labels]
+        if not found:
+            return []
+        guesses = features(self.net, self._inputs([e.path for e in found]), [OUTPUT])[OUTPUT].argmax(1).tolist()
+        return [example for example, guess in zip(found, guesses, strict=True) if guess == example.target]
+
+    def _inputs(self, paths: Sequence[Path]) -> torch.Tensor:
+        return torch.cat([self.net.preprocess(path) for path in paths])
+
+
+def listing(folder: Path) -> tuple[Pictures, list[Path]]:
+    """Return the pictures of a folder of categories without decoding them (`pixels` is empty), and their files.
+
+    Raises `DeconvvizValueError` for a folder without categories.
+    """
+    labels = sorted(d.name for d in folder.iterdir() if d.is_dir() and d.name not in LEFT_OUT and d.name[0] != ".")
+    files = [
+        (number, path)
+        for number, label in enumerate(labels)
+        for path in sorted((folder / label).iterdir())
+        if path.suffix.lower() in SUFFIXES
+    ]
+    if not files:
+        raise DeconvvizValueError(f"{folder} holds no folders of pictures, one for each category")
+    classes = torch.tensor([number for number, _ in files])
+    return Pictures((), classes, tuple(path.name for _, path in files), tuple(labels)), [path for _, path in files]
+
+
+def held_out(folder: Path) -> list[tuple[str, Path]]:
+    """Return (category, file) of the pictures that `deconvviz train` keeps for testing, category by category."""
+    data, files = listing(folder)
+    _, test = split(data)
+    return [(data.labels[int(data.classes[i])], files[i]) for i in test]
+
+
+def first_held_out(folder: Path) -> dict[str, Path]:
+    """Return the first held-out picture of each category."""
+    firsts: dict[str, Path] = {}
+    for label, path in held_out(folder):
+        firsts.setdefault(label, path)
+    return firsts
