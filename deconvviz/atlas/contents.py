@@ -50,6 +50,7 @@ class Layer:
     aliases: tuple[str, ...]
     units: tuple[Unit, ...]
     labels: tuple[str, ...] | None
+    field: tuple[int, int]  # receptive field (rows, columns), or the whole input
 
     @property
     def name(self) -> str:
@@ -104,6 +105,12 @@ class Contents:
     classes: bool  # whether the groups are classes
 
     @property
+    def network(self) -> Mapping[str, Any]:
+        """What the store knows of the network: name, weights, sha256."""
+        known: Mapping[str, Any] = self.facts["model"]
+        return known
+
+    @property
     def units(self) -> int:
         """Number of units in all layers."""
         return sum(len(layer.units) for layer in self.layers)
@@ -144,7 +151,7 @@ def read(store: Store) -> Contents:
                 if classes and 2 * count > len(unit.places):
                     groups[group].units.append((layer, unit, count))
     return Contents(
-        model=printable(str(facts["model"])),
+        model=printable(str(facts["model"]["name"])),
         facts=facts,
         pictures_scanned=done,
         unreadable=unreadable,
@@ -201,7 +208,9 @@ def _layer(
             )
         )
     aliases = sorted(alias for alias, path in facts.get("aliases", {}).items() if path == stored.name)
-    return Layer(number, stored, tuple(map(printable, aliases)), tuple(units), labels)
+    high, wide = facts["preprocessing"]["input_size"]
+    field = stored.field or (high, wide)
+    return Layer(number, stored, tuple(map(printable, aliases)), tuple(units), labels, field)
 
 
 def _labels(facts: Mapping[str, Any], layer: StoreLayer) -> tuple[str, ...] | None:
@@ -220,7 +229,7 @@ def _key(
     pictures: Mapping[int, StorePicture],
 ) -> str:
     """What a unit's pictures depend on, as ten letters: what is the same need not be computed again."""
-    network = {key: facts.get(key) for key in ("model", "weights", "sha256", "preprocessing")}
+    network = [facts["model"]["sha256"], facts["preprocessing"]]
     where = [(repr(pictures[p.picture].path), p.row, p.col, p.activation) for p in places]
     text = json.dumps([network, layer.name, unit, where], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -63,5 +63,5 @@ def build(
 
 
 def _identity(contents: Contents) -> dict[str, Any]:
-    facts = contents.facts
-    return {"model": facts["model"], "weights": facts["weights"], "pictures": contents.pictures_scanned}
+    """What a folder's atlas is of; another network must not be mixed into it."""
+    return {"model": contents.network["name"], "weights": contents.network["sha256"]}

@@ -18,7 +18,7 @@ from deconvviz.atlas.site import Folder
 
 # Units that a page shows beside another one, and that a layer shows on the overview.
 NEIGHBOURS = 8
-STRIP = 12
+STRIP = 18
 
 
 def write_pages(
@@ -75,11 +75,9 @@ class _Writer:
             }
             for one in plates
         ]
-        top = self.contents.top
-        words = "one place" if top == 1 else f"{_WORDS.get(top, top)} places in the pictures"
         self.page("pictures.html", "pictures.html", "pictures", True)
         self.page(
-            "index.html", "overview.html", None, rows=rows, places_in_words=words,
+            "index.html", "overview.html", None, rows=rows, what_a_square_shows=what_a_square_shows(self.contents),
             network_facts=network_facts(self.contents),
         )  # fmt: skip
 
@@ -187,6 +185,14 @@ def _strip(plates: Plates) -> list[Unit]:
 _WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
 
 
+def what_a_square_shows(contents: Contents) -> str:
+    """The end of the sentence that explains a square."""
+    scanned, top = pages.number(contents.pictures_scanned), contents.top
+    which = "the picture" if top == 1 else f"the {_WORDS.get(top, top)} pictures"
+    verb = "excites" if top == 1 else "excite"
+    return f"{which}, of {scanned}, that {verb} it most, sent back through the network to the pixels that did it."
+
+
 def facts_line(layer: Layer) -> str:
     """Units, map, receptive field and dead units of a layer in one line."""
     parts = [f"{len(layer.units)} units"]
@@ -200,4 +206,4 @@ def facts_line(layer: Layer) -> str:
 
 def network_facts(contents: Contents) -> list[tuple[str, str]]:
     """What the store knows of the network, for the overview."""
-    return [("Weights", reading.printable(str(contents.facts["weights"])))]
+    return [("Weights", reading.printable(str(contents.network["weights"])))]

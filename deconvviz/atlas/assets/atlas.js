@@ -258,7 +258,8 @@
     const named = /^#u(\d+)$/.exec(location.hash);
     if (named) {
       const cell = cells.find((c) => c.dataset.unit === named[1]);
-      if (cell) { focus($("a", cell)); cell.scrollIntoView({ block: "center" }); }
+      // After the browser has gone to the fragment itself, which takes the focus away.
+      if (cell) addEventListener("load", () => setTimeout(() => { focus($("a", cell)); cell.scrollIntoView({ block: "center" }); }));
     }
   }
 
