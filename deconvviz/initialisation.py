@@ -42,6 +42,7 @@ def initialise(
     dims: int = 300,
     rounds: int = 25,
     fire: float = 0.3,
+    shown: Callable[[int, int], None] | None = None,
 ) -> dict[str, Response]:
     """Set the weights and biases of the convolutions of `model`, in place, in the order they run.
 
@@ -49,7 +50,8 @@ def initialise(
     (twice as many in the first layer), contrast-normalised, whitened with their `dims` strongest
     components, and clustered in `rounds` rounds of spherical k-means. Each response then has unit deviation
     and is positive at a share `fire` of all places. Grouped convolutions, those without a bias and those
-    the pictures do not reach keep their weights. Returns the responses by layer name. The mode is put back.
+    the pictures do not reach keep their weights. `shown` is called with the numbers of layers done and of all.
+    Returns the responses by layer name. The mode is put back.
     Raises `DeconvvizValueError` for inputs or settings that are not allowed.
     """
     if inputs.dim() != 4 or len(inputs) == 0:
@@ -62,7 +64,10 @@ def initialise(
     try:
         with torch.no_grad():
             done: dict[str, Response] = {}
-            for name, conv in _in_order(model, inputs[:1]):
+            order = _in_order(model, inputs[:1])
+            for name, conv in order:
+                if shown is not None:
+                    shown(len(done), len(order))
                 first = not done
                 x = _inputs_of(model, conv, inputs)
                 count = patches * (2 if first else 1)

@@ -89,6 +89,7 @@ def test_loss_falls_and_files_load(folder: Path, tmp_path: Path) -> None:
     assert "broken.png" in (out / "unreadable.txt").read_text()
     assert {p.name for p in out.glob("*.safetensors")} == {
         *(f"epoch{n}.safetensors" for n in (1, 2, 5, 10)),
+        "best.safetensors",
         "final.safetensors",
     }
     data = read_data(folder, 1, 28)
@@ -242,10 +243,10 @@ def test_read_idx(tmp_path: Path) -> None:
 def test_augment_is_a_function_of_the_generator_and_off_by_default() -> None:
     g = torch.Generator().manual_seed(0)
     picture = torch.randint(0, 256, (3, 20, 20), generator=g, dtype=torch.uint8)
-    plain = augment(picture, 20, Augmentation(), torch.Generator().manual_seed(1))
-    assert torch.equal(plain, picture.float() / 255)
+    plain, place = augment(picture, 20, Augmentation(), torch.Generator().manual_seed(1))
+    assert torch.equal(plain, picture.float() / 255) and place.tolist() == [0, 0, 1, 1]
     how = RECIPES["zfnet"].augmentation
-    views = [augment(picture, 16, how, torch.Generator().manual_seed(s)) for s in (1, 1, *range(2, 40))]
+    views = [augment(picture, 16, how, torch.Generator().manual_seed(s))[0] for s in (1, 1, *range(2, 40))]
     assert torch.equal(views[0].nan_to_num(9.0), views[1].nan_to_num(9.0))
     assert len({v.nan_to_num(9.0).sum().item() for v in views[1:]}) == 39
     erased = sum(bool(v.isnan().any()) for v in views[1:])

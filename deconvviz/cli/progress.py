@@ -13,24 +13,26 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Counts `total` pictures on stderr if that is a terminal; results go to stdout, problems to stderr.
+    """Counts `total` pictures, or what `what` names, on stderr if that is a terminal; results go to stdout,
+    problems to stderr.
 
     While a bar stands on the terminal, results that would go to the same terminal wait until it is gone.
     """
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, total: int, what: str = "") -> None:
+        self._total, self._what = total, what
         self._bar: rich.progress.Progress | None = None
         self._waiting: list[str] = []
 
     def __enter__(self) -> Progress:
         if self._total > 1 and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
             # Redirected, stdout would end up on stderr.
             self._bar = Bar(
+                *([TextColumn("{task.description}", markup=False)] if self._what else []),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
@@ -39,7 +41,7 @@ class Progress:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._bar.add_task("pictures", total=self._total)
+            self._bar.add_task(self._what, total=self._total)
             self._bar.start()
         return self
 
@@ -69,3 +71,8 @@ class Progress:
         """Count one picture as done."""
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0])
+
+    def reach(self, done: int) -> None:
+        """Bring the count to `done`."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done)

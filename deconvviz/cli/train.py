@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from deconvviz.cli.progress import Progress
+
 
 def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tuple[int, int], ...] | None:
     if text is None:
@@ -35,10 +37,13 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 @click.option("--recipe", help="zfnet, paper, small or lenet. Default: what suits the model.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
 @click.option("--size", type=click.IntRange(1), help="Input size, instead of the recipe's growing one.")
+@click.option("--stages", callback=_stages, help="Epochs and input size, one after the other: 61x112,3x224.")
 @click.option("--batch", type=click.IntRange(1), help="Default: the recipe's.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Default: the recipe's.")
-@click.option("--stages", callback=_stages, help="Epochs and input size, one after the other: 61x112,3x224.")
+@click.option("--flip", type=click.FloatRange(0, 1), help="Share of mirrored pictures. Default: the recipe's.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Default: the recipe's, float32.")
+@click.option("--teacher", help="Learn from this network too: a name of the zoo or of timm.")
+@click.option("--teacher-weights", help="File with the teacher's weights, or their name in the zoo.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes for data.")
 @click.option("--per-category", type=click.IntRange(1), help="Train on so many of each, test on up to 50.")
@@ -49,6 +54,13 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     default=0.12,
     show_default=True,
     help="Share of each category that is kept for testing.",
+)
+@click.option(
+    "--test-every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Epochs between tests; those of kept checkpoints are always tested.",
 )
 @click.option(
     "--weights",
@@ -64,6 +76,8 @@ def train(resume: bool, fresh: bool, **options: Any) -> None:
     Example:
       deconvviz train --model zfnet --data photos/ --out run
       deconvviz train --model lenet --data fashion-mnist/ --out run --epochs 8
+      deconvviz train --model zfnet --data photos/ --out run --teacher tf_efficientnet_lite0 --teacher-weights lite0.pth
+      torchrun --nproc-per-node 2 -m deconvviz train --model zfnet --data photos/ --out run
     """
     if resume and fresh:
         raise click.UsageError("--resume contradicts --fresh")
@@ -73,17 +87,60 @@ def train(resume: bool, fresh: bool, **options: Any) -> None:
         raise click.UsageError(f"{last} is there already; give --resume to go on, --fresh to overwrite it")
     if resume and not last.is_file():
         raise click.UsageError(f"nothing to resume: there is no {last}")
+    stages, epochs, size = (options[name] for name in ("stages", "epochs", "size"))
+    if stages and (epochs or size):
+        raise click.UsageError("--stages contradicts --epochs and --size")
+    if options["teacher_weights"] and not options["teacher"]:
+        raise click.UsageError("--teacher-weights needs --teacher")
+    from deconvviz.training import leads
     from deconvviz.training import train as run
 
     data: Path = options.pop("data")
     model: str = options.pop("model")
     options.pop("out")
-    run(model, data, out, resume=resume, fresh=fresh, report=_show, **options)
+    with _Bars() as bars:
+        run(model, data, out, resume=resume, fresh=fresh, report=bars.report, shown=bars.shown, **options)
+    if not leads():
+        return
     unreadable = out / "unreadable.txt"
     if unreadable.is_file():
         count = len(unreadable.read_text(encoding="utf-8").splitlines())
         click.echo(f"{count} pictures could not be read and were left out; see {unreadable}", err=True)
     click.echo(str(out / "final.safetensors"))
+
+
+class _Bars:
+    """One bar after the other on a terminal, for what a run is doing; a line for every epoch."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+        self._bar, self._what = None, ""
+
+    def shown(self, what: str, done: int, total: int) -> None:
+        """Bring the bar of `what` to `done` of `total`."""
+        if what != self._what:
+            self._close()
+            self._what, self._bar = what, Progress(total, what).__enter__()
+        if self._bar is not None:
+            self._bar.reach(done)
+        if done == total:
+            self._close()
+
+    def report(self, line: dict[str, Any]) -> None:
+        """Print the line of an epoch."""
+        self._close()
+        _show(line)
 
 
 def _show(line: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Results: numbers, the pictures made of them, saving and loading. They know no model; one file each."""
 
 from deconvviz.results.base import SUFFIXES, Result
+from deconvviz.results.curves import LearningCurves
 from deconvviz.results.filters import Filters
 from deconvviz.results.history import Entry, History
 from deconvviz.results.invariance import Invariance
@@ -8,4 +9,15 @@ from deconvviz.results.occlusion import Occlusion
 from deconvviz.results.projection import Projection
 from deconvviz.results.scheme import Scheme
 
-__all__ = ["SUFFIXES", "Entry", "Filters", "History", "Invariance", "Occlusion", "Projection", "Result", "Scheme"]
+__all__ = [
+    "SUFFIXES",
+    "Entry",
+    "Filters",
+    "History",
+    "Invariance",
+    "LearningCurves",
+    "Occlusion",
+    "Projection",
+    "Result",
+    "Scheme",
+]

@@ -1,0 +1,69 @@
+"""How well a network names pictures: mean per-category accuracy, on one crop or ten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.card import Card
+from deconvviz.errors import DeconvvizValueError
+
+from .data import Pictures
+from .processes import Team
+from .views import centre, normalise, resized_side, ten_crops
+
+_BATCH = 128
+
+
+def logits_of(module: nn.Module, x: Tensor) -> Tensor:
+    """Logits (N, classes) of inputs `x`; some networks return further heads while training."""
+    y = module(x)
+    return y if isinstance(y, Tensor) else y[0]
+
+
+@torch.no_grad()
+def accuracy(
+    module: nn.Module,
+    card: Card,
+    data: Pictures,
+    indices: Sequence[int],
+    size: int,
+    crops: int = 1,
+    team: Team | None = None,
+) -> float:
+    """Mean per-category accuracy, 0..1, at input size `size`, on one centre crop or the mean of ten.
+
+    The mode of `module` is put back. The processes of `team` share the pictures among them. Raises
+    `DeconvvizValueError` for other `crops`.
+    """
+    if crops not in (1, 10):
+        raise DeconvvizValueError(f"crops is {crops}; allowed: 1, 10")
+    team = team or Team()
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    chosen = torch.tensor(indices)
+    right = torch.zeros(len(chosen), dtype=torch.float64)
+    try:
+        for part in torch.split(torch.arange(team.rank, len(chosen), team.size), max(_BATCH // crops, 1)):
+            guesses = _guess(module, card, [data.pixels[i] for i in chosen[part].tolist()], size, crops)
+            right[part] = (guesses == data.classes[chosen[part]]).double()
+    finally:
+        for m, mode in modes:
+            m.training = mode
+    team.add_([right])
+    truth = data.classes[chosen]
+    return float(torch.stack([right[truth == c].mean() for c in torch.unique(truth)]).mean())
+
+
+def _guess(module: nn.Module, card: Card, pictures: Sequence[Tensor], size: int, crops: int) -> Tensor:
+    """The most probable class (N,) of each picture, probabilities averaged over its crops."""
+    resize = resized_side(card, size)
+    if crops == 1:
+        x = torch.stack([centre(p, resize, size) for p in pictures])
+    else:
+        x = torch.cat([ten_crops(p, resize, size) for p in pictures])
+    like = next(module.parameters())
+    scores = logits_of(module, normalise(x.to(like.device).float() / 255, card).to(like.dtype)).softmax(1)
+    return scores.view(len(pictures), crops, -1).mean(1).argmax(1).cpu()

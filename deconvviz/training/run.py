@@ -1,0 +1,225 @@
+"""Training of a network of the zoo on a folder of pictures: checkpoints, resume, kept epochs.
+
+What is random is drawn from (seed, epoch, picture), so that a run that was stopped and resumed gives the same
+weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvviz.checkpoints import KEPT
+from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
+from deconvviz.models import registry
+from deconvviz.models.recipes import Recipe
+from deconvviz.network import Network
+
+from .curves import learning_curves
+from .data import Pictures, read_data, split
+from .evaluation import accuracy, logits_of
+from .plan import Changes, Course, Shown, recipe_of
+from .processes import Team, team
+from .scaffold import renormalise
+from .schedule import rate
+from .start import largest_size, start
+from .state import CURVES, LAST, UNREADABLE, Run, clear, restore, save, write_metrics
+from .teacher import Teacher, load_teacher
+from .views import normalise, resized_side, seed_of
+
+
+def train(
+    model: str,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    recipe: str | Recipe | None = None,
+    teacher: str | None = None,
+    teacher_weights: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    fraction: float = 0.12,
+    per_category: int | None = None,
+    test_every: int = 1,
+    weights: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    fresh: bool = False,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    shown: Shown | None = None,
+    **changes: Any,
+) -> list[dict[str, Any]]:
+    """Train the network `model` of the zoo on the pictures of the folder `data`; returns the metrics.
+
+    Into the folder `out` go `last.pt` after every epoch, for `resume`; `epochN.safetensors` after the
+    epochs `KEPT`, `best.safetensors` (by accuracy on the test pictures) and, at the end,
+    `final.safetensors` (float16), all for `deconvviz.load(model, path)`; `metrics.jsonl`, one line an epoch,
+    and `curves.png` and `.pdf` of it; `unreadable.txt` if there were such pictures.
+
+    `recipe`: a name or a `Recipe`; `changes` to it are the fields of `Changes` (epochs, size, stages, batch, lr,
+    flip, precision). `teacher`: a network of the zoo or of timm, with the file of its weights. `weights`: a
+    file to start from. The test pictures (see `split`) are looked at every `test_every` epochs, after the epochs
+    `KEPT` and at the end; accuracies are means over categories. `report` is called with each line of metrics,
+    `shown` with what is being done, the number done and the number to do.
+
+    Started by `torchrun`, the processes share each batch, and the first one writes, into a folder that all of
+    them see. Raises `DeconvvizValueError`, `UnknownNameError`, `WeightsError`.
+    """
+    if model not in registry.names():
+        raise UnknownNameError(f"unknown model '{model}'{suggest(model, registry.names())}")
+    chosen = Changes(**changes).apply(recipe_of(recipe, model))
+    folder = Path(out)
+    _check_start(folder / LAST, resume, fresh)
+    shown = shown or _silent
+    with team() as processes, torch.random.fork_rng(devices=[]):
+        if chosen.batch % processes.size:
+            raise DeconvvizValueError(f"batch is {chosen.batch}; allowed: a multiple of the {processes.size} processes")
+        teaching = None if teacher is None else load_teacher(teacher, teacher_weights)
+        pictures = _read(data, model, chosen, teaching, workers, shown)
+        parts = split(pictures, fraction, per_category)
+        settings = {
+            "model": model,
+            "recipe": json.loads(json.dumps(asdict(chosen))),
+            "seed": seed,
+            "data": pictures.fingerprint(),
+            "split": {"fraction": fraction, "per_category": per_category},
+            "start": None if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
+            "teacher": None if teaching is None else [teacher, teaching.weights_hash()],
+            "processes": processes.size,
+        }
+        _prepare(folder, pictures, processes, resume)
+        expert = None
+        if teaching is not None:
+            expert = Teacher(teaching, pictures, parts[0], chosen.teaching, lambda n, of: shown("teacher", n, of))
+        course = Course(chosen, pictures, *parts, seed, workers, test_every, processes, expert, shown)
+        card = replace(registry.card(model), labels=pictures.labels)
+        run = start(model, card, course, settings, None if weights is None else Path(weights), resume)
+        if resume:
+            restore(run, folder / LAST)
+        return _go(run, course, folder, report)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    return None
+
+
+def _check_start(last: Path, resume: bool, fresh: bool) -> None:
+    if resume and fresh:
+        raise DeconvvizValueError("give either resume or fresh, not both")
+    if resume and not last.is_file():
+        raise DeconvvizValueError(f"nothing to resume: there is no {last}")
+    if last.is_file() and not (resume or fresh):
+        raise DeconvvizValueError(f"{last} is there already; give resume to go on, or fresh to overwrite it")
+
+
+def _read(
+    data: str | os.PathLike[str], model: str, recipe: Recipe, teaching: Network | None, workers: int, shown: Shown
+) -> Pictures:
+    """The pictures, as large as the network and its teacher need them."""
+    card = registry.card(model)
+    side = resized_side(card, largest_size(recipe, card))
+    if teaching is not None:
+        side = max(side, *teaching.card.input_size)
+    return read_data(data, card.channels, side, workers, lambda n, of: shown("reading", n, of))
+
+
+def _prepare(folder: Path, pictures: Pictures, processes: Team, resume: bool) -> None:
+    """The folder of the run, without what an earlier run has left; the first process sees to it."""
+    processes.wait()  # all have seen what was there
+    if not processes.leads:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        clear(folder)
+    if pictures.unreadable:
+        (folder / UNREADABLE).write_text("\n".join(pictures.unreadable) + "\n", encoding="utf-8")
+
+
+def _go(
+    run: Run, course: Course, folder: Path, report: Callable[[dict[str, Any]], None] | None
+) -> list[dict[str, Any]]:
+    if course.team.leads:
+        write_metrics(run, folder)
+    while run.epoch < course.recipe.epochs:
+        line = _epoch(run, course)
+        if not course.team.leads:
+            continue
+        save(run, folder, course)
+        if run.epoch in KEPT or run.epoch == course.recipe.epochs:
+            curves = learning_curves(folder)
+            for name in CURVES:
+                curves.save(folder / name)
+        if report is not None:
+            report(line)
+    return run.metrics
+
+
+def _epoch(run: Run, course: Course) -> dict[str, Any]:
+    """One epoch and its line of metrics."""
+    size = course.recipe.size_at(run.epoch) or max(run.card.input_size)
+    # Dropout: the same after a resume, and another in each process.
+    torch.manual_seed(seed_of(course.seed, run.epoch, -1 - course.team.rank))
+    run.modules.train()
+    sums = torch.zeros(2, dtype=torch.float64)
+    what = f"epoch {run.epoch + 1}"
+    for step, batch in enumerate(course.batches(size, run.epoch)):
+        course.shown(what, step, course.steps)
+        sums += _step(run, course, *batch)
+    course.shown(what, course.steps, course.steps)
+    course.team.average_([sums])
+    loss, right = (sums / course.steps).tolist()
+    run.epoch += 1
+    if not math.isfinite(loss):
+        raise DeconvvizValueError(f"the loss is no longer a number in epoch {run.epoch}; try a lower lr")
+    line: dict[str, Any] = {"epoch": run.epoch, "size": size, "loss": loss, "train": right}
+    line |= _test(run, course, size)
+    run.metrics.append(line)
+    return line
+
+
+def _test(run: Run, course: Course, size: int) -> dict[str, float]:
+    last = run.epoch == course.recipe.epochs
+    if not course.test or not (last or run.epoch in KEPT or run.epoch % course.test_every == 0):
+        return {}
+    module = run.written()
+    found = {"test": accuracy(module, run.card, course.data, course.test, size, team=course.team)}
+    if last:
+        found["test_ten_crops"] = accuracy(module, run.card, course.data, course.test, size, 10, course.team)
+    return found
+
+
+def _step(run: Run, course: Course, views: Tensor, classes: Tensor, pictures: Tensor, places: Tensor) -> Tensor:
+    """One step. Returns the mean loss and the share of right answers, (2,)."""
+    recipe = course.recipe
+    lr = rate(recipe, run.step, recipe.epochs * course.steps)
+    for group in run.optimiser.param_groups:
+        group["lr"] = lr * group["factor"]
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        logits = logits_of(run.model, normalise(views, run.card)).float()
+    loss = F.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
+    if course.teacher is not None:
+        crops = course.teacher.embed(pictures.tolist(), places)
+        loss = course.teacher.loss(logits, run.modules["head"](), loss, crops)
+    run.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for p in run.modules.parameters() if p.grad is not None]
+    course.team.average_([p.grad for p in parameters if p.grad is not None])
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(parameters, recipe.clip)
+    run.optimiser.step()
+    course.team.average_([b for b in run.modules.buffers() if b.is_floating_point()])  # of BatchNorm
+    run.step += 1
+    if recipe.filter_rms:
+        renormalise(run.model, recipe.filter_rms, recipe.input_scale)
+    if recipe.ema:
+        run.average(recipe.ema)
+    return torch.stack([loss.detach(), (logits.argmax(1) == classes).float().mean()]).double()

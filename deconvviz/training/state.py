@@ -1,0 +1,168 @@
+"""The state of a run: all that its folder holds, written whole or not at all, and read back for a resume."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.card import Card
+from deconvviz.checkpoints import KEPT, checkpoint_name, write_weights
+from deconvviz.errors import DeconvvizValueError, WeightsError
+from deconvviz.models import registry
+from deconvviz.results.base import write_whole
+
+from .plan import Course
+from .quick import quicken
+from .scaffold import Norms
+
+LAST, BEST, FINAL, METRICS, UNREADABLE = (
+    "last.pt", "best.safetensors", "final.safetensors", "metrics.jsonl", "unreadable.txt",
+)  # fmt: skip
+CURVES = ("curves.png", "curves.pdf")
+
+
+@dataclass
+class Run:
+    """All that a checkpoint has to hold, and the fixed things around it.
+
+    `modules`: the network under "model", its "norms", and the "head" for a teacher if there is one. `ema`:
+    the moving average of the first two, empty if there is none. `settings`: what a resumed run must share.
+    `options`: what the network is built with.
+    """
+
+    modules: nn.ModuleDict
+    optimiser: torch.optim.Optimizer
+    settings: dict[str, Any]
+    card: Card
+    options: dict[str, Any]
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    epoch: int = 0
+    step: int = 0
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.modules["model"]
+
+    @property
+    def norms(self) -> Norms:
+        """Its BatchNorms that exist only while training."""
+        norms = self.modules["norms"]
+        assert isinstance(norms, Norms)
+        return norms
+
+    def lasting(self) -> dict[str, Tensor]:
+        """Current values of all that the written network is made of: "model.…" and "norms.…"."""
+        return {k: v for k, v in self.modules.state_dict().items() if not k.startswith("head.")}
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The state dict of the network as it is written: moving average, norms folded."""
+        state = self.ema or self.lasting()
+        model = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+        own = {k.removeprefix("norms."): v for k, v in state.items() if k.startswith("norms.")}
+        return self.norms.fold(model, own)
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Take the current values into the moving average."""
+        # Short at first, so that the start does not linger in the average.
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        for key, value in self.lasting().items():
+            if value.is_floating_point():
+                self.ema[key].lerp_(value, 1 - decay)
+            else:
+                self.ema[key].copy_(value)
+
+    def written(self) -> nn.Module:
+        """A network of its own with the weights as they are written, so that what is measured is what is kept."""
+        with torch.random.fork_rng(devices=[]):
+            module = registry.build(self.settings["model"], **self.options)
+        module.load_state_dict(self.averaged())
+        quicken(module)
+        return module.eval()
+
+    def is_best(self) -> bool:
+        """Whether no earlier epoch had a better accuracy on the test pictures."""
+        scores = [line["test"] for line in self.metrics if "test" in line]
+        return bool(scores) and scores[-1] > max(scores[:-1], default=-1.0)
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run has written: its epochs must not be taken for this one's."""
+    for name in (*map(checkpoint_name, KEPT), LAST, BEST, FINAL, METRICS, UNREADABLE, *CURVES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def save(run: Run, folder: Path, course: Course) -> None:
+    """Write what the end of an epoch leaves in the folder of a run; `last.pt` comes last."""
+    weights, facts = run.averaged(), _facts(run, course)
+    if run.epoch in KEPT:
+        write_weights(folder / checkpoint_name(run.epoch), weights, facts)
+    if run.is_best():
+        write_weights(folder / BEST, weights, facts)
+    if run.epoch == course.recipe.epochs:
+        write_weights(folder / FINAL, _halves(weights), facts)
+    write_metrics(run, folder)
+    buffer = io.BytesIO()
+    state = {
+        "modules": run.modules.state_dict(),
+        "ema": run.ema,
+        "optimiser": run.optimiser.state_dict(),
+        "epoch": run.epoch,
+        "step": run.step,
+        "metrics": run.metrics,
+        "settings": run.settings,
+    }
+    torch.save(state, buffer)
+    write_whole(folder / LAST, buffer.getvalue())
+
+
+def _facts(run: Run, course: Course) -> dict[str, Any]:
+    """What is written into a file of weights, for `deconvviz.load` and for the reader."""
+    line, settings = run.metrics[-1], run.settings
+    return {
+        "labels": list(run.card.labels),
+        "options": run.options,
+        "model": settings["model"],
+        "epoch": run.epoch,
+        "accuracy": {k: line[k] for k in ("test", "test_ten_crops") if k in line},
+        "data": {
+            "source": course.data.source,
+            "fingerprint": settings["data"],
+            "split": settings["split"] | {"train": len(course.train), "test": len(course.test)},
+        },
+        **{key: settings[key] for key in ("recipe", "seed", "teacher", "start", "processes")},
+    }
+
+
+def _halves(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def write_metrics(run: Run, folder: Path) -> None:
+    """Write one line of JSON for each epoch."""
+    write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in run.metrics).encode())
+
+
+def restore(run: Run, last: Path) -> None:
+    """Put `run` where the file `last` says. Raises `WeightsError`, or `DeconvvizValueError` if its settings differ."""
+    try:
+        found = torch.load(last, map_location="cpu", weights_only=True)
+        settings = found["settings"]
+    except Exception as error:
+        raise WeightsError(f"{last} is damaged, or no checkpoint: {str(error).splitlines()[0]}") from error
+    other = [key for key, value in run.settings.items() if settings.get(key) != value]
+    if other:
+        raise DeconvvizValueError(f"{last} is of a run with other settings ({', '.join(other)}); give fresh")
+    run.modules.load_state_dict(found["modules"])
+    run.optimiser.load_state_dict(found["optimiser"])
+    run.ema, run.epoch, run.step = found["ema"], found["epoch"], found["step"]
+    run.metrics = list(found["metrics"])
