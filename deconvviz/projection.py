@@ -63,7 +63,7 @@ def project(
     for name, number in (("top", top), ("batch", batch)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
-    module, x, aliases = _prepare(model, image)
+    module, x, aliases = prepare(model, image)
     if isinstance(units, str):
         _check_choice("units", units, ("class",))
         rec = record(module, x)
@@ -75,7 +75,7 @@ def project(
             raise DeconvvizValueError('target goes with units="class"')
         rec, found = record_to(module, x, layer, aliases)
         chosen = units
-    maps = _maps(rec, found)
+    maps = layer_maps(rec, found)
     index = _units(chosen, maps, top)
     seeds = _seeds(maps, index, place, seed)
     with plain_mode(x.device.type):
@@ -104,7 +104,7 @@ def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise UnknownNameError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}{hint}")
 
 
-def _prepare(model: object, image: Any) -> tuple[nn.Module, Tensor, Mapping[str, str]]:
+def prepare(model: object, image: Any) -> tuple[nn.Module, Tensor, Mapping[str, str]]:
     """The plain module, the input (1, C, H, W) on its device and in its dtype, the aliases."""
     if isinstance(model, Network):
         return unwrap(model.module), model.preprocess(image), model.card.aliases
@@ -118,7 +118,7 @@ def _prepare(model: object, image: Any) -> tuple[nn.Module, Tensor, Mapping[str,
     return unwrap(model), Network(model).preprocess(image), {}
 
 
-def _maps(rec: Recording, target: Target) -> Tensor:
+def layer_maps(rec: Recording, target: Target) -> Tensor:
     """The layer's recorded value as maps (C, h, w)."""
     value = rec.values[target.value]
     if value.dim() == 2 and value.shape[0] == 1:
@@ -283,7 +283,7 @@ def _class_units(rec: Recording, found: Target, target: int | str | None, top: i
         raise DeconvvizValueError('units="class" needs a model whose output is logits (N, classes)')
     logits = rec.values[rec.output]
     classes = logits.shape[1]
-    number = _class_number(target, classes, card, int(logits.argmax()))
+    number = class_number(target, classes, card, int(logits.argmax()))
     walk = Walk(rec, "gradient", "add")
     seed = torch.zeros_like(logits)
     seed[0, number] = 1
@@ -301,7 +301,8 @@ def _class_units(rec: Recording, found: Target, target: int | str | None, top: i
     return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()
 
 
-def _class_number(target: int | str | None, classes: int, card: Any, own: int) -> int:
+def class_number(target: int | str | None, classes: int, card: Any, own: int) -> int:
+    """The class that `target` (None, a label, an index) means; `own` is the model's own top class."""
     if target is None:
         return own
     if isinstance(target, str):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -129,3 +131,92 @@ def cut(value: Tensor, s: Signal) -> Tensor:
     if len(set(rows)) == 1 and len(set(cols)) == 1:
         return value[:, :, rows[0] : rows[0] + h, cols[0] : cols[0] + w]
     return torch.cat([value[:, :, r : r + h, c : c + w] for r, c in zip(rows, cols, strict=True)])
+
+
+# Windows of recorded maps, for replaying --------------------------------------------------------------------------
+
+
+@dataclass
+class Frame:
+    """Where K equal windows of `height` × `width` lie in a map of `size` (H, W): `rows`, `cols` (K,) of the corners."""
+
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    cols: np.ndarray[Any, np.dtype[np.int64]]
+    height: int
+    width: int
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def places(self, beyond: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Places (K · height · width,) in the flattened map; `beyond` where the window leaves the map."""
+        full_h, full_w = self.size
+        r = self.rows[:, None] + np.arange(self.height)
+        c = self.cols[:, None] + np.arange(self.width)
+        at = r[:, :, None] * full_w + c[:, None, :]
+        if r.min() < 0 or c.min() < 0 or r.max() >= full_h or c.max() >= full_w:
+            inside = ((r >= 0) & (r < full_h))[:, :, None] & ((c >= 0) & (c < full_w))[:, None, :]
+            at = np.where(inside, at, beyond)
+        return at.reshape(-1)
+
+    def cut(self, constant: Tensor) -> Tensor:
+        """The parts (K, …, height, width) of a constant that lies on the map; any other constant as it is."""
+        spans = [n > 1 and n == full for n, full in zip(constant.shape[-2:], self.size, strict=True)]
+        if not any(spans):
+            return constant
+        while constant.dim() < 4:
+            constant = constant.unsqueeze(0)
+        r = torch.from_numpy(self.rows[:, None] + np.arange(self.height)).to(constant.device)
+        c = torch.from_numpy(self.cols[:, None] + np.arange(self.width)).to(constant.device)
+        r, c = r if spans[0] else r * 0, c if spans[1] else c * 0
+        return constant[0].permute(1, 2, 0)[r[:, :, None], c[:, None, :]].permute(0, 3, 1, 2)
+
+
+class Table:
+    """A recorded map (1, C, H, W) as rows of a table, one a place, so that windows are one `index_select`.
+
+    Two rows more stand for what lies outside: zero and -inf.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        _, channels, height, width = value.shape
+        self.size = (height, width)
+        self.rows = value.new_empty(height * width + 2, channels)
+        self.rows[:-2].view(height, width, channels).copy_(value[0].permute(1, 2, 0))
+        self.rows[-2] = 0
+        self.rows[-1] = -torch.inf if value.is_floating_point() else 0
+
+    def windows(self, frame: Frame, padding: float = 0.0) -> Tensor:
+        """The windows (K, C, h, w), channels last; `padding` (0 or -inf) beyond the border."""
+        outside = self.rows.shape[0] - (1 if padding else 2)
+        places = torch.from_numpy(frame.places(outside)).to(self.rows.device)
+        flat = self.rows.index_select(0, places)
+        return flat.view(len(frame), frame.height, frame.width, -1).permute(0, 3, 1, 2)
+
+
+def paste(onto: Tensor, at: Frame, patch: Tensor, where: Frame) -> None:
+    """Write K patches, lying in the same map as the K windows `onto`, into those; what lies outside is left out."""
+    dy, dx = where.rows - at.rows, where.cols - at.cols
+    same = bool((dy == dy[0]).all() and (dx == dx[0]).all())
+    if same:
+        _paste_alike(onto, patch, int(dy[0]), int(dx[0]))
+        return
+    r = dy[:, None] + np.arange(where.height)
+    c = dx[:, None] + np.arange(where.width)
+    to = (np.arange(len(at))[:, None, None] * at.height + r[:, :, None]) * at.width + c[:, None, :]
+    rows = patch.permute(0, 2, 3, 1).reshape(-1, patch.shape[1])
+    if r.min() < 0 or c.min() < 0 or r.max() >= at.height or c.max() >= at.width:
+        inside = ((r >= 0) & (r < at.height))[:, :, None] & ((c >= 0) & (c < at.width))[:, None, :]
+        rows = rows[torch.from_numpy(np.flatnonzero(inside)).to(rows.device)]
+        to = to[inside]
+    flat = onto.permute(0, 2, 3, 1).view(-1, onto.shape[1])
+    flat.index_copy_(0, torch.from_numpy(to.reshape(-1)).to(flat.device), rows)
+
+
+def _paste_alike(onto: Tensor, patch: Tensor, dy: int, dx: int) -> None:
+    height, width = onto.shape[2:]
+    h, w = patch.shape[2:]
+    y0, y1, x0, x1 = max(dy, 0), min(dy + h, height), max(dx, 0), min(dx + w, width)
+    if y1 > y0 and x1 > x0:
+        onto[:, :, y0:y1, x0:x1] = patch[:, :, y0 - dy : y1 - dy, x0 - dx : x1 - dx]

@@ -8,12 +8,15 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
-from deconvviz.recording import Op, Recording
-from deconvviz.windows import Signal, from_whole
+from deconvviz.recording import Op, Recording, Ref
+from deconvviz.windows import Frame, Signal, from_whole
 
-Span = tuple[int, int]
+# Half-open interval of rows or columns. The formulas of the rules are plain integer arithmetic (`//` rounds down), so
+# that an interval may also be a pair of integer arrays: the intervals of K windows at once.
+Span = tuple[Any, Any]
 
 
 @dataclass
@@ -44,11 +47,14 @@ class Rule:
     """All that is known of one operator.
 
     `role` is "linear", "norm", "activation" or "other". `needs` gives the input rows (or columns) that output rows
-    read, unclipped, or None for all of them. `project` sends a signal on the output back to input number `i`, and
-    returns None where no signal goes.
+    read, unclipped, or None for all of them; `reaches` the output rows that input rows touch. `project` sends a signal
+    on the output back to input number `i`, and returns None where no signal goes. `replay` runs the operator on
+    windows, `whole` on several pictures at once. A rule without `reaches` goes by whole maps.
     """
 
     role = "other"
+    # What stands around a map where a window reaches beyond its border.
+    padding = 0.0
 
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """Rows (axis 0) or columns (axis 1) of input `i` under output rows `span`, half-open."""
@@ -57,6 +63,23 @@ class Rule:
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Signal on input `i` for the signal `s` on the output."""
         raise NotImplementedError  # abstract: every rule says it
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Output rows (axis 0) or columns (axis 1) that rows `span` of input `i` touch, unclipped; None for all."""
+        return None
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The operator on K windows: `windows` holds for each input value (by number) what the output windows of
+        `frame` need of it, (K, C, h, w), padding filled in. Returns what the operator returns, on the windows.
+        """
+        raise NotImplementedError  # asked only of rules whose `reaches` and `needs` are not None
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """The operator on K pictures at once: `values` (by number) are (K, …) where (1, …) was recorded.
+
+        None if it does not treat every picture of a batch alike: then it is run one by one.
+        """
+        return None
 
 
 class PointwiseNeeds(Rule):
@@ -68,6 +91,24 @@ class PointwiseNeeds(Rule):
         if len(a) != 4 or len(b) != 4 or a[2 + axis] != b[2 + axis]:
             return None
         return span
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """The same rows."""
+        return self.needs(rec, op, i, span, axis)
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The operator itself, constants cut to the windows."""
+
+        def put(a: Any) -> Any:
+            if isinstance(a, Ref):
+                return windows[a.value]
+            return frame.cut(a) if isinstance(a, Tensor) and a.dim() >= 2 else a
+
+        return op.func(*tree_map(put, op.args), **tree_map(put, op.kwargs))
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded: a constant is broadcast over the pictures."""
+        return as_recorded(rec, op, values)
 
 
 class GlobalNeeds(Rule):
@@ -82,6 +123,23 @@ def _first(op: Op) -> int:
     value = op.outputs[0]
     assert value is not None
     return value
+
+
+def as_recorded(rec: Recording, op: Op, values: dict[int, Tensor]) -> Any:
+    """`Rule.whole` for operators whose arguments say nothing of the batch: dimension 0 in every input and output."""
+    shapes = [rec.values[v].shape for v in (*op.inputs, _first(op))]
+    ranks = {len(rec.values[v].shape) for v in op.inputs}
+    if any(len(s) < 2 or s[0] != 1 for s in shapes) or len(ranks) > 1:
+        return None
+    args, kwargs = rec.fill(op, values)
+    return op.func(*args, **kwargs)
+
+
+def touched(span: Span, kernel: int, stride: int, padding: int, dilation: int) -> Span:
+    """Places of a kernel whose window touches the rows `span`: between the first and the last that do."""
+    first = -((dilation * (kernel - 1) - padding - span[0]) // stride)
+    last = (span[1] - 1 + padding) // stride
+    return first, last + 1
 
 
 _RULES: dict[str, Rule] = {}

@@ -89,14 +89,14 @@ class Concatenation(PointwiseNeeds):
         parts = [windows[a.value] if isinstance(a, Ref) else frame.cut(a) for a in op.args[0]]
         return torch.cat([p.expand(k, *p.shape[1:]) for p in parts], 1)
 
-    def many(self, rec: Recording, op: Op, k: int) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """Constants repeated for each picture."""
         dim = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)
         operands = [rec.values[a.value] if isinstance(a, Ref) else a for a in op.args[0]]
         if dim % operands[0].dim() == 0 or any(o.shape[0] != 1 for o in operands):
             return None
-        parts = [a if isinstance(a, Ref) else a.expand(k, *a.shape[1:]) for a in op.args[0]]
-        return (parts, dim), {}
+        parts = [values[a.value] if isinstance(a, Ref) else a.expand(k, *a.shape[1:]) for a in op.args[0]]
+        return torch.cat(parts, dim)
 
 
 @register("stack")
@@ -104,6 +104,14 @@ class Stack(GlobalNeeds):
     """As concatenation, along a new dimension."""
 
     role = "linear"
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """Along any dimension but that of the pictures."""
+        operands = [values[a.value] if isinstance(a, Ref) else a for a in op.args[0]]
+        dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % (operands[0].dim() + 1)
+        if dim == 0 or any(rec.values[v].shape[0] != 1 for v in op.inputs):
+            return None
+        return torch.stack([o.expand(k, *o.shape[1:]) for o in operands], dim)
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The operand's slice."""
@@ -124,7 +132,7 @@ def _is_gate(rec: Recording, value: int) -> bool:
     return op is not None and op.name in _GATES
 
 
-COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "bitwise_not")
+_COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "bitwise_not")
 
 
 def pointwise_chain(rec: Recording, value: int, source: int) -> list[Op] | None:
@@ -141,7 +149,7 @@ def pointwise_chain(rec: Recording, value: int, source: int) -> list[Op] | None:
             return None
         if rule_of(op, missing_ok=True).role != "activation" and op.name.rstrip("_") not in (
             "add", "sub", "rsub", "mul", "div", "pow", "neg", "rsqrt", "sqrt", "reciprocal", "_to_copy",
-            *COMPARISONS,
+            *_COMPARISONS,
         ):  # fmt: skip
             return None
         ops.append(op)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.recording import Op, Recording, Ref
-from deconvviz.rules.base import GlobalNeeds, Rule, Span, Walk, refuse, register
-from deconvviz.windows import Signal, clip
+from deconvviz.rules.base import GlobalNeeds, Rule, Span, Walk, as_recorded, refuse, register, touched
+from deconvviz.windows import Frame, Signal, clip
 
 
 def _geometry(op: Op) -> tuple[list[int], list[int], list[int], int]:
@@ -35,6 +35,20 @@ class Convolution(Rule):
         start = span[0] * stride[axis] - padding[axis]
         stop = (span[1] - 1) * stride[axis] - padding[axis] + dilation[axis] * (k - 1) + 1
         return start, stop
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Rows whose kernel touches the given ones."""
+        stride, padding, dilation, _ = _geometry(op)
+        return touched(span, op.args[1].shape[2 + axis], stride[axis], padding[axis], dilation[axis])
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The convolution, its padding already in the windows."""
+        _, weight, bias, stride, _, dilation, _, _, groups = op.args
+        return F.conv2d(windows[op.inputs[0]], weight, bias, stride, 0, dilation, groups)
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded."""
+        return as_recorded(rec, op, values)
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Transposed convolution on the windows."""
@@ -69,6 +83,13 @@ class Linear(GlobalNeeds):
     """A matrix product with constant weights; two image-dependent factors (attention) are an error."""
 
     role = "linear"
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded, if a row of the left matrix is a picture."""
+        factors = op.args[1:] if op.name == "addmm" else op.args
+        bias = op.args[0] if op.name == "addmm" else None
+        fits = isinstance(factors[0], Ref) and not isinstance(factors[1], Ref) and not isinstance(bias, Ref)
+        return as_recorded(rec, op, values) if fits and op.name != "bmm" and factors[1].dim() == 2 else None
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Multiply by the transposed matrix."""

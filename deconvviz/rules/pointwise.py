@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from deconvviz.recording import Op, Recording
-from deconvviz.rules.base import PointwiseNeeds, Span, Walk, elementwise_derivative, local_gradient, register
+from deconvviz.rules.base import (
+    PointwiseNeeds,
+    Span,
+    Walk,
+    as_recorded,
+    elementwise_derivative,
+    local_gradient,
+    register,
+)
 from deconvviz.windows import Signal, cut
 
 
@@ -74,3 +84,7 @@ class Softmax(PointwiseNeeds):
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """All rows: the denominator may sum over them."""
         return None
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded, unless it goes over the pictures."""
+        return as_recorded(rec, op, values) if int(op.args[1]) % rec.values[op.inputs[0]].dim() else None

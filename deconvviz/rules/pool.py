@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.recording import Op, Recording
-from deconvviz.rules.base import GlobalNeeds, Rule, Span, Walk, register
-from deconvviz.windows import Signal, clip, cut, from_whole, refit
+from deconvviz.rules.base import GlobalNeeds, Rule, Span, Walk, as_recorded, register, touched
+from deconvviz.windows import Frame, Signal, clip, cut, from_whole, refit
 
 
 def _pair(v: Any) -> tuple[int, int]:
@@ -36,10 +36,25 @@ class _Windowed(Rule):
         start = span[0] * stride - padding
         return start, (span[1] - 1) * stride - padding + dilation * (kernel - 1) + 1
 
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Rows whose window touches the given ones."""
+        return touched(span, *(g[axis] for g in pool_geometry(op)))
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded."""
+        return as_recorded(rec, op, values)
+
 
 @register("max_pool2d_with_indices")
 class MaxPool(_Windowed):
     """Unpool: each value goes back to its recorded switch (paper, section 2.1)."""
+
+    padding = -torch.inf
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The pool, its padding already in the windows. Switches of windows would mean nothing: none are given."""
+        kernel, stride, _, dilation = pool_geometry(op)
+        return F.max_pool2d(windows[op.inputs[0]], kernel, stride, 0, dilation), None
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Unpool on the windows, by the policy for repeated switches."""
@@ -87,6 +102,10 @@ def unpool(signal: Tensor, index: Tensor, size: int, overlap: str) -> Tensor:
 class AdaptiveMaxPool(GlobalNeeds):
     """As `MaxPool`, on the whole map."""
 
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded."""
+        return as_recorded(rec, op, values)
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Unpool on the whole map."""
         shape = walk.shape(op.inputs[i])
@@ -102,11 +121,17 @@ class AvgPool(_Windowed):
 
     role = "linear"
 
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """Sums of the windows times the recorded share."""
+        kernel, stride, _, _ = pool_geometry(op)
+        total = F.avg_pool2d(windows[op.inputs[0]], kernel, stride, divisor_override=1)
+        return total * frame.cut(_share(rec, op))
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Divide by the recorded divisor, then spread."""
         kernel, stride, padding, _ = pool_geometry(op)
         shape = walk.shape(op.inputs[i])
-        data = s.data * cut(walk.once(("divisor", op.index), lambda: _share(walk, op)), s)
+        data = s.data * cut(walk.once(("divisor", op.index), lambda: _share(walk.rec, op)), s)
         ones = data.new_ones(1, 1, *kernel)
         k, c = data.shape[:2]
         spread = F.conv_transpose2d(data.reshape(k * c, 1, *data.shape[2:]), ones, None, stride)
@@ -116,9 +141,9 @@ class AvgPool(_Windowed):
         return clip(Signal(spread.view(k, c, *spread.shape[2:]), shape, top, left))
 
 
-def _share(walk: Walk, op: Op) -> Tensor:
+def _share(rec: Recording, op: Op) -> Tensor:
     """The factor of one input value at each output: 1 / divisor, which depends on ceil mode and padding."""
-    x = walk.rec.values[op.inputs[0]]
+    x = rec.values[op.inputs[0]]
     kernel, stride, padding, _ = pool_geometry(op)
     # The mean of ones counts the pixels inside over the divisor; the pixels inside are counted alone.
     args = list(op.args)
@@ -141,6 +166,18 @@ class BatchLinear(GlobalNeeds):
         size, out = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
         return span if op.name == "_adaptive_avg_pool2d" and size == out else None
 
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """The same rows where the pool is the identity."""
+        return self.needs(rec, op, i, span, axis)
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The identity."""
+        return windows[op.inputs[0]]
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded."""
+        return as_recorded(rec, op, values)
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The transposed operator on whole maps."""
         shape = walk.shape(op.inputs[i])
@@ -159,6 +196,14 @@ class Mean(GlobalNeeds):
     """A mean or sum over some axes, transposed."""
 
     role = "linear"
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded, unless it goes over the pictures."""
+        shape = rec.values[op.inputs[0]].shape
+        dims = op.args[1] if len(op.args) > 1 else None
+        dims = [dims] if isinstance(dims, int) else list(dims or [])
+        over = not dims or 0 in [d % len(shape) for d in dims]
+        return None if over else as_recorded(rec, op, values)
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Spread evenly."""

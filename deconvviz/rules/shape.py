@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from deconvviz.recording import Op, Recording
-from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Rule, Span, Walk, refuse, register
-from deconvviz.windows import Signal, clip, from_whole
+from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Rule, Span, Walk, as_recorded, refuse, register
+from deconvviz.windows import Frame, Signal, clip, from_whole
 
 
 @register("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "squeeze", "squeeze_", "unsqueeze",
@@ -26,6 +29,20 @@ class View(GlobalNeeds):
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
         return span if len(a) == len(b) == 4 and a[2:] == b[2:] else None
 
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """The same rows if only the maps are rearranged."""
+        return self.needs(rec, op, i, span, axis)
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """Maps rearranged: with (1, C, H, W) on both sides nothing moves."""
+        return windows[op.inputs[0]]
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """The same for each picture."""
+        shape = rec.values[op.outputs[0]].shape  # type: ignore[index]
+        kept = shape[:1] == rec.values[op.inputs[0]].shape[:1] == (1,)
+        return values[op.inputs[0]].reshape(k, *shape[1:]) if kept else None
+
 
 @register("clone", "alias", "detach", "_to_copy", "contiguous", "lift_fresh", "copy")
 class Identity(PointwiseNeeds):
@@ -43,6 +60,14 @@ class SameStrides(PointwiseNeeds):
     """Only the memory layout changes (adaptive pools of channels-last maps do this)."""
 
     role = "linear"
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """Unchanged."""
+        return values[op.inputs[0]]
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The windows unchanged."""
+        return windows[op.inputs[0]]
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The signal unchanged; another shape would be a view without a rule."""
@@ -73,6 +98,30 @@ class _Moves(GlobalNeeds):
         data = whole.new_zeros(len(s), torch.Size(shape).numel()).index_add_(1, places, whole)
         return from_whole(data.view(len(s), *shape), shape)
 
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded, if the first dimension is a bystander."""
+        out = rec.values[op.outputs[0]].shape  # type: ignore[index]
+        if op.name == "expand" and len(op.args[1]) == rec.values[op.inputs[0]].dim() and out[0] == 1:
+            return values[op.inputs[0]].expand(k, *out[1:])
+        return as_recorded(rec, op, values) if self.leaves_first(rec, op) else None
+
+    def leaves_first(self, rec: Recording, op: Op) -> bool:
+        """Whether dimension 0 is neither moved nor cut."""
+        dims = rec.values[op.inputs[0]].dim()
+        given = op.args[1] if len(op.args) > 1 else None
+        if op.name == "permute":
+            return int(given[0]) % dims == 0
+        if op.name == "transpose":
+            return int(op.args[1]) % dims != 0 and int(op.args[2]) % dims != 0
+        if op.name in ("split", "split_with_sizes", "chunk", "unbind"):
+            return int(op.args[2] if len(op.args) > 2 else op.kwargs.get("dim", 0)) % dims != 0
+        if op.name in ("slice", "select", "index_select", "unfold"):
+            return int(given or 0) % dims != 0
+        return op.name in (
+            "reflection_pad2d", "replication_pad2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+            "native_channel_shuffle",
+        )  # fmt: skip
+
 
 @register("permute", "transpose", "t", "expand", "split", "split_with_sizes", "chunk", "unbind", "repeat", "flip",
           "roll", "index_select", "reflection_pad2d", "replication_pad2d", "pixel_shuffle", "pixel_unshuffle",
@@ -81,10 +130,19 @@ class Moves(_Moves):
     """Permutations, splits, repeats and paddings by copies."""
 
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """Splits of maps keep the rows."""
+        """Splits and shuffles of maps keep the rows."""
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
-        splits = op.name.startswith(("split", "chunk")) and len(a) == 4
-        return span if splits and a[2:] == b[2:] else None
+        by_map = op.name.startswith(("split", "chunk", "channel_shuffle", "native_channel_shuffle"))
+        return span if by_map and len(a) == 4 and a[2:] == b[2:] else None
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """The same rows where they are kept."""
+        return self.needs(rec, op, i, span, axis)
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The same maps of the windows."""
+        args, kwargs = rec.fill(op, windows)
+        return op.func(*args, **kwargs)
 
 
 @register("slice", "select")
@@ -104,7 +162,16 @@ class Slice(_Moves):
 
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """A slice of maps keeps the rows."""
-        return span if op.name == "slice" and _slice(op)[0] == 1 else None
+        return span if op.name == "slice" and _slice(op)[0] == 1 and rec.values[op.inputs[0]].dim() == 4 else None
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """The same rows of a slice of maps."""
+        return self.needs(rec, op, i, span, axis)
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The same maps of the windows."""
+        args, kwargs = rec.fill(op, windows)
+        return op.func(*args, **kwargs)
 
 
 def _slice(op: Op) -> tuple[int, int, int]:
@@ -123,6 +190,21 @@ class ConstantPad(Rule):
         pad = _pads(op)
         before = pad[2 * (1 - axis)]
         return span[0] - before, span[1] - before
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Shifted by the padding, if that is zero: windows have no other border."""
+        pad = _pads(op)
+        value = op.args[2] if len(op.args) > 2 else op.kwargs.get("value", 0)
+        before = pad[2 * (1 - axis)]
+        return (span[0] + before, span[1] + before) if not value and not any(pad[4:]) else None
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+        """The windows, zeros already around them."""
+        return windows[op.inputs[0]]
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded, unless it pads the pictures."""
+        return as_recorded(rec, op, values) if len(op.args[1]) <= 6 else None
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Shift the windows, cut at the border."""

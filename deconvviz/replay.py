@@ -1,0 +1,451 @@
+"""A recording run forwards again for K changed pictures at once: only what a change can reach is computed.
+
+Each value is known as K patches, equal windows (each at its own place) outside of which the value is as recorded. An
+operator takes what its output windows need, patches over recorded surroundings, and runs on that. Once a window has
+grown to the whole map, or an operator goes by whole maps, the rest is computed on whole maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconvviz.recording import Op, Recording, Ref
+from deconvviz.rules import Rule, rule_of
+from deconvviz.windows import Frame, Table, paste
+
+# A window of at least this share of its map is taken as the whole map: gathering it would cost more than it saves.
+_NEARLY_ALL = 0.85
+
+
+Places = np.ndarray[Any, np.dtype[np.int64]]
+Spans = tuple[Places, Places]
+
+
+@dataclass
+class Patch:
+    """K changed versions of one value: on `frame` (K, C, h, w), or without a frame whole, (K, …).
+
+    `own` says that nothing else shares the memory, so that an operator may write in place.
+    """
+
+    data: Tensor
+    frame: Frame | None
+    own: bool = True
+
+
+@dataclass
+class Step:
+    """An operator with those that follow it folded in: `value` is what comes out of the last of them."""
+
+    op: Op
+    rule: Rule
+    value: int
+    after: tuple[Op, ...] = ()
+    uses: tuple[int, ...] = ()
+    free: list[int] = field(default_factory=list)
+    work: float = 0.0
+    cost: float = 0.0
+
+
+class Replay:
+    """Plan and memory for replaying one recording; lives for one call. `keep` are values that must come out.
+
+    `run` hands over each kept value. Memory: the recorded values that windows read, once more as tables, and the
+    patches of one batch.
+    """
+
+    def __init__(self, rec: Recording, keep: tuple[int, ...]) -> None:
+        self.rec, self.keep = rec, keep
+        self.tables: dict[int, Table] = {}
+        self.steps = _plan(rec, keep)
+        self.done = 0.0  # multiplications and additions of filters and matrices so far
+
+    def table(self, value: int) -> Table:
+        """The recorded value as a table, made when first asked for."""
+        if value not in self.tables:
+            self.tables[value] = Table(self.rec.values[value])
+        return self.tables[value]
+
+    def run(
+        self,
+        live: dict[int, Patch],
+        steps: range,
+        take: Callable[[int, Patch], None],
+        rows: Sequence[Spans | None] = (),
+        cols: Sequence[Spans | None] = (),
+    ) -> dict[int, Patch]:
+        """Run some steps on the K changes that are `live`, and return what is live then.
+
+        `rows` and `cols` say for each step (of all) what the K changes can reach; without them it goes by whole maps.
+        `take` gets every kept value as it comes.
+        """
+        for n in steps:
+            step = self.steps[n]
+            frame = self.frame(n, live, rows[n], cols[n]) if rows else None
+            self.step(step, live, frame)
+            for value in (step.value, *step.op.outputs):
+                if value in self.keep and value in live:
+                    take(value, live[value])
+            for value in step.free:
+                live.pop(value, None)
+        return live
+
+    def step(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> None:
+        """Run one step on what is live, on the windows of `frame` or on whole maps."""
+        k = len(live[step.uses[0]].data)
+        shape = self.rec.values[step.value].shape if frame is None else (1, 1, frame.height, frame.width)
+        self.done += step.work * k * math.prod(shape[2:])
+        out = self.whole(step, live, k) if frame is None else self.windowed(step, live, frame)
+        if not isinstance(out, tuple | list):
+            out = (out,)
+        read = [live[v].data for v in step.uses]
+        for value, data in zip(step.op.outputs, out, strict=False):
+            if value is None or data is None:
+                continue
+            own = not _shares(data, read)
+            if value == step.op.outputs[0]:
+                value = step.value
+                for op in step.after:
+                    data, own = _follow(op, data, own)
+            live[value] = Patch(data, frame, own)
+
+    def trace(self, first: Places, length: int, axis: int) -> list[Spans | None]:
+        """For each step the rows (axis 0) or columns (axis 1) of its output that changes of the picture can reach.
+
+        The changes are `length` long and begin at `first` (n,). None where a step goes by whole maps, and from there.
+        """
+        full = self.rec.values[0].shape[2 + axis]
+        known: dict[int, Spans | None] = {0: (np.maximum(first, 0), np.minimum(first + length, full))}
+        found: list[Spans | None] = []
+        for step in self.steps:
+            spans = self.reached(step, known, axis)
+            found.append(spans)
+            for value in (*step.op.outputs, step.value):
+                if value is not None:
+                    known[value] = spans
+        return found
+
+    def reached(self, step: Step, known: Mapping[int, Spans | None], axis: int) -> Spans | None:
+        """The spans of one step's output, clipped to its map, for those of its inputs."""
+        shape = self.rec.values[step.value].shape
+        if len(shape) != 4 or shape[0] != 1:
+            return None
+        low: Any = None
+        high: Any = None
+        for i, value in enumerate(step.op.inputs):
+            spans = known[value]
+            out = None if spans is None else step.rule.reaches(self.rec, step.op, i, spans, axis)
+            if out is None:
+                return None
+            low = out[0] if low is None else np.minimum(low, out[0])
+            high = out[1] if high is None else np.maximum(high, out[1])
+        full = shape[2 + axis]
+        low = np.clip(low, 0, full - 1)
+        return low, np.clip(high, low + 1, full)
+
+    def whole_work(self) -> float:
+        """`done` of one pass over the whole picture."""
+        return sum(s.work * math.prod(self.rec.values[s.value].shape[2:]) for s in self.steps)
+
+    def head(self) -> int:
+        """The first step from which one value alone is carried on and a fully connected layer comes next.
+
+        From there all positions can go together: such layers are bound by reading their weights. The number of steps
+        if there is none.
+        """
+        live = {0}
+        for n, step in enumerate(self.steps):
+            if step.op.name in ("addmm", "mm") and live == set(step.uses) and len(live) == 1:
+                return n
+            live.update(v for v in (*step.op.outputs[:1], step.value) if v is not None)
+            live.difference_update(step.free)
+        return len(self.steps)
+
+    def frame(self, n: int, live: Mapping[int, Patch], rows: Spans | None, cols: Spans | None) -> Frame | None:
+        """Equal windows for K changes at step `n`, one large enough for all; None for the whole map."""
+        step = self.steps[n]
+        if rows is None or cols is None or any(live[v].frame is None for v in step.uses):
+            return None
+        height, width = self.rec.values[step.value].shape[2:]
+        h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
+        if h * w >= _NEARLY_ALL * height * width:
+            return None
+        # A window cut by the border moves inwards, where it computes recorded values again.
+        return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
+
+    def windowed(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Any:
+        """The step on windows."""
+        windows: dict[int, Tensor] = {}
+        for i, value in enumerate(step.op.inputs):
+            spans = []
+            for axis, first in ((0, frame.rows), (1, frame.cols)):
+                span = step.rule.needs(self.rec, step.op, i, (first, first + frame_side(frame, axis)), axis)
+                assert span is not None  # a rule that says what is reached says what is needed
+                spans.append(span)
+            (top, low), (left, right) = spans
+            size = live[value].frame.size  # type: ignore[union-attr]  # `reach` has found a frame
+            need = Frame(top, left, int(low[0] - top[0]), int(right[0] - left[0]), size)
+            windows[value] = self.surround(value, live[value], need, step.rule.padding)
+        self.protect(step, windows, live)
+        return step.rule.replay(self.rec, step.op, windows, frame)
+
+    def surround(self, value: int, patch: Patch, need: Frame, padding: float) -> Tensor:
+        """The windows `need` of a changed value: patches over recorded surroundings."""
+        frame = patch.frame
+        assert frame is not None
+        same = (need.height, need.width) == (frame.height, frame.width)
+        if same and (need.rows == frame.rows).all() and (need.cols == frame.cols).all():
+            return patch.data
+        windows = self.table(value).windows(need, padding)
+        paste(windows, need, patch.data, frame)
+        return windows
+
+    def whole(self, step: Step, live: dict[int, Patch], k: int) -> Any:
+        """The step on whole maps, all K at once or, where the operator does not treat them alike, one by one."""
+        values = {v: self.spread(v, live) for v in step.op.inputs}
+        self.protect(step, values, live)
+        out = step.rule.whole(self.rec, step.op, values, k)
+        if out is not None:
+            return out
+        singles = [self.single(step.op, values, n) for n in range(k)]
+        return tuple(_stacked(list(parts)) for parts in zip(*singles, strict=True))
+
+    def single(self, op: Op, values: Mapping[int, Tensor], n: int) -> tuple[Any, ...]:
+        """The operator on the n-th of K whole values, in the shapes that were recorded."""
+        shapes = {v: self.rec.values[v].shape for v in values}
+        args, kwargs = self.rec.fill(op, {v: x[n].reshape(shapes[v]).clone() for v, x in values.items()})
+        out = op.func(*args, **kwargs)
+        return tuple(out) if isinstance(out, tuple | list) else (out,)
+
+    def protect(self, step: Step, values: dict[int, Tensor], live: Mapping[int, Patch]) -> None:
+        """Before an in-place operator: a copy of what it writes to, if anyone else still reads that."""
+        if not step.op.name.endswith("_"):
+            return
+        value = step.op.inputs[0]
+        if values[value] is live[value].data and not (live[value].own and value in step.free):
+            values[value] = values[value].clone()
+
+    def spread(self, value: int, live: dict[int, Patch]) -> Tensor:
+        """A changed value as whole maps (K, …)."""
+        patch = live[value]
+        if patch.frame is None:
+            return patch.data
+        recorded = self.rec.values[value]
+        k = len(patch.data)
+        maps = recorded.new_empty(k, recorded.shape[2], recorded.shape[3], recorded.shape[1]).permute(0, 3, 1, 2)
+        maps.copy_(recorded.expand(k, *recorded.shape[1:]))
+        whole = Frame(np.zeros(k, np.int64), np.zeros(k, np.int64), recorded.shape[2], recorded.shape[3],
+                      patch.frame.size)  # fmt: skip
+        paste(maps, whole, patch.data, patch.frame)
+        live[value] = Patch(maps, None)
+        return maps
+
+
+def _stacked(parts: list[Any]) -> Any:
+    """K results as one: (1, …) becomes (K, …), as everywhere here; other shapes get a dimension in front."""
+    if not isinstance(parts[0], Tensor):
+        return None
+    return torch.cat(parts) if parts[0].shape[:1] == (1,) else torch.stack(parts)
+
+
+def frame_side(frame: Frame, axis: int) -> int:
+    """Height (axis 0) or width (axis 1) of the windows."""
+    return frame.width if axis else frame.height
+
+
+def _shares(data: Tensor, others: list[Tensor]) -> bool:
+    storage = data.untyped_storage().data_ptr()
+    return any(o.untyped_storage().data_ptr() == storage for o in others)
+
+
+def _follow(op: Op, data: Tensor, own: bool) -> tuple[Tensor, bool]:
+    """An activation folded into the step before it."""
+    if op.name in ("relu", "relu_"):
+        return (data.relu_() if own else data.relu()), True
+    data = data if own or not op.name.endswith("_") else data.clone()
+    out: Tensor = op.func(data, *op.args[1:], **op.kwargs)
+    return out, True
+
+
+# The plan -----------------------------------------------------------------------------------------------------------
+
+
+def _plan(rec: Recording, keep: tuple[int, ...]) -> list[Step]:
+    """The steps that lead to the kept values, norms and activations folded in, each with what it frees."""
+    needed = _ancestors(rec, keep)
+    readers: dict[int, list[Op]] = {}
+    for op in needed:
+        for value in set(op.inputs):
+            readers.setdefault(value, []).append(op)
+    steps: list[Step] = []
+    done: set[int] = set()
+    for op in needed:
+        if op.index in done:
+            continue
+        step = _folded(rec, op, readers, set(keep), done)
+        steps.append(step)
+    last: dict[int, Step] = {}
+    for step in steps:
+        for value in (*step.op.outputs, step.value, *step.uses):
+            if value is not None:
+                last[value] = step
+    for value, step in last.items():
+        step.free.append(value)
+    return steps
+
+
+def _ancestors(rec: Recording, keep: tuple[int, ...]) -> list[Op]:
+    wanted = set(keep)
+    found: list[Op] = []
+    for op in reversed(rec.ops):
+        if any(o in wanted for o in op.outputs if o is not None):
+            found.append(op)
+            wanted.update(op.inputs)
+    return found[::-1]
+
+
+def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[int], done: set[int]) -> Step:
+    """The step of `op`: a BatchNorm behind a convolution goes into its weights, activations follow."""
+    assert op.outputs[0] is not None
+    value, after, run = op.outputs[0], [], op
+    rule = rule_of(op)
+    while len(op.outputs) == 1 or value != op.outputs[0]:
+        readers_here = readers.get(value, [])
+        if len(readers_here) != 1 or value in keep or len(readers_here[0].inputs) != 1:
+            break
+        following = readers_here[0]
+        if following.outputs[0] is None:
+            break
+        scaled = _with_norm(run, following) if not after else None
+        if scaled is not None:
+            run = scaled
+        elif rule_of(following).role == "activation" and _plain(following):
+            after.append(following)
+        else:
+            break
+        done.add(following.index)
+        value = following.outputs[0]
+    if run.name == "convolution" and not run.args[6] and run.args[1].dim() == 4:
+        weight = run.args[1].detach().contiguous(memory_format=torch.channels_last)
+        run = replace(run, args=(run.args[0], weight, *run.args[2:]))
+    channels = rec.values[value].shape[1] if rec.values[value].dim() > 1 else 1
+    work = _work(run, channels)
+    return Step(
+        run, rule, value, tuple(after), tuple(dict.fromkeys(op.inputs)), work=work, cost=work or 50.0 * channels
+    )
+
+
+def _work(op: Op, channels: int) -> float:
+    """Multiplications and additions for one place of the output's maps, of convolutions and matrices."""
+    if op.name == "convolution":
+        return 2.0 * channels * int(op.args[1][0].numel())
+    if op.name in ("addmm", "mm") and isinstance(op.args[-1], Tensor):
+        return 2.0 * int(op.args[-1].numel())
+    return 0.0
+
+
+def _plain(op: Op) -> bool:
+    """Whether everything but the first argument is a plain number: it can run on any window as it is."""
+    rest = (*op.args[1:], *op.kwargs.values())
+    plain = not any(isinstance(a, Tensor | Ref | list | tuple) for a in rest)
+    return plain and isinstance(op.args[0], Ref) and len(op.outputs) == 1
+
+
+def _with_norm(conv: Op, norm: Op) -> Op | None:
+    """`conv` with the scale and shift of the norm behind it in its weights, or None if it is no such pair."""
+    from deconvviz.rules.norm import affine
+
+    if conv.name != "convolution" or conv.args[6]:
+        return None
+    found = affine(norm)
+    if found is None:
+        return None
+    scale, shift = found
+    weight, bias = conv.args[1].detach(), conv.args[2]
+    shift = shift if bias is None else shift + bias.detach() * scale
+    return replace(conv, args=(conv.args[0], weight * scale.view(-1, 1, 1, 1), shift, *conv.args[3:]))
+
+
+# Which changes go together ------------------------------------------------------------------------------------------
+
+# What one step costs besides its arithmetic, in operations: about a sixth of a millisecond.
+_STEP_COST = 3e7
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Changes that are computed together: their numbers `index` (K,), and for each step what they can reach."""
+
+    index: Places
+    rows: list[Spans | None]
+    cols: list[Spans | None]
+
+
+def batches(replay: Replay, origins: Places, window: tuple[int, int], most: int) -> list[Batch]:
+    """Changes at `origins` (P, 2), `window` large, in batches of at most `most` whose windows grow alike.
+
+    Windows of a batch are equal in size, so the largest counts: windows cut by the border, or lying otherwise on the
+    strides, are smaller. Rows and columns are put into bins, as many as pay for what each batch costs by itself.
+    """
+    lines, which, traces = [], [], []
+    for axis in (0, 1):
+        line, number = np.unique(origins[:, axis], return_inverse=True)
+        lines.append(line)
+        which.append(number.reshape(-1))
+        traces.append(replay.trace(line, window[axis], axis))
+    bins = _bins(replay, traces, [np.bincount(w) for w in which])
+    label = bins[0][which[0]] * (bins[1].max() + 1) + bins[1][which[1]]
+    found = []
+    for group in np.unique(label):
+        members = np.flatnonzero(label == group)
+        for index in np.array_split(members, -(-len(members) // most)):
+            spans = [[None if t is None else (t[0][w[index]], t[1][w[index]]) for t in trace]
+                     for trace, w in zip(traces, which, strict=True)]  # fmt: skip
+            found.append(Batch(index, spans[0], spans[1]))
+    return found
+
+
+def _bins(replay: Replay, traces: list[list[Spans | None]], counts: list[Places]) -> list[Places]:
+    """The bin of each row and of each column: those of equal sizes first, then merged while that saves."""
+    steps = [n for n, (a, b) in enumerate(zip(*traces, strict=True)) if a is not None and b is not None]
+    costs = np.array([replay.steps[n].cost for n in steps], dtype=float)
+    sizes, members = [], []
+    for axis in (0, 1):
+        size = np.array([traces[axis][n][1] - traces[axis][n][0] for n in steps]).reshape(len(steps), -1).T  # type: ignore[index]
+        alike, number = np.unique(size, axis=0, return_inverse=True)
+        sizes.append(list(alike.astype(float)))
+        members.append([[k for k in range(len(size)) if number.reshape(-1)[k] == a] for a in range(len(alike))])
+    overhead = _STEP_COST * len(replay.steps)
+
+    def merged(axis: int, a: int, b: int) -> tuple[list[Any], list[Any]]:
+        keep = [n for n in range(len(sizes[axis])) if n not in (a, b)]
+        return ([sizes[axis][n] for n in keep] + [np.maximum(sizes[axis][a], sizes[axis][b])],
+                [members[axis][n] for n in keep] + [members[axis][a] + members[axis][b]])  # fmt: skip
+
+    def total(axis: int, size: list[Any], member: list[Any]) -> float:
+        ways = [(size, member), (sizes[1 - axis], members[1 - axis])]
+        sums = [sum(s * len(m) for s, m in zip(*way, strict=True)) for way in ways]
+        return float((costs * sums[0] * sums[1]).sum()) + overhead * len(size) * len(ways[1][0])
+
+    best = total(0, sizes[0], members[0])
+    while True:
+        tries = [(total(axis, *merged(axis, a, b)), axis, a, b)
+                 for axis in (0, 1) for a in range(len(sizes[axis])) for b in range(a)]  # fmt: skip
+        if not tries or min(tries)[0] >= best:
+            break
+        best, axis, a, b = min(tries)
+        sizes[axis], members[axis] = merged(axis, a, b)
+    bins = []
+    for axis in (0, 1):
+        bin_of = np.zeros(len(counts[axis]), np.int64)
+        for n, member in enumerate(members[axis]):
+            bin_of[member] = n
+        bins.append(bin_of)
+    return bins
