@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deconvviz.ilsvrc import history
     from deconvviz.invariance import invariance
     from deconvviz.network import Network, load
+    from deconvviz.occlusion import occlude
     from deconvviz.projection import project
     from deconvviz.results import Filters, History, Invariance, Projection
 
@@ -52,6 +53,7 @@ _HOME = {
     "load": "network",
     "history": "ilsvrc",
     "History": "results",
+    "occlude": "occlusion",
     "project": "projection",
     "Invariance": "results",
     "Projection": "results",
@@ -81,6 +83,7 @@ __all__ = [
     "history",
     "invariance",
     "load",
+    "occlude",
     "project",
     "receptive_field",
 ]
