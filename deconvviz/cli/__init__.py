@@ -12,8 +12,12 @@ import click
 # Name -> module and one line of help: `deconvviz --help` must not import the commands.
 COMMANDS = {
     "project": ("deconvviz.cli.project", "Show what the strongest maps of a layer respond to in a picture."),
+    "occlude": ("deconvviz.cli.occlude", "Show what the network makes of a picture with each place covered."),
     "layers": ("deconvviz.cli.layers", "List the layers of a network, their sizes and receptive fields."),
     "filters": ("deconvviz.cli.filters", "Show the first filters of a network and what is wrong with them."),
+    "figure": ("deconvviz.cli.figure", "Make a figure of the paper."),
+    "table": ("deconvviz.cli.table", "Make a table of the paper."),
+    "paper": ("deconvviz.cli.paper", "Make all figures and tables of the paper, and check its claims."),
     "history": ("deconvviz.cli.history", "Show who won the ILSVRC, with depth and size of the networks."),
     "models": ("deconvviz.cli.models", "List the networks of the zoo and their weights."),
     "train": ("deconvviz.cli.train", "Train a network on a folder of pictures."),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 CALTECH = "Caltech-101 (CaltechDATA, https://doi.org/10.22002/D1.20086, CC BY 4.0)"
+
+DEMOS = ("chelsea", "coffee", "rocket", "astronaut")
 
 # What a page may need that the package does not bring: option -> what to give it, and where that is from.
 NEEDS = {
     "data": f"a folder with one folder of pictures for each category, such as {CALTECH}",
-    "run": "the folder of a training run, made by `deconvviz train --model zfnet --data DIR --out RUN` from a folder "
-    f"of pictures such as {CALTECH}",
+    "run": "the folder of a training run, made by `deconvviz train --model zfnet --data DIR --out RUN`",
     "image": "a picture, such as those of demos/images in the repository of deconvviz",
 }
 
@@ -64,6 +66,15 @@ BY_NAME = {page.name: page for page in PAGES}
 def numbers(kind: str) -> list[str]:
     """Return the numbers of all figures or tables."""
     return [page.number for page in PAGES if page.kind == kind]
+
+
+def demo_pictures() -> tuple[Path, ...]:
+    """Return the pictures of the repository, from the folder where it is run or the one that the package is in."""
+    for root in (Path(), Path(__file__).parents[2]):
+        found = tuple(root / "demos" / "images" / f"{name}.jpg" for name in DEMOS)
+        if all(path.is_file() for path in found):
+            return found
+    return ()
 
 
 def missing(page: Page, given: set[str]) -> list[str]:

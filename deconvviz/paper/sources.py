@@ -15,6 +15,7 @@ from deconvviz.errors import DeconvvizValueError
 from deconvviz.features import OUTPUT, features
 from deconvviz.images import SUFFIXES
 from deconvviz.network import Network
+from deconvviz.paper.pages import demo_pictures
 from deconvviz.projection import model_facts
 from deconvviz.training import LEFT_OUT, Pictures, split
 
@@ -62,7 +63,7 @@ class Sources:
     @property
     def given(self) -> set[str]:
         """The names of what was given."""
-        paths = {"data": self.data, "run": self.run, "store": self.store, "image": self.images}
+        paths = {"data": self.data, "run": self.run, "store": self.store, "image": self.images or demo_pictures()}
         return {name for name, value in paths.items() if value}
 
     def identity(self) -> dict[str, str]:
@@ -78,17 +79,19 @@ class Sources:
         return found
 
     def examples(self, count: int) -> list[Example]:
-        """Return up to `count` pictures: those given, or from the data, held-out ones that the network gets right.
+        """Return up to `count` pictures: those given; or from the data, held-out ones that the network gets right; or,
+        without data, those of the repository.
 
         Of each category the first held-out picture (in the order of the split's hash) is looked at; of those that are
         right, `count` are taken at equal steps through the alphabet of categories.
 
         Raises `DeconvvizValueError` without pictures and data, or if the network gets none right.
         """
-        if self.images:
-            return [Example(path) for path in self.images[:count]]
-        if self.data is None:
-            raise DeconvvizValueError("no pictures were given, and no data to choose them from")
+        if self.images or self.data is None:
+            pictures = self.images or demo_pictures()
+            if not pictures:
+                raise DeconvvizValueError("no pictures were given, and no data to choose them from")
+            return [Example(path) for path in pictures[:count]]
         right = self._right
         if not right:
             raise DeconvvizValueError(

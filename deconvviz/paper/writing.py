@@ -1,4 +1,4 @@
-"""A page on disk: its figure in every format, its caption, its table, the numbers behind it, and what it was made of."""
+"""A page on disk: its figure in every format, caption, table, the numbers behind it, and what it was made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from deconvviz.figures.style import write
-from deconvviz.paper.pages import BY_NAME, Page
+from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made
 from deconvviz.results.base import write_whole
 from deconvviz.tables import Table
@@ -35,6 +35,13 @@ class Written:
     identity: dict[str, str]
     seconds: float = 0.0
     kept: bool = False
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file of the page: the figure's, then the caption and the table's."""
+        figures = list(self.files.values())
+        extra = [".txt"] if self.table is None else [".txt", ".md", ".tex"]
+        return figures + [figures[0].with_suffix(suffix) for suffix in extra]
 
 
 def write_page(
@@ -121,6 +128,3 @@ def lean(png: bytes, most: int = LEAN) -> bytes:
         # Still too large: fewer pixels are better than a quality below that.
         size = (max(picture.width * 3 // 4, 1), max(picture.height * 3 // 4, 1))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-
-
-__all__ = ["BY_NAME", "FORMATS", "NUMBERS", "Written", "keep_numbers", "kept_page", "lean", "write_page"]

@@ -1,0 +1,86 @@
+"""`deconvviz paper`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deconvviz.cli.figure import format_option, source_options, sources
+from deconvviz.paper.pages import BY_NAME
+
+if TYPE_CHECKING:
+    from deconvviz.paper.book import Paper
+    from deconvviz.paper.pages import Page
+    from deconvviz.paper.writing import Written
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--out", type=_FOLDER, default=Path("paper"), show_default=True, help="Folder to write to.")
+@source_options
+@format_option
+@click.option("--only", multiple=True, type=click.Choice(list(BY_NAME)), help="Only this page; may be repeated.")
+@click.option("--fresh", is_flag=True, help="Make pages again that are there.")
+@click.option("--gallery", type=_FOLDER, help="Second folder, for lean copies: WebP of at most 150 KB, and Markdown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_json: bool, **options: Any) -> None:
+    """Make every figure and table of the paper that the given data allow, an index page, and check its claims.
+
+    What is there already is kept; stopped with Ctrl-C, the same command goes on.
+
+    \b
+    Example:
+      deconvviz paper --out paper
+      deconvviz paper --out paper --data photos/ --run RUN --store scan.db
+    """
+    from deconvviz.paper.book import make_paper
+    from deconvviz.paper.writing import FORMATS
+
+    def report(page: Page, done: Written | str) -> None:
+        if isinstance(done, str):
+            click.echo(f"deconvviz: {page.name}: {done}", err=True)
+        elif not as_json:
+            click.echo(f"{out / page.name}{'  (kept)' if done.kept else f'  {done.seconds:.0f} s'}")
+
+    made = make_paper(
+        sources(options), out, options["formats"] or FORMATS, only, fresh, gallery, _command(options, gallery), report
+    )
+    _tell(made, as_json)
+    if made.failed:
+        raise click.ClickException(f"{len(made.failed)} of the pages failed: {', '.join(p.name for p in made.failed)}")
+
+
+def _tell(made: Paper, as_json: bool) -> None:
+    if not as_json:
+        for claim in made.claims:
+            click.echo(f"{claim.verdict}: {claim.statement}. {claim.numbers}")
+        click.echo(str(made.index))
+        return
+    facts = {
+        "index": str(made.index),
+        "pages": {w.page.name: [str(path) for path in w.paths] for w in made.written},
+        "failed": {page.name: why for page, why in made.failed.items()},
+        "skipped": {page.name: why for page, why in made.skipped.items()},
+        "claims": [{"statement": c.statement, "holds": c.holds, "numbers": c.numbers} for c in made.claims],
+    }
+    click.echo(json.dumps(facts))
+
+
+def _command(options: dict[str, Any], gallery: Path | None) -> str:
+    """The command that makes the same gallery, with the names of folders and files, not where they were here."""
+    parts = ["deconvviz", "paper"]
+    for key in ("model", "weights", "checkpoint"):
+        if options[key] and (key, options[key]) != ("model", "zfnet"):
+            parts += [f"--{key}", str(options[key])]
+    for key in ("data", "run", "store"):
+        if options[key]:
+            parts += [f"--{key}", options[key].name]
+    for image in options["images"]:
+        parts += ["--image", image.name]
+    return shlex.join([*parts, *(["--gallery", gallery.as_posix()] if gallery else [])])

@@ -1,0 +1,23 @@
+"""`deconvviz table`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from deconvviz.cli.figure import one_page, page_options
+from deconvviz.paper.pages import numbers
+
+
+@click.command()
+@click.argument("number", metavar="NUMBER", type=click.Choice(numbers("table")))
+@page_options
+def table(number: str, **options: Any) -> None:
+    """Make a table of the paper, as text, Markdown, LaTeX and pictures, for the bundled ZFNet or any network.
+
+    \b
+    Example:
+      deconvviz table 7 --data photos/
+    """
+    one_page(f"table{number}", options)
