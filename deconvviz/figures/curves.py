@@ -44,10 +44,14 @@ def _accuracies(panel: Axes, curves: LearningCurves) -> None:
         panel.plot(epochs[tested], test[tested], color=_TEST, marker=_marker(curves), markersize=3)
         best = int(np.nanargmax(test))
         panel.plot(epochs[best], test[best], "o", color=_TEST, markersize=4, markerfacecolor="white", zorder=3)
-        below = {"xytext": (0, -5), "textcoords": "offset points", "va": "top"}
-        side = "right" if best > 0.8 * len(epochs) else "center"
         panel.annotate(
-            f"best {test[best]:.1%}, epoch {epochs[best]}", (epochs[best], test[best]), ha=side, color=_TEST, **below
+            f"best {test[best]:.1%}, epoch {epochs[best]}",
+            (epochs[best], test[best]),
+            xytext=(0, -5),
+            textcoords="offset points",
+            ha="right" if best > 0.8 * len(epochs) else "center",
+            va="top",
+            color=_TEST,
         )
         ends.append((float(test[tested][-1]), "test", _TEST))
     _name_ends(panel, ends)

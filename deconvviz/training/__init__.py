@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .curves import learning_curves
-from .data import Pictures, read_data, split
+from .data import LEFT_OUT, Pictures, read_data, split
 from .evaluation import accuracy
 from .plan import Changes
 from .processes import leads
@@ -14,6 +14,7 @@ from .teacher import Teacher, load_teacher
 from .views import augment, ten_crops
 
 __all__ = [
+    "LEFT_OUT",
     "Changes",
     "Norms",
     "Pictures",

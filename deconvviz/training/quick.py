@@ -13,7 +13,7 @@ from torch import Tensor, nn
 def quicken(module: nn.Module) -> None:
     """Lay the weights of `module` out for inputs with the channels last, and let its contrast normalisations
     (N, C, H, W) take a faster way."""
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.to(memory_format=torch.channels_last)
     for m in module.modules():
         if isinstance(m, nn.LocalResponseNorm):
             m.forward = partial(_ContrastNorm.apply, m.size, m.alpha, m.beta, m.k)  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ def load_teacher(name: str, weights: str | os.PathLike[str] | None) -> Network:
         raise WeightsError(f"the teacher {name} needs the file of its weights")
     module = timm.create_model(name, pretrained=False)
     _load_in_order(module, Path(weights))
-    facts = timm.data.resolve_data_config({}, model=module)
+    facts: Any = module.pretrained_cfg
     return Network(module.eval(), facts["input_size"][1:], facts["mean"], facts["std"])
 
 
