@@ -25,10 +25,10 @@ class Transform:
 # The paper's ranges (Fig. 5), for a picture of 224 pixels.
 REFERENCE = 224
 TRANSFORMS = {
-    "translation": Transform("Vertical translation (pixels)", 0.0, tuple(range(-60, 61, 2)), pixels=True),
-    "horizontal": Transform("Horizontal translation (pixels)", 0.0, tuple(range(-60, 61, 2)), pixels=True),
-    "scale": Transform("Scale (ratio)", 1.0, tuple(1 + k / 40 for k in range(33))),
-    "rotation": Transform("Rotation (degrees)", 0.0, tuple(range(0, 351, 5))),
+    "translation": Transform("Vertical translation (pixels)", 0.0, tuple(range(-60, 61, 4)), pixels=True),
+    "horizontal": Transform("Horizontal translation (pixels)", 0.0, tuple(range(-60, 61, 4)), pixels=True),
+    "scale": Transform("Scale (ratio)", 1.0, tuple((20 + k) / 20 for k in range(17))),
+    "rotation": Transform("Rotation (degrees)", 0.0, tuple(range(0, 351, 10))),
     "flip": Transform("Horizontal flip", 0.0, (0.0, 1.0)),
 }
 

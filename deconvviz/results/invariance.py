@@ -99,10 +99,11 @@ class Invariance(Result):
         """Return how smoothly the distances grow: {transform: {"low" or "high": {measure: mean over the pictures}}}.
 
         A curve is taken in two branches, from the untransformed picture (distance 0) down and up in value; a branch of
-        fewer than three values is left out. `variation`: the sum of the steps' sizes over the branch's range, 1 for a
+        fewer than three values is left out. `linearity`: the share of the variance that the best straight line
+        explains, 0 to 1. `early`: the distance at a tenth of the way over the largest, 0.1 for a straight line, near 1
+        for a feature that reacts at once. `variation`: the sum of the steps' sizes over the branch's range, 1 for a
         curve that only rises. `roughness`: the sum of the sizes of the changes of step over the range, 0 for a straight
-        line; it depends on the step, so compare layers under the same values. `early`: the distance at a tenth of the
-        way over the largest, .1 for a straight line, near 1 for a feature that reacts at once.
+        line. The last two grow as the values get closer, so compare layers under the same ones.
         """
         found: dict[str, dict[str, dict[str, float]]] = {}
         for name in self.transforms:
@@ -141,7 +142,7 @@ class Invariance(Result):
 
 
 def _smoothness(values: Tensor, distances: Tensor, identity: float) -> dict[str, float]:
-    measured: list[tuple[float, float, float]] = []
+    measured: list[tuple[float, ...]] = []
     for row in distances.double():
         for sign in (-1.0, 1.0):
             away = (values.double() - identity) * sign
@@ -154,15 +155,19 @@ def _smoothness(values: Tensor, distances: Tensor, identity: float) -> dict[str,
     if not measured:
         return {}
     means = torch.tensor(measured, dtype=torch.float64).mean(0).tolist()
-    return dict(zip(("variation", "roughness", "early"), means, strict=True))
+    return dict(zip(("linearity", "early", "variation", "roughness"), means, strict=True))
 
 
-def _measures(x: Tensor, y: Tensor) -> tuple[float, float, float]:
+def _measures(x: Tensor, y: Tensor) -> tuple[float, ...]:
+    """Linearity, early, variation, roughness of one branch: distances `y` at `x` from the untransformed picture."""
     steps = y.diff()
     slopes = steps / x.diff() * x.diff().mean()  # the steps themselves where values stand evenly
     span = float(y.max() - y.min()) or 1.0
     early = np.interp(0.1 * float(x[-1]), x.numpy(), y.numpy()) / span
-    return float(steps.abs().sum()) / span, float(slopes.diff().abs().sum()) / span, float(early)
+    spread = y.std() * x.std()
+    # A feature that never moves is a straight line.
+    linear = float((torch.cov(torch.stack([x, y]))[0, 1] / spread) ** 2) if spread > 0 else 1.0
+    return linear, float(early), float(steps.abs().sum()) / span, float(slopes.diff().abs().sum()) / span
 
 
 def _short(values: Tensor) -> Any:
