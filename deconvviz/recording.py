@@ -338,7 +338,7 @@ def plain_mode(device: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _untouched(module: nn.Module) -> Iterator[None]:
+def untouched(module: nn.Module) -> Iterator[None]:
     """Eval mode module by module; modes and buffers come back whatever happens."""
     modules = list(module.modules())
     modes = [m.training for m in modules]
@@ -397,7 +397,7 @@ def record(
     with contextlib.ExitStack() as stack:
         stack.enter_context(plain_mode(image.device.type))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_untouched(module))
+        stack.enter_context(untouched(module))
         image = image.detach().clone()
         recorder = _Recorder(image, stop, names) if keep is None else _Light(image, stop, names, keep)
         stack.enter_context(_hooks(module, recorder))
