@@ -41,7 +41,7 @@ class Folder:
         manifest = self.path / MANIFEST
         if manifest.is_file():
             self._check(manifest, identity)
-        elif others:
+        elif [name for name in others if not name.startswith(f".{MANIFEST}.")]:
             raise AtlasError(f"{self.path} is not empty and holds no atlas; give a new folder")
         self.text(MANIFEST, json.dumps({"format": FORMAT, **identity}, indent=1, sort_keys=True) + "\n")
 

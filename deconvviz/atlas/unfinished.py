@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +23,31 @@ class Unfinished:
         self.path = folder / NAME
         try:
             self._db = self._open()
+        except sqlite3.OperationalError as error:
+            what = "another build is writing there" if "locked" in str(error) else str(error)
+            raise AtlasError(f"cannot write {self.path}: {what}") from error
         except sqlite3.DatabaseError:
-            # A file that a full disk or another program spoilt holds nothing that cannot be computed again.
+            # A file that is no database holds nothing that cannot be computed again.
             self._unlink()
             self._db = self._open()
         self._waiting = 0
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS tiles (key TEXT, rank INTEGER, height INTEGER, width INTEGER, "
-            "pair BLOB, PRIMARY KEY (key, rank))"
-        )
+        db = sqlite3.connect(self.path, timeout=0)
+        try:
+            # The lock is held until the file is closed: one build at a time writes into the folder.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS tiles (key TEXT, rank INTEGER, height INTEGER, width INTEGER, "
+                "pair BLOB, PRIMARY KEY (key, rank))"
+            )
+            db.commit()
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def ranks(self) -> dict[str, set[int]]:
@@ -77,7 +87,7 @@ class Unfinished:
             raise AtlasError(f"cannot write {self.path}: {error}") from error
         self._waiting = 0
 
-    def close(self, keep: Collection[str] | None = None) -> None:
+    def close(self) -> None:
         """Commit and close."""
         try:
             self.commit()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ LAYERS = (
     StoreLayer(2, "head", None, "Linear", len(LABELS), None, None, (INPUT, INPUT), 5),
 )
 # (layer, unit) that never fire.
-DEAD = {(0, 3), (1, 69)}
+DEAD = {(0, 3), (1, 69), (1, 4)}
 
 
 def names(count: int) -> list[str]:
@@ -46,7 +47,14 @@ def names(count: int) -> list[str]:
     return [f"{CLASSES[n % len(CLASSES)]}/{name}".replace("</", "<|") for n, name in enumerate([*HOSTILE, *plain])]
 
 
-def write_store(path: Path, pictures: int = 40, classes: bool = True, weights: str = "0" * 64) -> Path:
+def write_store(
+    path: Path,
+    pictures: int = 40,
+    classes: bool = True,
+    weights: str = "0" * 64,
+    maps: Sequence[int] = (12, 70, 5),
+    top: int = TOP,
+) -> Path:
     """A complete store of random numbers, the same for the same arguments."""
     rng = np.random.default_rng(0)
     facts = {
@@ -54,41 +62,42 @@ def write_store(path: Path, pictures: int = 40, classes: bool = True, weights: s
         "preprocessing": {"input_size": [INPUT, INPUT]},
         "aliases": {"conv1": "features.0", "1": "features.0", "conv2": "features.3", "2": "features.3"},
         "labels": list(LABELS),
-        "top": TOP,
+        "top": top,
     }
-    keys = [(layer.id, unit) for layer in LAYERS for unit in range(layer.maps)]
+    layers = [replace(layer, maps=n) for layer, n in zip(LAYERS, maps, strict=True)]
+    keys = [(layer.id, unit) for layer in layers for unit in range(layer.maps)]
     count = len(keys)
     histogram = np.zeros((count, BINS), np.int64)
-    top = []
+    tops = []
     for n, (layer, unit) in enumerate(keys):
         if (layer, unit) in DEAD:
             histogram[n, 0] = pictures
-            places = [(p, 0, 0, 0.0) for p in range(TOP)]
+            places = [(p, 0, 0, 0.0) for p in range(top)]
         else:
             histogram[n, rng.integers(40, 50, pictures)] += 1
-            chosen = rng.choice(pictures, TOP, replace=False)
-            strengths = np.sort(rng.uniform(1, 50, TOP))[::-1]
+            chosen = rng.choice(pictures, top, replace=False)
+            strengths = np.sort(rng.uniform(1, 50, top))[::-1]
             high, wide = LAYERS[layer].size or (1, 1)
             places = [
                 (int(p), int(rng.integers(high)), int(rng.integers(wide)), float(a))
                 for p, a in zip(chosen, strengths, strict=True)
             ]
-        top.append((layer, unit, places))
+        tops.append((layer, unit, places))
     alive = np.array([key not in DEAD for key in keys])
     progress = Progress(
         done=pictures,
         count=pictures - 1,
         total=rng.uniform(0, 100, count) * alive,
-        maximum=np.array([places[0][3] for _, _, places in top]),
+        maximum=np.array([places[0][3] for _, _, places in tops]),
         fires=rng.integers(1, pictures, count) * alive,
         histogram=histogram,
-        top=top,
+        top=tops,
         pictures=[(n, None, 64, 48, None) for n in range(pictures - 1)] + [(pictures - 1, None, None, None, "no <b>")],
     )
     listed = [(name, name.split("/")[0] if classes else None) for name in names(pictures)]
     progress.pictures = [(n, listed[n][1], *rest) for n, _, *rest in progress.pictures]
     with Writer.open(path) as store:
-        store.create(facts, LAYERS)
+        store.create(facts, layers)
         store.begin("2026-01-01", "/nowhere", 1, {}, listed)
         store.commit(0, progress, 1.0, "2026-01-01")
     return path
@@ -148,6 +157,14 @@ def panel(layer: StoreLayer, unit: int, rank: int) -> MadeUp:
     crop = np.clip(128 + 90 * wave * colour + 30 * x[..., None], 0, 255).astype(np.uint8)
     start = (high // 3, wide // 4) if rank % 4 == 3 else (0, 0)
     return MadeUp(projection[start[0] :, start[1] :], crop[start[0] :, start[1] :], start, (high, wide))
+
+
+@pytest.fixture(scope="session")
+def made_up() -> SimpleNamespace:
+    """What the tests of the atlas make stores and panels with."""
+    return SimpleNamespace(
+        write_store=write_store, Source=FakeSource, panel=panel, Panel=MadeUp, layers=LAYERS, top=TOP, dead=DEAD
+    )
 
 
 @pytest.fixture(scope="session")
