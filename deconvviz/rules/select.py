@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deconvviz.recording import Op, Recording, Ref
@@ -110,7 +109,7 @@ class Maximum(GlobalNeeds):
         whole = s.whole().reshape(len(s), *kept, 1)
         data = whole.new_zeros(len(s), *kept, x.numel() // switch.numel())
         data.scatter_(-1, switch.expand(len(s), *switch.shape), whole)
-        back = torch.argsort(torch.tensor(order)).tolist()
+        back = sorted(range(len(order)), key=order.__getitem__)
         data = data.view(len(s), *(shape[d] for d in order)).permute(0, *(d + 1 for d in back))
         return from_whole(data, shape)
 
