@@ -271,8 +271,8 @@ def _find(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[s
 def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict and stored facts of a file; nothing is unpickled but tensors.
 
-    The facts are the safetensors metadata `labels` (a JSON list) and `options` (a JSON object: what the network is
-    built with). Half-precision tensors come back as float32. Raises `WeightsError`.
+    The facts are the safetensors metadata `labels` (a JSON list), `options` (a JSON object: what the network is built
+    with) and `model` (its name in the zoo). Half-precision tensors come back as float32. Raises `WeightsError`.
     """
     if not path.is_file():
         raise WeightsError(f"the weights file {path} is missing")
@@ -286,7 +286,7 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
             with safe_open(path, framework="pt") as file:
                 stored = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
-            facts = {key: json.loads(stored[key]) for key in ("labels", "options") if key in stored}
+            facts = {key: json.loads(stored[key]) for key in ("labels", "options", "model") if key in stored}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -58,14 +58,14 @@ def project(
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a network
     with an operator that has no rule. The model is left exactly as it was.
     """
-    _check_choice("method", method, METHODS)
-    _check_choice("overlap", overlap, OVERLAPS)
+    check_choice("method", method, METHODS)
+    check_choice("overlap", overlap, OVERLAPS)
     for name, number in (("top", top), ("batch", batch)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
     module, x, aliases = prepare(model, image)
     if isinstance(units, str):
-        _check_choice("units", units, ("class",))
+        check_choice("units", units, ("class",))
         rec = record(module, x)
         found = find_layer(rec, module, layer, aliases)
         with plain_mode(x.device.type):
@@ -98,7 +98,8 @@ class _Seeds:
     shape: tuple[int, ...]
 
 
-def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise `UnknownNameError` if `value` is not one of `allowed`."""
     if value not in allowed:
         hint = suggest(str(value), allowed)
         raise UnknownNameError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}{hint}")
@@ -184,7 +185,7 @@ def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seed
             raise DeconvvizValueError(f"seed has shape {tuple(seed.shape)}; allowed: ({k}, {height}, {width})")
         whole = seed.to(maps)
     else:
-        _check_choice("seed", seed, ("activation", "map"))
+        check_choice("seed", seed, ("activation", "map"))
         whole = chosen if seed == "map" else None
     return _Seeds(index, places, acts, whole, tuple(maps.shape))
 
