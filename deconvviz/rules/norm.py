@@ -56,7 +56,8 @@ def affine(op: Op) -> tuple[Tensor, Tensor] | None:
 
 
 def _batch_statistics(op: Op) -> bool:
-    return op.name == "_native_batch_norm_legit" or (op.name == "native_batch_norm" and bool(op.args[5]))
+    by_flag = op.name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm") and bool(op.args[5])
+    return op.name == "_native_batch_norm_legit" or by_flag
 
 
 def _scale(walk: Walk, op: Op, batch: bool) -> Tensor:
