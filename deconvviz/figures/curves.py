@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,9 +25,9 @@ def draw(curves: LearningCurves, width: float = 6.0) -> Figure:
     with styled():
         figure = new_figure(width, 0.4 * width)
         left, right = figure.subplots(1, 2)
-        figure.subplots_adjust(left=0.075, right=0.935, bottom=0.16, top=0.88, wspace=0.28)
+        figure.subplots_adjust(left=0.075, right=0.905, bottom=0.17, top=0.88, wspace=0.3)
         epochs = curves.epochs.numpy()
-        left.plot(epochs, curves.loss.numpy(), color=_TRAIN, marker=_marker(curves), markersize=3)
+        left.plot(epochs, curves.loss.numpy(), color=_TRAIN, **_line(curves))
         left.set_ylabel("training loss")
         _accuracies(right, curves)
         for panel, letter in ((left, "a"), (right, "b")):
@@ -36,23 +37,16 @@ def draw(curves: LearningCurves, width: float = 6.0) -> Figure:
 
 
 def _accuracies(panel: Axes, curves: LearningCurves) -> None:
-    epochs, test = curves.epochs.numpy(), curves.test.numpy()
-    panel.plot(epochs, curves.train.numpy(), color=_TRAIN, marker=_marker(curves), markersize=3)
+    epochs, train, test = (t.numpy() for t in (curves.epochs, curves.train, curves.test))
+    panel.plot(epochs, train, color=_TRAIN, **_line(curves))
+    ends = [(float(train[-1]), "training", _TRAIN)]
     tested = ~np.isnan(test)
-    ends = [(float(curves.train[-1]), "training", _TRAIN)]
     if tested.any():
-        panel.plot(epochs[tested], test[tested], color=_TEST, marker=_marker(curves), markersize=3)
+        panel.plot(epochs[tested], test[tested], color=_TEST, **_line(curves))
         best = int(np.nanargmax(test))
         panel.plot(epochs[best], test[best], "o", color=_TEST, markersize=4, markerfacecolor="white", zorder=3)
-        panel.annotate(
-            f"best {test[best]:.1%}, epoch {epochs[best]}",
-            (epochs[best], test[best]),
-            xytext=(0, -5),
-            textcoords="offset points",
-            ha="right" if best > 0.8 * len(epochs) else "center",
-            va="top",
-            color=_TEST,
-        )
+        said = f"○ best {test[best]:.1%}, epoch {epochs[best]}"
+        panel.text(0.99, 0.03, said, transform=panel.transAxes, ha="right", color=_TEST)
         ends.append((float(test[tested][-1]), "test", _TEST))
     _name_ends(panel, ends)
     panel.set_ylabel("accuracy")
@@ -76,7 +70,7 @@ def _name_ends(panel: Axes, ends: list[tuple[float, str, str]]) -> None:
 def _axes(panel: Axes, curves: LearningCurves) -> None:
     panel.set_xlabel("epoch")
     panel.set_xlim(float(curves.epochs[0]) - 0.5, float(curves.epochs[-1]) + 0.5)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="y", color="#e5e5e5", linewidth=0.5)
     panel.set_axisbelow(True)
@@ -95,6 +89,6 @@ def _sized(curves: LearningCurves) -> list[tuple[int, int]]:
     return list(zip(curves.epochs.tolist(), curves.sizes.tolist(), strict=True))
 
 
-def _marker(curves: LearningCurves) -> str:
-    """A single epoch makes no line."""
-    return "o" if len(curves) < 3 else ""
+def _line(curves: LearningCurves) -> dict[str, Any]:
+    """How curves are drawn; a single epoch makes no line."""
+    return {"linewidth": 1.2, "marker": "o" if len(curves) < 3 else "", "markersize": 3}
