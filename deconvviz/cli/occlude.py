@@ -1,0 +1,140 @@
+"""`deconvviz occlude`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deconvviz.cli.common import get_network, model_options, output_options, to_device
+from deconvviz.cli.pictures import Pictures, Tick
+
+if TYPE_CHECKING:
+    from deconvviz.card import Card
+    from deconvviz.network import Network
+    from deconvviz.results import Occlusion
+
+_FILLS = ("grey", "mean", "blur", "noise")
+
+
+def _pair(_: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """`32` or `32x48` (rows x columns)."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+        raise click.BadParameter(f"{text!r} is not a size; allowed: 32, or 32x48 (rows x columns)", param=option)
+    return int(parts[0]), int(parts[-1])
+
+
+def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[float]:
+    if text in _FILLS:
+        return text
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        from deconvviz.errors import suggest
+
+        allowed = f"{', '.join(_FILLS)}, a number, or one for each channel such as 0.5,0,-1"
+        raise click.BadParameter(
+            f"{text!r} is not a fill{suggest(text, _FILLS)} (allowed: {allowed})", param=option
+        ) from None
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@model_options
+@click.option("--target", help="Class, as label or number. Default: the picture's most probable.")
+@click.option("--window", callback=_pair, help="Size of the occluder: 32, or 32x48. Default: a seventh of the input.")
+@click.option("--stride", callback=_pair, help="Step: 8, or 8x16. Default: a quarter of the window.")
+@click.option(
+    "--fill", callback=_fill, default="grey", show_default=True,
+    help="grey or mean (the mean colour), blur, noise, or numbers in the scale of the network's input.",
+)  # fmt: skip
+@click.option("--mask", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Picture of the occluder's shape: what is light covers. Its size is the window.")  # fmt: skip
+@click.option("--layer", help="Alias, module path, or none. Default: layer 5 if the network has one.")
+@click.option("--positions", type=click.Choice(["all", "captum"]), default="all", show_default=True,
+              help="captum cuts the last window at the border.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="For --fill noise.")
+@click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
+@click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@output_options
+def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Cover one place after the other of IMAGES (pictures, or folders of them) and show what the network says.
+
+    Writes the paper's Fig. 7 for each picture, or (npz) the logits of every position.
+
+    \b
+    Example:
+      deconvviz occlude --model zfnet --window 32 --stride 8 image.jpg
+      deconvviz occlude --model zfnet --window 64 --fill blur --target cup --view attribution photos/
+    """
+    pictures = Pictures(images, options["out"], options["kind"])
+    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    to_device(net, options["device"])
+    options["mask"] = _mask(options["mask"])
+    options["window"] = options["window"] or _window(net, options["mask"])
+    options["stride"] = options["stride"] or tuple(max(side // 4, 1) for side in options["window"])
+    options["target"] = _target(options["target"], net.card)
+    options["layer"] = _layer(options["layer"], net.card)
+    pictures.run(
+        lambda picture, tick: _compute(net, picture, options, tick),
+        lambda _: f"{net.card.name}-occlusion",
+        {"kind": options["view"], "overlay": options["overlay"] or None},
+        as_json,
+        each=_positions(net, options),
+        what="positions",
+    )
+
+
+def _compute(net: Network, picture: Path, options: dict[str, Any], tick: Tick) -> Occlusion:
+    from deconvviz.occlusion import occlude as compute
+    from deconvviz.results import Occlusion
+
+    taken = ("target", "window", "stride", "fill", "layer", "batch", "mask", "positions", "seed")
+    result = compute(net, net.preprocess(picture), progress=tick, **{name: options[name] for name in taken})
+    assert isinstance(result, Occlusion)  # one picture, one result
+    return result
+
+
+def _mask(path: Path | None) -> Any:
+    if path is None:
+        return None
+    import numpy as np
+
+    from deconvviz.images import read_image
+
+    return np.asarray(read_image(path).convert("L")) >= 128
+
+
+def _window(net: Network, mask: Any) -> tuple[int, int]:
+    """The mask's size, else 32 for the 224 pixels of ImageNet's networks and as much of other inputs."""
+    if mask is not None:
+        return int(mask.shape[0]), int(mask.shape[1])
+    side = max(round(min(net.card.input_size) / 7), 1)
+    return side, side
+
+
+def _target(text: str | None, card: Card) -> str | int | None:
+    """A label first: those of some data sets are digits."""
+    return int(text) if text is not None and text not in card.labels and text.isdecimal() else text
+
+
+def _layer(text: str | None, card: Card) -> str | None:
+    if text is None:
+        return "5" if "5" in card.aliases else None
+    return None if text == "none" else text
+
+
+def _positions(net: Network, options: dict[str, Any]) -> int:
+    """How many positions a picture has, for the progress bar."""
+    sides: tuple[int, int] = options["window"]
+    steps: tuple[int, int] = options["stride"]
+    rows, cols = (
+        -(-max(full - side, 0) // step) + 1 for full, side, step in zip(net.card.input_size, sides, steps, strict=True)
+    )
+    return rows * cols

@@ -1,0 +1,116 @@
+"""Commands that make one file of each of several pictures: which pictures, which files, and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deconvviz.cli.common import output_file
+from deconvviz.cli.progress import Progress
+from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError
+
+if TYPE_CHECKING:
+    from deconvviz.results import Result
+
+R = TypeVar("R", bound="Result")
+# Called with how much of a picture is done, and of how much.
+Tick = Callable[[int, int], object]
+
+
+class Pictures:
+    """The pictures of one run and the files that come of them.
+
+    `given` are pictures and folders of them, `out` is `--out` (a file for one picture, else a folder, made here),
+    `kind` is `--format`. What cannot be read or written at all is a usage error before anything is computed.
+    """
+
+    def __init__(self, given: Sequence[Path], out: Path | None, kind: str | None) -> None:
+        self.files = _pictures(given)
+        self._single = _single(out, kind, self.files)
+        self._out, self._kind = out, kind
+        self._taken: set[Path] = set()
+
+    def run(
+        self,
+        compute: Callable[[Path, Tick], R],
+        name: Callable[[R], str],
+        figure: dict[str, Any],
+        as_json: bool,
+        each: int = 1,
+        what: str = "",
+    ) -> None:
+        """Compute and save a result for each picture, `<picture>-<name>.<kind>`, and print the files or the facts.
+
+        The progress bar counts `each` steps of `what` a picture. A picture that fails loses no other one, but what is
+        wrong for every picture ends the run.
+        """
+        done: list[dict[str, object]] = []
+        failed: list[dict[str, str]] = []
+        with Progress(each * len(self.files), what) as progress:
+            for n, picture in enumerate(self.files):
+                tick = partial(_tick, progress, n * each)
+                try:
+                    result = compute(picture, tick)
+                    path = self._single or self._free(picture, name(result))
+                    result.save(path, **({} if path.suffix == ".npz" else figure))
+                except DeconvvizError as error:
+                    if len(self.files) == 1 or isinstance(error, UnknownNameError | UnsupportedOperatorError):
+                        raise
+                    message = " ".join(str(error).split())
+                    named = message if str(picture) in message else f"{picture}: {message}"
+                    failed.append({"image": str(picture), "error": message})
+                    progress.problem(f"deconvviz: {named}")
+                else:
+                    done.append({"image": str(picture), "file": str(path), **_facts(result)})
+                    if not as_json:
+                        progress.result(str(path))
+                progress.reach((n + 1) * each)
+        if as_json:
+            click.echo(json.dumps({"results": done, "failed": failed}))
+        if failed:
+            raise click.ClickException(f"{len(failed)} of {len(self.files)} pictures failed; see above")
+
+    def _free(self, picture: Path, name: str) -> Path:
+        """A path for this picture's file, numbered if this run has written it already."""
+        path = (self._out or Path()) / f"{picture.stem}-{name.replace('/', '-')}.{self._kind or 'png'}"
+        free, number = path, 2
+        while free in self._taken:
+            free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+        self._taken.add(free)
+        return free
+
+
+def _tick(progress: Progress, before: int, done: int, total: int) -> None:
+    progress.reach(before + done)
+
+
+def _pictures(given: Sequence[Path]) -> list[Path]:
+    from deconvviz.images import pictures_in
+
+    try:
+        return [p for path in given for p in (pictures_in(path) if path.is_dir() else [path])]
+    except ImageError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _single(out: Path | None, kind: str | None, pictures: Sequence[Path]) -> Path | None:
+    """Return --out if it names a file, None if a folder (made here) or not given."""
+    if out is None:
+        return None
+    path = output_file(out, kind, "in a folder")
+    if path != out:
+        return None
+    if len(pictures) > 1:
+        raise click.UsageError(f"--out {out} is one file, but there are {len(pictures)} pictures; give a folder")
+    if out.resolve() == pictures[0].resolve():
+        raise click.UsageError(f"--out {out} would overwrite the picture itself")
+    return out
+
+
+def _facts(result: Result) -> dict[str, object]:
+    return {k: v for k, v in result.facts().items() if k not in ("labels", "mean", "std")}

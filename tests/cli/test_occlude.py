@@ -1,0 +1,217 @@
+"""`deconvviz occlude` from end to end, on a small network that only the test knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deconvviz import cli
+from deconvviz.results import Occlusion
+
+SOURCE = """
+import torch
+from torch import nn
+from deconvviz import Network
+
+def make(aliases={"5": "3"}):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(),
+              nn.Linear(200, 3)]
+    net = nn.Sequential(*layers)
+    labels = ["cat", "2", "dog"]
+    return Network(net, input_size=32, mean=(0.5,) * 3, std=(0.25,) * 3, labels=labels, aliases=aliases)
+
+def plain():
+    return make({})
+
+def slow():
+    import time
+    print("ready", flush=True)
+    net = make()
+    net.module.register_forward_hook(lambda *_: time.sleep(60))
+    return net
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to work in with a network, a readable picture and a folder with one more and one unreadable."""
+    (tmp_path / "tiny_to_occlude.py").write_text(SOURCE)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    (tmp_path / "more").mkdir()
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    Image.fromarray(noise[::-1]).save(tmp_path / "more" / "a.png")
+    (tmp_path / "more" / "bad.jpg").write_text("not a picture")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("tiny_to_occlude", None)
+
+
+def run(*args: str, model: str = "tiny_to_occlude:make") -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["occlude", "--model", model, *args])
+    return int(stopped.value.code or 0)
+
+
+def result(*args: str, model: str = "tiny_to_occlude:make") -> Occlusion:
+    assert run(*args, "--out", "r.npz", "a.png", model=model) == 0
+    return Occlusion.load("r.npz")
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if "-" in p.name or p.name.startswith("."))
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("npz", b"PK")])
+def test_every_format(place: Path, kind: str, start: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--window", "16", "--stride", "8", "--format", kind, "a.png") == 0
+    out, err = capsys.readouterr()
+    (name,) = written(place)
+    assert out == f"{name}\n" and err == "" and name.startswith("a-") and name.endswith(f"-occlusion.{kind}")
+    assert (place / name).read_bytes().startswith(start)
+
+
+def test_options_reach_the_result(place: Path) -> None:
+    o = result("--window", "8x12", "--stride", "6x10", "--fill", "-1,0.5,2", "--target", "dog", "--positions", "captum")
+    assert o.window == (8, 12) and o.stride == (6, 10) and o.shape == (5, 3) and o.positions == "captum"
+    assert o.origins.tolist() == [[r, c] for r in range(0, 25, 6) for c in range(0, 21, 10)]
+    assert o.fill_values.flatten().tolist() == [-1, 0.5, 2] and o.target == 2
+    assert o.layer == "3" and o.unit is not None and o.projection is not None and o.model["name"]
+
+
+def test_defaults_suit_the_input(place: Path) -> None:
+    o = result()
+    assert o.window == (5, 5) and o.stride == (1, 1) and o.fill == "grey" and not o.fill_values.any()
+    assert o.target == int(o.baseline.argmax()) and o.layer == "3"
+    assert result("--layer", "none").layer is None
+    assert result("--layer", "0").layer == "0"
+    assert result(model="tiny_to_occlude:plain").layer is None, "the card has no layer 5"
+
+
+def test_a_target_is_a_label_before_it_is_a_number(place: Path) -> None:
+    assert result("--window", "32", "--target", "2").target == 1
+    assert result("--window", "32", "--target", "0").target == 0
+
+
+def test_noise_has_a_seed(place: Path) -> None:
+    first, again, other = (result("--window", "16", "--fill", "noise", "--seed", seed) for seed in ("1", "1", "2"))
+    assert torch.equal(first.fill_values, again.fill_values) and torch.equal(first.logits, again.logits)
+    assert not torch.equal(first.fill_values, other.fill_values)
+
+
+def test_a_mask_gives_the_window_its_size_and_shape(place: Path) -> None:
+    mask = np.zeros((6, 9), dtype=np.uint8)
+    mask[2:, :4] = 255
+    Image.fromarray(mask).save(place / "mask.png")
+    o = result("--mask", "mask.png", "--stride", "16")
+    assert o.mask is not None and o.mask.tolist() == (mask > 0).tolist() and o.window == (6, 9)
+    assert run("--mask", "mask.png", "--window", "8", "a.png") == 2
+
+
+def test_view_and_overlay_change_the_picture_only(place: Path) -> None:
+    pictures = []
+    for n, options in enumerate(([], ["--overlay"], ["--view", "attribution"])):
+        assert run("--window", "16", *options, "--out", f"{n}.png", "a.png") == 0
+        with Image.open(f"{n}.png") as shown:
+            pictures.append((shown.size, shown.convert("RGB").tobytes()))
+    assert pictures[0][0] == pictures[1][0] != pictures[2][0] and pictures[0] != pictures[1]
+
+
+def test_an_unreadable_picture_loses_no_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--window", "16", "--out", "figures/new", "more", "a.png") == 1
+    out, err = capsys.readouterr()
+    # Two pictures of one name: two files.
+    assert len(written(place / "figures" / "new")) == 2 == len(out.splitlines())
+    first, last = err.splitlines()
+    assert "bad.jpg" in first and last == "deconvviz: 1 of 3 pictures failed; see above"
+
+
+def test_json_is_one_object(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--window", "16", "--json", "--format", "npz", "a.png", "more") == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert [r["image"].replace("\\", "/") for r in facts["results"]] == ["a.png", "more/a.png"]
+    for found in facts["results"]:
+        o = Occlusion.load(place / found["file"])
+        assert found["window"] == [16, 16] and found["shape"] == [5, 5] and "labels" not in found
+        assert found["baseline_probability"] == pytest.approx(float(o.baseline.softmax(0)[o.target]))
+        assert sum(p["positions"] for p in found["predictions"]) == 25
+    assert len(facts["failed"]) == 1 and "bad.jpg" in facts["failed"][0]["image"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["empty"], "no pictures"),
+        (["no.png"], "no.png"),
+        (["--layer", "relu9", "a.png"], "relu9"),
+        (["--target", "catt", "a.png"], "did you mean 'cat'"),
+        (["--target", "7", "a.png"], "allowed: 0 to 2"),
+        (["--window", "33", "a.png"], "no larger than the picture"),
+        (["--window", "0", "a.png"], "'0' is not a size"),
+        (["--stride", "1x2x3", "a.png"], "'1x2x3' is not a size"),
+        (["--fill", "gray", "a.png"], "did you mean 'grey'"),
+        (["--fill", "1,2", "a.png"], "fill has 2 values"),
+        (["--batch", "0", "a.png"], "--batch"),
+        (["--out", "a.jpg", "a.png"], "cannot write .jpg"),
+        (["--out", "a.png", "a.png"], "overwrite the picture"),
+        (["--out", "b.png", "a.png", "more"], "3 pictures"),
+        (["--out", "b.png", "--format", "pdf", "a.png"], "contradicts"),
+        (["--device", "cuda:99", "a.png"], "cuda:99"),
+    ],
+)
+def test_wrong_usage_is_2_in_one_line(
+    place: Path, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "empty").mkdir()
+    before = (place / "a.png").read_bytes()
+    assert run(*args) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("deconvviz: ") and err.count("\n") == 1 and message in err
+    assert written(place) == [] and (place / "a.png").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
+def test_a_terminal_sees_how_many_positions_are_done(place: Path) -> None:
+    import pty
+
+    reader, writer = pty.openpty()
+    command = [sys.executable, "-m", "deconvviz", "occlude", "--model", "tiny_to_occlude:make", "--window", "16"]
+    done = subprocess.run(
+        [*command, "--stride", "4", "--batch", "5", "a.png"], stdout=subprocess.PIPE, stderr=writer, cwd=place,
+        check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(writer)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(reader, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(reader)
+    assert b"positions" in seen and b"25/25" in seen
+    assert done.stdout.decode().endswith("-occlusion.png\n") and done.stdout.count(b"\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
+def test_ctrl_c_is_130_and_leaves_nothing(place: Path) -> None:
+    command = [sys.executable, "-m", "deconvviz", "occlude", "--model", "tiny_to_occlude:slow", "a.png"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    assert err.strip() == "deconvviz: interrupted" and written(place) == []
