@@ -33,7 +33,7 @@ def write_pages(
     env.globals.update(contents=contents, similarity=similar.NAME)
     write = _Writer(folder, env, report, contents)
     for name in ("atlas.css", "atlas.js"):
-        folder.bytes(f"assets/{name}", files("deconvviz.atlas").joinpath("assets", name).read_bytes())
+        folder.bytes(f"assets/{name}", (files("deconvviz.atlas") / "assets" / name).read_bytes())
     folder.text("index.js", pages.search_index(contents))
     for n, one in enumerate(plates):
         write.layer(one, plates[n - 1].layer if n else None, plates[n + 1].layer if n + 1 < len(plates) else None)
@@ -150,7 +150,7 @@ class _Writer:
 
 def _boxes(plates: Plates, source: Source) -> dict[tuple[int, int], Box]:
     places = sorted({(p.row, p.col) for unit in plates.layer.units for p in unit.places})
-    return dict(zip(places, map(tuple, source.boxes(plates.layer.stored, places)), strict=True)) if places else {}
+    return dict(zip(places, source.boxes(plates.layer.stored, places), strict=True)) if places else {}
 
 
 def _fires(
