@@ -208,7 +208,7 @@ def _layer(
             )
         )
     aliases = sorted(alias for alias, path in facts.get("aliases", {}).items() if path == stored.name)
-    high, wide = facts["preprocessing"]["input_size"]
+    _, high, wide = facts["input"]
     field = stored.field or (high, wide)
     return Layer(number, stored, tuple(map(printable, aliases)), tuple(units), labels, field)
 

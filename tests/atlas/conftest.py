@@ -60,6 +60,7 @@ def write_store(
     facts = {
         "model": {"name": "net <b>&", "weights": "made up", "sha256": weights},
         "preprocessing": {"input_size": [INPUT, INPUT]},
+        "input": [3, INPUT, INPUT],
         "aliases": {"conv1": "features.0", "1": "features.0", "conv2": "features.3", "2": "features.3"},
         "labels": list(LABELS),
         "top": top,
