@@ -17,6 +17,8 @@ from .results.base import write_whole
 
 # The epochs of Fig. 4 of the paper.
 KEPT = (1, 2, 5, 10, 20, 30, 40, 64)
+# Where `deconvviz train` notes the network and the folder of pictures, for the analyses of the run.
+NOTE = "run.json"
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -50,6 +52,22 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[tuple[int, Path]]:
     if not found:
         raise DeconvvizValueError(f"{root} holds no checkpoint; they are called {checkpoint_name(1)} and so on")
     return found
+
+
+def note_run(folder: Path, model: str, data: str | os.PathLike[str]) -> None:
+    """Note in the folder of a run which network it trains, on the pictures of which folder."""
+    facts = {"model": model, "data": str(Path(data).resolve())}
+    write_whole(folder / NOTE, (json.dumps(facts) + "\n").encode())
+
+
+def run_facts(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """What `note_run` has noted; empty if there is no note."""
+    path = Path(folder) / NOTE
+    try:
+        facts: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise DeconvvizValueError(f"{path} is damaged: {error}") from error
+    return facts
 
 
 class EvolutionCheckpoints:

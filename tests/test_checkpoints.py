@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import deconvviz
-from deconvviz.checkpoints import EvolutionCheckpoints, checkpoints, write_weights
+from deconvviz.checkpoints import EvolutionCheckpoints, checkpoints, note_run, run_facts, write_weights
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
 
 
@@ -98,3 +98,15 @@ def test_facts_are_json_in_the_file(tmp_path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         facts = {key: json.loads(value) for key, value in file.metadata().items()}
     assert facts == {"labels": ["x", "y"], "accuracy": 0.5}
+
+
+def test_the_note_of_a_run_tells_its_network_and_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run_facts("run") == {}
+    note_run(Path("run"), "zfnet", "photos")
+    assert run_facts("run") == {"model": "zfnet", "data": str(tmp_path / "photos")}
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(DeconvvizValueError, match="damaged"):
+        run_facts("run")

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.checkpoints import KEPT
+from deconvviz.checkpoints import KEPT, note_run
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.models import registry
 from deconvviz.models.recipes import Recipe
@@ -97,6 +97,8 @@ def train(
             "processes": processes.size,
         }
         _prepare(folder, pictures, processes, resume)
+        if processes.leads:
+            note_run(folder, model, data)
         expert = None
         if teaching is not None:
             expert = Teacher(teaching, pictures, parts[0], chosen.teaching, lambda n, of: shown("teacher", n, of))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.card import Card
-from deconvviz.checkpoints import KEPT, checkpoint_name, write_weights
+from deconvviz.checkpoints import KEPT, NOTE, checkpoint_name, write_weights
 from deconvviz.errors import DeconvvizValueError, WeightsError
 from deconvviz.models import registry
 from deconvviz.results.base import write_whole
@@ -97,7 +97,7 @@ class Run:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run has written: its epochs must not be taken for this one's."""
-    for name in (*map(checkpoint_name, KEPT), LAST, BEST, FINAL, METRICS, UNREADABLE, *CURVES):
+    for name in (*map(checkpoint_name, KEPT), NOTE, LAST, BEST, FINAL, METRICS, UNREADABLE, *CURVES):
         (folder / name).unlink(missing_ok=True)
 
 
