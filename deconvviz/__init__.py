@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from deconvviz.occlusion import occlude
     from deconvviz.projection import project
     from deconvviz.results import Filters, History, Invariance, Projection
+    from deconvviz.scanning import scan
+    from deconvviz.store import Store
 
 # Where each public name lives; importing it only when asked keeps `deconvviz --help` free of torch.
 _HOME = {
@@ -58,6 +60,7 @@ _HOME = {
     "Invariance": "results",
     "Projection": "results",
     "Store": "store",
+    "scan": "scanning",
 }
 
 __all__ = [
@@ -86,6 +89,7 @@ __all__ = [
     "occlude",
     "project",
     "receptive_field",
+    "scan",
 ]
 
 

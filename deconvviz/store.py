@@ -37,8 +37,8 @@ CREATE TABLE layers (
 CREATE TABLE pictures (
     id INTEGER PRIMARY KEY, path TEXT, label TEXT, width INTEGER, height INTEGER, error TEXT);
 CREATE TABLE units (
-    layer INTEGER NOT NULL, unit INTEGER NOT NULL, count INTEGER NOT NULL, total REAL NOT NULL, maximum REAL,
-    fires INTEGER NOT NULL, histogram BLOB NOT NULL,
+    layer INTEGER NOT NULL, unit INTEGER NOT NULL, count INTEGER NOT NULL, total REAL NOT NULL, parts BLOB,
+    maximum REAL, fires INTEGER NOT NULL, histogram BLOB NOT NULL,
     mean REAL GENERATED ALWAYS AS (total / nullif(count, 0)) VIRTUAL,
     PRIMARY KEY (layer, unit)) WITHOUT ROWID;
 CREATE TABLE top (
@@ -392,8 +392,8 @@ def _check_format(db: sqlite3.Connection, path: Path) -> None:
 class Progress:
     """What one commit adds: the state of the units after `done` pictures, and what is known of the new pictures.
 
-    `units` is one array for each column of the table but the key, over the units of all layers in order; `top` holds
-    (layer, unit, places) for every unit whose list changed; `pictures` (id, label, width, height, error).
+    The arrays go over the units of all layers in order; `parts` (U, n) are what a scan needs to go on with its sums.
+    `top` holds (layer, unit, places) for every unit whose list changed; `pictures` (id, label, width, height, error).
     """
 
     done: int
@@ -404,6 +404,7 @@ class Progress:
     histogram: NDArray[np.int64]
     top: Sequence[tuple[int, int, Sequence[tuple[int, int, int, float]]]]
     pictures: Sequence[tuple[int, str | None, int | None, int | None, str | None]]
+    parts: NDArray[np.int64] | None = None
 
 
 class Writer(Store):
@@ -488,9 +489,9 @@ class Writer(Store):
 
     def begin(
         self, started: str, folder: str | None, processes: int, machine: Mapping[str, Any],
-        pictures: Sequence[tuple[str | None, str | None]],
+        pictures: Sequence[tuple[str | None, str | None]], labels: Mapping[int, str | None] | None = None,
     ) -> None:  # fmt: skip
-        """Note a new run, and new pictures (path, label) under the next numbers."""
+        """Note a new run, new pictures (path, label) under the next numbers, and changed labels of old ones."""
         with self._transaction() as db:
             kept = None if folder is None else _path_to(folder)
             made = db.execute(
@@ -498,11 +499,17 @@ class Writer(Store):
                 (started, kept, self.done, processes, json.dumps(machine)),
             )
             self.run = made.lastrowid or 0
+            db.executemany("UPDATE pictures SET label = ? WHERE id = ?", [(v, n) for n, v in (labels or {}).items()])
             start = self.count
             db.executemany(
                 "INSERT INTO pictures (id, path, label) VALUES (?, ?, ?)",
                 ((start + n, None if p is None else _path_to(p), label) for n, (p, label) in enumerate(pictures)),
             )
+
+    def parts(self) -> NDArray[np.int64] | None:
+        """What `Progress.parts` was at the last commit, (U, n); None before the first."""
+        rows = [r[0] for r in self._db.execute("SELECT parts FROM units ORDER BY layer, unit")]
+        return None if None in rows else np.array([np.frombuffer(r, "<i8") for r in rows])
 
     def commit(self, before: int, progress: Progress, seconds: float, ended: str | None = None) -> None:
         """Go from `before` to `progress.done` pictures in one transaction.
@@ -513,17 +520,7 @@ class Writer(Store):
             if self.done != before:
                 raise StoreError(f"another scan writes {self.path} at the same time")
             db.execute("UPDATE facts SET value = ? WHERE key = 'done'", (json.dumps(progress.done),))
-            keys = db.execute("SELECT layer, unit FROM units ORDER BY layer, unit").fetchall()
-            db.executemany(
-                "UPDATE units SET count = ?, total = ?, maximum = ?, fires = ?, histogram = ? "
-                "WHERE layer = ? AND unit = ?",
-                [
-                    (progress.count, total, peak if progress.count else None, fires, bins.tobytes(), *key)
-                    for total, peak, fires, bins, key in zip(
-                        progress.total.tolist(), progress.maximum.tolist(), progress.fires.tolist(),
-                        progress.histogram.astype("<i8"), keys, strict=True)
-                ],
-            )  # fmt: skip
+            _write_units(db, progress)
             db.executemany(
                 "INSERT OR REPLACE INTO top VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -533,13 +530,26 @@ class Writer(Store):
                 ],
             )
             db.executemany(
-                "UPDATE pictures SET label = ?, width = ?, height = ?, error = ? WHERE id = ?",
+                "UPDATE pictures SET label = coalesce(?, label), width = ?, height = ?, error = ? WHERE id = ?",
                 [(label, width, height, error, n) for n, label, width, height, error in progress.pictures],
             )
             db.execute(
                 "UPDATE runs SET pictures = ?, seconds = ?, ended = ? WHERE id = ?",
                 (progress.done, seconds, ended, self.run),
             )
+
+
+def _write_units(db: sqlite3.Connection, progress: Progress) -> None:
+    keys = db.execute("SELECT layer, unit FROM units ORDER BY layer, unit").fetchall()
+    parts = [None] * len(keys) if progress.parts is None else [p.tobytes() for p in progress.parts.astype("<i8")]
+    peaks = [peak if progress.count else None for peak in progress.maximum.tolist()]
+    bins = [b.tobytes() for b in progress.histogram.astype("<i8")]
+    columns = (progress.total.tolist(), parts, peaks, progress.fires.tolist(), bins, keys)
+    db.executemany(
+        "UPDATE units SET count = ?, total = ?, parts = ?, maximum = ?, fires = ?, histogram = ? "
+        "WHERE layer = ? AND unit = ?",
+        [(progress.count, *row, *key) for *row, key in zip(*columns, strict=True)],
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,248 @@
+"""What one scan is: pictures, layers and options, agreed with the store that it goes on with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnsupportedOperatorError
+from deconvviz.geometry import field_of
+from deconvviz.network import Network
+from deconvviz.projection import weights_hash
+from deconvviz.recording import Recording, Target, find_layer, record, unwrap
+from deconvviz.scanning.capture import Tap, find_taps
+from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
+from deconvviz.scanning.tally import Tally
+from deconvviz.store import Store, StoreLayer, Writer
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is scanned, the same in every process.
+
+    `names` are path and label of every picture by its number, of which `done` are scanned; `shape` (C, H, W) and
+    `dtype` those of one input; `taps` say where the layers' values appear.
+    """
+
+    layers: tuple[StoreLayer, ...]
+    taps: tuple[Tap, ...]
+    names: Names
+    done: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    top: int
+    per_picture: int
+    batch: int
+    folder: str | None
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where the units of each layer begin among all units, and at last their number."""
+        return np.cumsum([0, *(x.maps for x in self.layers)])
+
+    @property
+    def units(self) -> int:
+        """Number of units of all layers."""
+        return int(self.offsets[-1])
+
+    def nothing(self) -> Tally:
+        """The tally of no picture."""
+        return Tally.empty(self.units, self.top)
+
+    def source(self, net: Network, images: Any) -> Source:
+        """The pictures under their numbers."""
+        if self.folder is None:
+            return Items(net, images)
+        return Files(net, self.folder, self.names)
+
+
+def make_plan(
+    net: Network, images: Any, layers: Any, top: int, per_picture: int, batch: int | None, processes: int, path: Path
+) -> tuple[Plan, Writer]:
+    """Check everything against each other and against an existing store, then open it for writing, or make it.
+
+    Nothing is written before all is known to be right. Raises the errors of `scan`.
+    """
+    chosen = parse_layers(layers)
+    old, root = _known(path)
+    source = source_of(net, images, root)
+    names, fresh, labels = _numbered(source.names(), old, path)
+    if source.folder is not None:
+        source = Files(net, source.folder, names)
+    sample = first_readable(source, len(names)).input[None]
+    rows, taps = _layers(net, sample, chosen)
+    facts = {
+        **_model_facts(net), "input": list(sample.shape[1:]), "dtype": str(sample.dtype), "images": source.kind,
+        "top": top, "per_picture": per_picture, "batch": batch or BATCH,
+    }  # fmt: skip
+    writer = Writer.open(path)
+    try:
+        if writer.new:
+            writer.create(facts, rows)
+        else:
+            _agree(writer, facts, rows, ignore=() if batch else ("batch",))
+        writer.begin(now(), source.folder, processes, _machine(net), fresh, labels)
+        told = writer.facts
+        plan = Plan(
+            rows, taps, names, writer.done, tuple(sample.shape[1:]), sample.dtype, top, per_picture, told["batch"],
+            source.folder,
+        )  # fmt: skip
+    except BaseException:
+        writer.close()
+        raise
+    return plan, writer
+
+
+def parse_layers(layers: str | nn.Module | Sequence[str | nn.Module]) -> list[str | nn.Module]:
+    """A list of layers; in a text, "1-5" is 1, 2, 3, 4, 5 and a comma separates.
+
+    Raises `DeconvvizValueError` for an empty list or a range that runs down.
+    """
+    if isinstance(layers, nn.Module):
+        return [layers]
+    if not isinstance(layers, str):
+        if not isinstance(layers, Sequence) or not layers:
+            raise DeconvvizTypeError(f"layers is {layers!r}; allowed: one or more aliases, module paths or modules")
+        return list(layers)
+    found: list[str | nn.Module] = []
+    for part in layers.split(","):
+        ends = re.fullmatch(r"(\d{1,4})-(\d{1,4})", part.strip())
+        if ends is None:
+            found.append(part.strip())
+        elif int(ends[1]) > int(ends[2]):
+            raise DeconvvizValueError(f"layers {part.strip()!r} runs down; allowed: such as 1-5")
+        else:
+            found += [str(n) for n in range(int(ends[1]), int(ends[2]) + 1)]
+    return found
+
+
+def now() -> str:
+    """This moment, for the table of runs."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def _known(path: Path) -> tuple[list[tuple[str | None, str | None, bool]], Path | None]:
+    """Path, label and whether it could be read of each picture that a store knows, and where the paths start."""
+    if not path.is_file() or not path.stat().st_size:
+        return [], None
+    with Store.open(path) as store:
+        return [(p.path, p.label, p.error is None) for p in store.pictures()], store.folder
+
+
+def _numbered(
+    names: Names, old: Sequence[tuple[str | None, str | None, bool]], path: Path
+) -> tuple[Names, Names, dict[int, str | None]]:
+    """All pictures by number, the old ones first; those that are new; the labels of old ones that changed."""
+    if len(old) and (old[0][0] is None) != (names[0][0] is None):
+        raise StoreError(f"{path} was made of {'a data set' if old[0][0] is None else 'files'}; use another store")
+    if names[0][0] is None:
+        if len(names) < len(old):
+            raise StoreError(f"{path} knows {len(old)} items of the data set, which now has {len(names)}")
+        return names, names[len(old) :], {}
+    there = dict(names)
+    gone = [str(name) for name, _, readable in old if readable and name not in there]
+    if gone:
+        raise StoreError(
+            f"{len(gone)} of the {len(old)} pictures in {path} are not among those given (the first: {gone[0]}); "
+            "what they added cannot be taken out: put them back, or use another store"
+        )
+    known = {name for name, _, _ in old}
+    fresh = [(name, label) for name, label in names if name not in known]
+    labels = {n: there[name] for n, (name, label, _) in enumerate(old) if name in there and there[name] != label}
+    return [(name, there.get(name, label)) for name, label, _ in old] + fresh, fresh, labels
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+
+
+def _layers(
+    net: Network, sample: Tensor, chosen: Sequence[str | nn.Module]
+) -> tuple[tuple[StoreLayer, ...], tuple[Tap, ...]]:
+    """Rows of the store for the chosen layers in the order of the network, and their taps."""
+    module = unwrap(net.module)
+    like = next((p for p in module.parameters() if p.is_floating_point()), sample)
+    sample = sample.to(like.device, like.dtype)
+    rec = record(module, sample)
+    found: dict[int, tuple[Target, str | None]] = {}
+    for layer in chosen:
+        target = find_layer(rec, module, layer, net.card.aliases)
+        names = [a for a, p in net.card.aliases.items() if p == target.path] if layer in net.card.aliases else []
+        found.setdefault(target.value, (target, max(names, key=len) if names else None))
+    values = sorted(found)
+    rows = tuple(_row(rec, n, *found[value]) for n, value in enumerate(values))
+    return rows, find_taps(module, sample, rec, values)
+
+
+def _row(rec: Recording, number: int, target: Target, alias: str | None) -> StoreLayer:
+    shape = rec.values[target.value].shape
+    if len(shape) not in (2, 4):
+        raise DeconvvizValueError(
+            f"layer '{target.path}' has an output of shape {tuple(shape)}; units are known for (N, C, H, W) and (N, C)"
+        )
+    try:
+        stride, field = field_of(rec, target.value)
+    except UnsupportedOperatorError:
+        stride, field = None, None  # its units can be scanned all the same
+    size = (int(shape[2]), int(shape[3])) if len(shape) == 4 else None
+    kind = rec.kinds[target.path.partition("#")[0]]
+    return StoreLayer(number, target.path, alias, kind, int(shape[1]), size, stride, field, target.value)
+
+
+# Facts ----------------------------------------------------------------------------------------------------------------
+
+
+def _model_facts(net: Network) -> dict[str, Any]:
+    card = net.card
+    weights = f"{card.weights.name}: {card.weights.source}" if card.weights is not None else "given"
+    return {
+        "model": {"name": card.name, "weights": weights, "sha256": weights_hash(net)},
+        "preprocessing": {
+            "input_size": list(card.input_size), "mean": list(card.mean), "std": list(card.std),
+            "resize": card.resize, "value_range": list(card.value_range),
+        },
+        "aliases": dict(card.aliases), "labels": list(card.labels),
+    }  # fmt: skip
+
+
+_DECIDES = {
+    "preprocessing": "preprocessing", "input": "shape of input", "dtype": "dtype", "images": "kind of pictures",
+    "top": "top", "per_picture": "places per picture", "batch": "batch",
+}  # fmt: skip
+
+
+def _agree(store: Store, facts: Mapping[str, Any], rows: Sequence[StoreLayer], ignore: Sequence[str]) -> None:
+    """Raise `StoreError` that says what differs from the scan in the store."""
+    old = store.facts
+    advice = "use another store, or the same as before"
+    for key, what in (("name", "model"), ("sha256", "weights")):
+        if old["model"][key] != facts["model"][key]:
+            was, given = old["model"][key], facts["model"][key]
+            raise StoreError(f"{store.path} was made with the {what} {was:.16}, not {given:.16}; {advice}")
+    for key, what in _DECIDES.items():
+        if key not in ignore and old[key] != facts[key]:
+            raise StoreError(f"{store.path} was made with {what} {old[key]}, not {facts[key]}; {advice}")
+    if store.layers() != tuple(rows):
+        was, given = (", ".join(x.title for x in layers) for layers in (store.layers(), rows))
+        raise StoreError(f"{store.path} was made for the layers {was}, not {given}; {advice}")
+
+
+def _machine(net: Network) -> dict[str, Any]:
+    from deconvviz import __version__
+
+    device = next((str(p.device) for p in net.module.parameters()), "cpu")
+    return {"deconvviz": __version__, "torch": torch.__version__, "device": device, "cores": os.cpu_count()}

@@ -1,0 +1,232 @@
+"""Pictures to scan: a folder, a list of files or a torch data set, read in blocks of one fixed composition."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
+from deconvviz.images import SUFFIXES, read_image
+from deconvviz.network import Network
+
+Names = list[tuple[str | None, str | None]]  # path below the folder and label of each picture
+Told = tuple[int, str | None, int | None, int | None, str | None]  # number, label, width, height, error
+# What reading a picture may raise when the picture is at fault: it is listed and left out.
+UNREADABLE = (ImageError, OSError, SyntaxError)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture as the network takes it, (C, H, W), with its label and the (width, height) of the original."""
+
+    input: Tensor
+    label: str | None
+    width: int
+    height: int
+
+
+class Source(Protocol):
+    """Numbered pictures."""
+
+    kind: str
+    folder: str | None
+
+    def names(self) -> Names:
+        """Path below the folder (None without files) and label (None if not known yet) of each picture."""
+
+    def load(self, number: int) -> Item:
+        """Read a picture; raises one of `UNREADABLE` if it cannot be read."""
+
+
+def preprocessor(net: Network) -> Network:
+    """What prepares pictures for `net`, without its weights: small enough to be sent to other processes."""
+    like = next((p for p in net.module.parameters() if p.is_floating_point()), torch.zeros(()))
+    bare = nn.Identity()
+    bare.register_parameter("like", nn.Parameter(torch.zeros((), dtype=like.dtype), requires_grad=False))
+    return Network(bare, card=replace(net.card, aliases={}))
+
+
+class Files:
+    """Files below a folder, each with its path there and a label."""
+
+    kind = "files"
+
+    def __init__(self, net: Network, folder: str, names: Names) -> None:
+        if not net.card.mean:
+            raise DeconvvizValueError("this network has no mean and std; wrap the module in Network with mean and std")
+        self.folder: str | None = folder
+        self._root, self._names, self._net = folder, names, preprocessor(net)
+
+    def names(self) -> Names:
+        """Paths below the folder, and labels."""
+        return self._names
+
+    def load(self, number: int) -> Item:
+        """Read and preprocess a file."""
+        path, label = self._names[number]
+        assert path is not None
+        try:
+            image = read_image(os.path.join(self._root, path))
+        except ImageError as error:
+            # The store keeps this message, and knows no place of this machine.
+            raise ImageError(str(error).replace(os.path.join(self._root, ""), "")) from error
+        return Item(self._net.preprocess(image)[0], label, *image.size)
+
+
+class Items:
+    """The items of a torch data set: tensors or PIL images, alone or as (picture, label, …)."""
+
+    kind = "data set"
+    folder: str | None = None
+
+    def __init__(self, net: Network, data: Any) -> None:
+        if isinstance(data, IterableDataset) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+            raise DeconvvizTypeError(
+                f"images is a {type(data).__name__}; allowed: a folder, a list of files, or a data set with a length"
+            )
+        self._data, self._net = data, preprocessor(net)
+
+    def names(self) -> Names:
+        """No paths; labels come with the items."""
+        return [(None, None)] * len(self._data)
+
+    def load(self, number: int) -> Item:
+        """Take an item and preprocess it."""
+        item = self._data[number]
+        image, *rest = item if isinstance(item, tuple | list) else (item,)
+        if isinstance(image, Image.Image):
+            size = image.size
+        elif isinstance(image, Tensor):
+            size = (int(image.shape[-1]), int(image.shape[-2]))
+        else:
+            raise DeconvvizTypeError(
+                f"item {number} of the data set is a {type(image).__name__}; allowed: a preprocessed tensor or a "
+                "PIL image, alone or first in a tuple"
+            )
+        return Item(self._net.preprocess(image)[0], self._label(rest[0]) if rest else None, *size)
+
+    def _label(self, given: Any) -> str | None:
+        if isinstance(given, str) or given is None:
+            return given
+        try:
+            number = int(given)
+        except (TypeError, ValueError):
+            return None  # something else than a class: a caption, boxes
+        classes = getattr(self._data, "classes", None)
+        known = isinstance(classes, Sequence) and 0 <= number < len(classes)
+        return str(classes[number]) if known and classes is not None else str(number)
+
+
+def source_of(net: Network, images: Any, root: Path | None = None) -> Files | Items:
+    """The source that `images` stands for; `root` is where the paths of a list started in an earlier run.
+
+    Raises `ImageError` for a folder without pictures, `DeconvvizTypeError`.
+    """
+    if isinstance(images, str | os.PathLike):
+        folder = Path(images)
+        if not folder.is_dir():
+            raise ImageError(f"no such folder: {folder}")
+        return Files(net, str(folder.absolute()), files_below(folder))
+    if isinstance(images, Dataset) or not isinstance(images, list | tuple):
+        return Items(net, images)
+    wrong = next((x for x in images if not isinstance(x, str | os.PathLike)), None)
+    if wrong is not None:
+        raise DeconvvizTypeError(f"images holds a {type(wrong).__name__}; allowed: paths (or a torch data set)")
+    if not images:
+        raise ImageError("images is an empty list; allowed: paths of pictures")
+    paths = list(dict.fromkeys(os.path.abspath(x) for x in images))
+    top = str(root) if root is not None else os.path.commonpath([os.path.dirname(p) for p in paths])
+    return Files(net, top, [(os.path.relpath(p, top), None) for p in paths])
+
+
+def files_below(folder: Path) -> Names:
+    """Picture files in a folder and its sub-folders, by path, with labels: the sub-folders, if there are several.
+
+    Hidden files and folders are left out; a folder that links lead to twice is entered once.
+    """
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for at, folders, files in os.walk(folder, followlinks=True):
+        here = os.stat(at)
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [
+            os.path.relpath(os.path.join(at, f), folder)
+            for f in files
+            if not f.startswith(".") and f.lower().endswith(SUFFIXES)
+        ]
+    if not found:
+        raise ImageError(f"no pictures in the folder {folder}; looked for {', '.join(SUFFIXES)}")
+    names = sorted(Path(f).as_posix() for f in found)
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    return [(n, n.partition("/")[0] if "/" in n and len(tops) > 1 else None) for n in names]
+
+
+@dataclass
+class Block:
+    """A block of pictures: `inputs` (B, C, H, W), zeros where there is none; what is known of each picture.
+
+    `pictures` holds (number, label, width, height, error) of those that are there; `fault` is an error that is not a
+    picture's.
+    """
+
+    number: int
+    inputs: Tensor
+    pictures: list[Told]
+    fault: Exception | None = None
+
+
+class Blocks(Dataset[Block]):
+    """The blocks of a source: block b holds the pictures b × size to b × size + size - 1, whatever runs when."""
+
+    def __init__(self, source: Source, count: int, size: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self._source, self._count, self._size, self._shape, self._dtype = source, count, size, shape, dtype
+
+    def __len__(self) -> int:
+        return -(-self._count // self._size)
+
+    def __getitem__(self, number: int) -> Block:
+        block = Block(number, torch.zeros(self._size, *self._shape, dtype=self._dtype), [])
+        start = number * self._size
+        for row, picture in enumerate(range(start, min(start + self._size, self._count))):
+            try:
+                item = self._source.load(picture)
+            except UNREADABLE as error:
+                block.pictures.append((picture, None, None, None, _line(error)))
+                continue
+            except Exception as error:
+                block.fault = error
+                return block
+            if item.input.shape != self._shape:
+                why = f"its input has shape {tuple(item.input.shape)}, that of the others {self._shape}"
+                block.pictures.append((picture, item.label, item.width, item.height, why))
+                continue
+            block.inputs[row] = item.input
+            block.pictures.append((picture, item.label, item.width, item.height, None))
+        return block
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_readable(source: Source, count: int) -> Item:
+    """The first picture that can be read. Raises `ImageError` if none can."""
+    why = ""
+    for number in range(count):
+        try:
+            return source.load(number)
+        except UNREADABLE as error:
+            why = why or _line(error)
+    raise ImageError(f"none of the {count} pictures can be read; the first: {why}")
