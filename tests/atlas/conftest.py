@@ -76,7 +76,7 @@ def write_store(
             places = [(p, 0, 0, 0.0) for p in range(top)]
         else:
             histogram[n, rng.integers(40, 50, pictures)] += 1
-            chosen = rng.choice(pictures, top, replace=False)
+            chosen = rng.choice(pictures - 1, top, replace=False)
             strengths = np.sort(rng.uniform(1, 50, top))[::-1]
             high, wide = LAYERS[layer].size or (1, 1)
             places = [
