@@ -144,7 +144,8 @@ class Network:
         if self.card.mean and x.shape[1] != self.card.channels:
             raise DeconvvizValueError(f"image has {x.shape[1]} channels; {self.card.name} takes {self.card.channels}")
         like = self._like()
-        return x.to(like.device, like.dtype)
+        # A copy and no more than a tensor: a result must not change with what its user does to the image afterwards.
+        return x.detach().as_subclass(Tensor).to(like.device, like.dtype, copy=True)
 
     def _column(self, which: str) -> Tensor:
         return torch.tensor(getattr(self.card, which), dtype=torch.float32)[:, None, None]

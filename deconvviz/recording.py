@@ -323,6 +323,10 @@ def unwrap(module: nn.Module) -> nn.Module:
     for name, m in module.named_modules():
         if isinstance(m, torch.jit.ScriptModule):
             raise UnsupportedOperatorError(f"module '{name or 'the model'}' is a script module; give the eager one")
+        if any(isinstance(p, nn.UninitializedParameter) for p in m.parameters(recurse=False)):
+            raise DeconvvizValueError(
+                f"module '{name or 'the model'}' is lazy and has no weights yet; run it once first"
+            )
     return module
 
 

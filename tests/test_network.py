@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from deconvviz import network
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, WeightsError
@@ -30,6 +30,21 @@ def test_preprocess_equals_torchvision(size: tuple[int, int]) -> None:
     image = picture(*size)
     expected = AlexNet_Weights.IMAGENET1K_V1.transforms()(image)
     assert torch.allclose(net.preprocess(image)[0], expected, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_a_tensor_comes_back_as_a_plain_copy() -> None:
+    class Special(Tensor):
+        pass
+
+    net = Network(nn.Conv2d(3, 4, 3).double())
+    given = torch.randn(3, 8, 8).as_subclass(Special).requires_grad_()
+    x = net.preprocess(given)
+    assert type(x) is Tensor and x.dtype == torch.float64 and x.shape == (1, 3, 8, 8) and not x.requires_grad
+    same = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    kept = net.preprocess(same)
+    before = kept.clone()
+    same.zero_()
+    assert kept.equal(before)
 
 
 def test_preprocess_grey_and_value_range() -> None:

@@ -328,6 +328,14 @@ def test_what_cannot_be_recorded_is_named(function: Callable[[Tensor], Tensor]) 
         record(named(function), IMAGE)
 
 
+def test_a_lazy_module_must_have_run() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU())
+    with pytest.raises(DeconvvizValueError, match="module '0' is lazy"):
+        record(model, IMAGE)
+    model(IMAGE)
+    assert names(record(model, IMAGE)) == ["convolution", "relu"]
+
+
 def test_not_a_module() -> None:
     with pytest.raises(DeconvvizTypeError, match="got str"):
         record("zfnet", IMAGE)  # type: ignore[arg-type]
