@@ -46,7 +46,7 @@ def features(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise DeconvvizValueError(f"batch is {batch!r}; allowed: a whole number from 1")
     aliases: Mapping[str, str] = model.card.aliases if isinstance(model, Network) else {}
-    names = {_name(module, layer): layer for layer in layers}
+    names = {name_of(module, layer): layer for layer in layers}
     parts = [_pass(module, part, names, aliases) for part in torch.split(x, batch)]
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
@@ -88,10 +88,12 @@ def _prepare(model: Network | nn.Module, inputs: Tensor) -> tuple[nn.Module, Ten
     return module, inputs.detach().to(like.device, like.dtype)
 
 
-def _name(module: nn.Module, layer: str | nn.Module) -> str:
+def name_of(model: Network | nn.Module, layer: str | nn.Module) -> str:
+    """The key of `layer` in what `features` returns: the name that it is asked by, or a module's path."""
     if not isinstance(layer, nn.Module):
         return layer
-    # An unknown module keeps a name that the error below never shows.
+    module = unwrap(model.module if isinstance(model, Network) else model)
+    # An unknown module keeps a name that the error for it never shows.
     return next((path for path, m in module.named_modules() if m is unwrap(layer)), "?")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.features import OUTPUT, features, stack
+from deconvviz.features import OUTPUT, features, name_of, stack
 from deconvviz.network import Network
 from deconvviz.projection import class_number, model_facts
 from deconvviz.recording import plain_mode
@@ -58,18 +58,19 @@ def invariance(
     pair = _layers(model, low, high)
     wanted = [*pair, OUTPUT] if _has_logits(model, inputs[:1]) else list(pair)
     plain = features(model, inputs, wanted, batch)
-    keys = [k for k in plain if k != OUTPUT]
-    targets, named = _targets(model, plain.get(OUTPUT), labels, len(inputs))
+    keys = (name_of(model, pair[0]), name_of(model, pair[1]))
+    logits = plain.get(OUTPUT) if len(wanted) > 2 else None
+    targets, named = _targets(model, logits, labels, len(inputs))
     jobs = [(kind, float(v)) for kind, values in chosen.items() for v in values.tolist()]
-    rows = _Rows(model, wanted, (keys[0], keys[-1]), kept, batch, progress)
+    rows = _Rows(model, wanted, keys, kept, batch, progress)
     with plain_mode(inputs.device.type):
         curves = rows.run(inputs, plain, targets, jobs)
     card = model.card if isinstance(model, Network) else None
     return Invariance(
         images=inputs, names=names, labels=named, targets=targets, transforms=tuple(chosen),
         counts=tuple(len(v) for v in chosen.values()), values=torch.cat(list(chosen.values())),
-        layers=(keys[0], keys[-1]), low=curves[0], high=curves[1], probability=curves[2] if targets else None,
-        norms=torch.stack([_length(plain[k]) for k in (keys[0], keys[-1])], 1),
+        layers=keys, low=curves[0], high=curves[1], probability=curves[2] if targets else None,
+        norms=torch.stack([_length(plain[k]) for k in keys], 1),
         policy={"fill": kept, "between pixels": "bilinear", "labels": "own top class" if labels is None else "given"},
         mean=card.mean if card else (), std=card.std if card else (), model=model_facts(model),
     )  # fmt: skip

@@ -96,8 +96,8 @@ def _curves(figure: Figure, result: Invariance, name: str, normalise: str, botto
     curve = result.curve(name, normalise)
     true = "true label" if result.policy.get("labels") == "given" else "own class"
     panels: list[tuple[Tensor | None, str, str]] = [
-        (curve.low, f"Layer {result.layers[0]}", _DISTANCE[normalise]),
-        (curve.high, f"Layer {result.layers[1]}", _DISTANCE[normalise]),
+        (curve.low, f"Layer {result.layers[0] or 'output'}", _DISTANCE[normalise]),
+        (curve.high, f"Layer {result.layers[1] or 'output'}", _DISTANCE[normalise]),
         (curve.probability, f"P({true})", "Probability"),
     ]
     order = curve.values.argsort()
@@ -117,7 +117,7 @@ def _curves(figure: Figure, result: Invariance, name: str, normalise: str, botto
 
 def _tidy(ax: Axes, name: str, values: Tensor, top: float) -> None:
     low, high = float(values.min()), float(values.max())
-    pad = 0.02 * (high - low) or 0.5
+    pad = (0.25 if name == "flip" else 0.02) * (high - low) or 0.5  # room for the words under the ends
     ax.set_xlim(low - pad, high + pad)
     ax.set_ylim(-0.03 * (top or 1.0), 1.05 * (top or 1.0))
     ax.set_xlabel(TRANSFORMS[name].axis, labelpad=2)

@@ -67,7 +67,9 @@ class Invariance(Result):
     @property
     def title(self) -> str:
         """Model and layers."""
-        return f"{self.model.get('name', 'model')} invariance of layers {' and '.join(self.layers)}"
+        return (
+            f"{self.model.get('name', 'model')} invariance of layers {' and '.join(n or 'output' for n in self.layers)}"
+        )
 
     def curve(self, transform: str, normalise: str = "none") -> Curve:
         """Return one transform's values, distances and probability.
