@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         UnsupportedOperatorError,
         WeightsError,
     )
+    from deconvviz.evolution import evolve
     from deconvviz.filters import filters
     from deconvviz.geometry import Layer, receptive_field
     from deconvviz.ilsvrc import history
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from deconvviz.network import Network, load
     from deconvviz.occlusion import occlude
     from deconvviz.projection import project
-    from deconvviz.results import Filters, History, Invariance, Projection
+    from deconvviz.results import Evolution, Filters, History, Invariance, Projection
     from deconvviz.scanning import scan
     from deconvviz.store import Store
 
@@ -51,6 +52,8 @@ _HOME = {
     "invariance": "invariance",
     "filters": "filters",
     "Filters": "results",
+    "evolve": "evolution",
+    "Evolution": "results",
     "Network": "network",
     "load": "network",
     "history": "ilsvrc",
@@ -68,6 +71,7 @@ __all__ = [
     "DeconvvizError",
     "DeconvvizTypeError",
     "DeconvvizValueError",
+    "Evolution",
     "EvolutionCheckpoints",
     "Filters",
     "History",
@@ -82,6 +86,7 @@ __all__ = [
     "UnsupportedOperatorError",
     "Weights",
     "WeightsError",
+    "evolve",
     "filters",
     "history",
     "invariance",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,17 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
     if weights is not None and Path(weights).suffix and not Path(weights).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     return load(model, weights)
+
+
+def parse_layers(given: Sequence[str]) -> list[str] | None:
+    """Return the layers of `1-5,7` or `conv1,features.3`, in the given order, or None for none given."""
+    layers: list[str] = []
+    for part in ",".join(given).split(",") if given else ():
+        span = re.fullmatch(r"(\d{1,4})-(\d{1,4})", part.strip())
+        if not part.strip() or (span and int(span[1]) > int(span[2])):
+            raise click.BadParameter(f"{part!r} is no layer; allowed: 1-5,7 or names", param_hint="--layer")
+        layers += map(str, range(int(span[1]), int(span[2]) + 1)) if span else [part.strip()]
+    return list(dict.fromkeys(layers)) or None
 
 
 def to_device(net: Network, device: str) -> None:

@@ -2,6 +2,7 @@
 
 from deconvviz.results.base import SUFFIXES, Result
 from deconvviz.results.curves import LearningCurves
+from deconvviz.results.evolution import Evolution, EvolutionLayer
 from deconvviz.results.filters import Filters
 from deconvviz.results.history import Entry, History
 from deconvviz.results.invariance import Invariance
@@ -12,6 +13,8 @@ from deconvviz.results.scheme import Scheme
 __all__ = [
     "SUFFIXES",
     "Entry",
+    "Evolution",
+    "EvolutionLayer",
     "Filters",
     "History",
     "Invariance",

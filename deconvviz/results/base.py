@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -31,13 +32,14 @@ class Result:
     """Base of the results: frozen dataclasses whose fields are tensors, plain values, or other results.
 
     A subclass says `kind` (one word or two, for messages), in `tensors` which fields hold a tensor (or None), in
-    `nested` which hold another result (or None), in `tuples` which plain fields are tuples; everything else must go
-    through JSON. It draws itself in `figure()` and names itself in `title`.
+    `nested` which hold another result (or None), in `series` which hold a tuple of results, in `tuples` which plain
+    fields are tuples; everything else must go through JSON. It draws itself in `figure()` and names itself in `title`.
     """
 
     kind: ClassVar[str]
     tensors: ClassVar[tuple[str, ...]]
     nested: ClassVar[dict[str, type[Result]]] = {}
+    series: ClassVar[dict[str, type[Result]]] = {}
     tuples: ClassVar[tuple[str, ...]] = ()
 
     def __eq__(self, other: object) -> bool:
@@ -46,7 +48,7 @@ class Result:
         return (
             self.plain() == other.plain()
             and all(_same(getattr(self, name), getattr(other, name)) for name in self.tensors)
-            and all(getattr(self, name) == getattr(other, name) for name in self.nested)
+            and all(getattr(self, name) == getattr(other, name) for name in (*self.nested, *self.series))
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -66,7 +68,7 @@ class Result:
 
     def plain(self) -> dict[str, object]:
         """Return every field that is neither a tensor nor a result, as it comes back from JSON."""
-        left_out = {*self.tensors, *self.nested}
+        left_out = {*self.tensors, *self.nested, *self.series}
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
         # Through JSON, so that a policy with tuples equals itself after loading.
         plain: dict[str, object] = json.loads(json.dumps(values, default=str))
@@ -127,6 +129,9 @@ class Result:
         for name in self.nested:
             if getattr(self, name) is not None:
                 arrays.update(getattr(self, name)._arrays(f"{prefix}{name}/"))
+        for name in self.series:
+            for number, part in enumerate(getattr(self, name)):
+                arrays.update(part._arrays(f"{prefix}{name}/{number}/"))
         return arrays
 
     @classmethod
@@ -144,6 +149,11 @@ class Result:
         for name, kind in cls.nested.items():
             there = f"{prefix}{name}/facts" in arrays
             facts[name] = kind._from_arrays(arrays, f"{prefix}{name}/", path) if there else None
+        for name, kind in cls.series.items():
+            places = itertools.takewhile(
+                lambda place: f"{place}facts" in arrays, (f"{prefix}{name}/{n}/" for n in itertools.count())
+            )
+            facts[name] = tuple(kind._from_arrays(arrays, place, path) for place in places)
         return cls(**facts)
 
     def _metadata(self) -> dict[str, str]:

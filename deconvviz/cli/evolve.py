@@ -1,0 +1,83 @@
+"""`deconvviz evolve`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deconvviz.cli.common import output_file, output_options, parse_layers
+from deconvviz.cli.progress import Progress
+from deconvviz.cli.project import parse_units
+
+
+@click.command()
+@click.option(
+    "--run",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a run, with its checkpoints.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    help="Pictures: a folder, or a file. Default: those that the run was trained on.",
+)
+@click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5 or conv3. Default: all with maps.")
+@click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7, in every layer.")
+@click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Maps drawn in each layer.")
+@click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="Pictures, evenly spread.")
+@click.option("--seed", type=int, default=0, show_default=True, help="For the draw of maps.")
+@click.option("--model", help="Network, if the checkpoints do not say: in the zoo, or package.module:callable.")
+@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
+@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@click.option("--scale", type=click.Choice(["panel", "unit", "layer"]), default="panel", help="Contrast of a panel.")
+@click.option(
+    "--level", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Similarity of a settled layer."
+)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Pictures at once.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@output_options
+def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
+    """Show how what maps respond to evolves over a training run, and when each layer settles.
+
+    Writes the picture of the evolution, beside it the curves of convergence (-convergence), and prints them as a
+    table: how like those of the last checkpoint a layer's features are at each epoch.
+
+    \b
+    Example:
+      deconvviz evolve --run run
+      deconvviz evolve --run run --images photos/ --layer 1-5 --out figures
+    """
+    layers, units = parse_layers(options["layers"]), parse_units(options["units"])
+    model = options["model"]
+    if model is not None and ":" in model:
+        from deconvviz.network import load_custom
+
+        model = load_custom(model)
+    path = output_file(out, kind, f"{run.resolve().name}-evolution")
+    from deconvviz.evolution import evolve as compute
+
+    with Progress(100, "percent") as progress:
+        result = compute(
+            run,
+            options["images"],
+            layers,
+            units,
+            model=model,
+            progress=lambda done, steps: progress.reach(100 * done // steps),
+            **{k: options[k] for k in ("count", "seed", "most", "method", "overlap", "batch", "device")},
+        )
+    level = options["level"]
+    files = [result.save(path, **({} if path.suffix == ".npz" else {"scale": options["scale"]}))]
+    if path.suffix != ".npz":
+        curves = path.with_name(f"{path.stem}-convergence{path.suffix}")
+        files.append(result.save(curves, kind="convergence", level=level))
+    if as_json:
+        click.echo(json.dumps({"files": [str(f) for f in files], **result.facts()}))
+        return
+    click.echo("\n".join(result.table(measure, level).text() for measure in ("features", "projections")))
+    for file in files:
+        click.echo(str(file))
