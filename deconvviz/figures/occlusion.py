@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -22,20 +23,21 @@ from numpy.typing import NDArray
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.figures.style import COLOURS, new_figure, styled
 from deconvviz.results.base import numbers, photograph
-
-if TYPE_CHECKING:
-    from deconvviz.results import Occlusion
+from deconvviz.results.occlusion import Occlusion
 
 KINDS = ("paper", "attribution")
 _SIDE, _TALLEST, _NARROWEST = 1.3, 2.2, 1.2  # inches: a panel's width, its largest height, a column's least width
 _GAP, _LEFT, _RIGHT, _HEAD, _LINE = 0.12, 0.34, 0.1, 0.58, 0.115
+_TITLES = 0.26  # room above a row that says nothing new but the titles of its panels
 _CLASSES = 6  # lines in the list of classes; one more class than that, and the rarest share the last line
 _OTHERS, _EMPTY, _QUIET = "#bbbbbb", "#eeeeee", "#555555"
 _SMALL, _TITLE = 5.5, 6.5  # font sizes
 
 
-def draw(result: Occlusion, kind: str = "paper", overlay: bool | None = None, alpha: float = 0.6) -> Figure:
-    """Draw `result` and return the figure.
+def draw(
+    result: Occlusion | Sequence[Occlusion], kind: str = "paper", overlay: bool | None = None, alpha: float = 0.6
+) -> Figure:
+    """Draw `result` and return the figure; several results stand one below the other.
 
     `kind="paper"` is Fig. 7: (a) the picture under the occluder that hurts most, (b) the total activity of the layer's
     strongest map for each position, (c) that map projected, (d) the probability of the target, (e) the most probable
@@ -52,8 +54,11 @@ def draw(result: Occlusion, kind: str = "paper", overlay: bool | None = None, al
     if not 0 < alpha <= 1:
         raise DeconvvizValueError(f"alpha is {alpha}; allowed: 0 < alpha <= 1")
     opacity = alpha if (kind == "attribution" if overlay is None else overlay) else None
+    results = [result] if isinstance(result, Occlusion) else list(result)
+    if not results:
+        raise DeconvvizValueError("there is no result to draw; give one or several")
     with styled():
-        return _attribution(result, opacity) if kind == "attribution" else _paper(result, opacity)
+        return (_attribution if kind == "attribution" else _paper)(results, opacity)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class _Row:
     height: float
     pitch: float
     bottom: float
+    head: float
 
     def left(self, column: int) -> float:
         return _LEFT + column * self.pitch
@@ -80,30 +86,46 @@ class _Row:
         self.figure.text(x / w, y / h, shown, fontsize=size, va="center", parse_math=False, **style)
 
 
-def _new_row(result: Occlusion, columns: int, below: float, scale: float = 1.0) -> _Row:
-    rows, cols = result.image.shape[-2:]
-    width = scale * min(_SIDE, _TALLEST * cols / rows)
-    height = width * rows / cols
-    pitch = max(width, scale * _NARROWEST) + _GAP
-    total = _LEFT + columns * pitch - _GAP + _RIGHT, _HEAD + height + below
-    return _Row(new_figure(*total), width, height, pitch, below)
+def _new_rows(results: Sequence[Occlusion], columns: int, below: Sequence[float], scale: float = 1.0) -> list[_Row]:
+    """A row for each result, in one figure; `below` is the room under its panels."""
+    sizes = []
+    for result in results:
+        rows, cols = result.image.shape[-2:]
+        width = scale * min(_SIDE, _TALLEST * cols / rows)
+        sizes.append((width, width * rows / cols, max(width, scale * _NARROWEST) + _GAP))
+    said = [k > 0 and _said(result) == _said(results[k - 1]) for k, result in enumerate(results)]
+    heads = [_TITLES if same else _HEAD for same in said]
+    total = sum(heads) + sum(below) + sum(height for _, height, _ in sizes)
+    figure = new_figure(_LEFT + columns * max(pitch for _, _, pitch in sizes) - _GAP + _RIGHT, total)
+    made, top = [], total
+    for (width, height, pitch), room, head in zip(sizes, below, heads, strict=True):
+        made.append(_Row(figure, width, height, pitch, top - head - height, head))
+        top -= head + height + room
+    return made
 
 
-def _paper(result: Occlusion, opacity: float | None) -> Figure:
-    classes = _ranked(result)
+def _paper(results: Sequence[Occlusion], opacity: float | None) -> Figure:
+    panels = [_panels(result) for result in results]
+    below = [0.3 + _LINE * max(3, min(len(_ranked(result)), _CLASSES)) for result in results]
+    rows = _new_rows(results, max(len(p) for p in panels), below)
+    for row, result, own in zip(rows, results, panels, strict=True):
+        _head(row, result, "a cell stands at the centre of its window")
+        first: Axes | None = None
+        for column, panel in enumerate(own):
+            ax = _axes(row, result, column, first)
+            first = first or ax
+            panel(row, ax, result, opacity)
+    return rows[0].figure
+
+
+def _panels(result: Occlusion) -> list[Callable[[_Row, Axes, Occlusion, float | None], None]]:
+    """What is drawn of a result, in the order of columns."""
     panels = [_panel_a, _panel_d, _panel_e]
     if result.activity is not None:
         panels[1:1] = [_panel_b]
     if result.projection is not None:
         panels.insert(-2, _panel_c)
-    row = _new_row(result, len(panels), 0.3 + _LINE * max(3, min(len(classes), _CLASSES)))
-    _head(row, result, "a cell stands at the centre of its window")
-    first: Axes | None = None
-    for column, panel in enumerate(panels):
-        ax = _axes(row, result, column, first)
-        first = first or ax
-        panel(row, ax, result, opacity)
-    return row.figure
+    return panels
 
 
 # The panels ------------------------------------------------------------------------------------------------------
@@ -180,37 +202,46 @@ def _panel_e(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> N
             _number(ax, result, index == k, k)
 
 
-def _attribution(result: Occlusion, opacity: float | None) -> Figure:
+def _attribution(results: Sequence[Occlusion], opacity: float | None) -> Figure:
     """The photograph, and the score drop averaged over the windows that cover a pixel."""
-    row = _new_row(result, 2, 0.54, 1.55)
-    _head(row, result, "each pixel: mean over its windows")
-    first = _axes(row, result, 0, None)
-    _show(first, result.photograph())
-    _title(row, first, "a", "picture")
-    ax = _axes(row, result, 1, first)
-    values = numbers(result.heatmap())
-    limit = max(abs(v) for v in _limits(values))
-    if opacity is not None:
-        ax.imshow(_grey(result), cmap="gray", vmin=0, vmax=255)
-    picture = np.ma.masked_invalid(values)
-    shown = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=opacity, interpolation="nearest")
-    _title(row, ax, "b", "score lost when covered")
-    _bar(row, ax, shown)
-    _note(row, ax, 0.44, f"drop of the logit of {result.label(result.target)}")
-    return row.figure
+    rows = _new_rows(results, 2, [0.54] * len(results), 1.55)
+    for row, result in zip(rows, results, strict=True):
+        _head(row, result, "each pixel: mean over its windows")
+        first = _axes(row, result, 0, None)
+        _show(first, result.photograph())
+        _title(row, first, "a", "picture")
+        ax = _axes(row, result, 1, first)
+        values = numbers(result.heatmap())
+        limit = max(abs(v) for v in _limits(values))
+        if opacity is not None:
+            ax.imshow(_grey(result), cmap="gray", vmin=0, vmax=255)
+        picture = np.ma.masked_invalid(values)
+        shown = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=opacity, interpolation="nearest")
+        _title(row, ax, "b", "score lost when covered")
+        _bar(row, ax, shown)
+        _note(row, ax, 0.44, f"drop of the logit of {result.label(result.target)}")
+    return rows[0].figure
 
 
 # Parts of panels -------------------------------------------------------------------------------------------------
 
 
-def _head(row: _Row, result: Occlusion, reading: str) -> None:
-    width, height = row.figure.get_size_inches()
-    room = width - 2 * _GAP
-    row.text(_GAP, height - 0.14, f"{result.model.get('name', 'model')} · occlusion", room, 8, weight="bold")
+def _said(result: Occlusion) -> tuple[str, str]:
+    """What the head of a row says: the model, and how it was covered."""
     down, across = result.stride
     step = str(down) if down == across else f"{down} down, {across} across"
-    line = f"occluder {_size(result.window)} ({result.fill}), step {step}: {len(result)} positions; {reading}"
-    row.text(_GAP, height - 0.3, line, room, _SMALL, color=_QUIET)
+    how = f"occluder {_size(result.window)} ({result.fill}), step {step}: {len(result)} positions"
+    return f"{result.model.get('name', 'model')} · occlusion", how
+
+
+def _head(row: _Row, result: Occlusion, reading: str) -> None:
+    if row.head < _HEAD:
+        return  # the row above says the same
+    room = row.figure.get_figwidth() - 2 * _GAP
+    top = row.bottom + row.height + row.head
+    title, how = _said(result)
+    row.text(_GAP, top - 0.14, title, room, 8, weight="bold")
+    row.text(_GAP, top - 0.3, f"{how}; {reading}", room, _SMALL, color=_QUIET)
 
 
 def _axes(row: _Row, result: Occlusion, column: int, first: Axes | None) -> Axes:

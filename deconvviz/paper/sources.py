@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from deconvviz.datasets import listing
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.features import OUTPUT, features
-from deconvviz.images import SUFFIXES
 from deconvviz.network import Network
 from deconvviz.paper.pages import demo_pictures
 from deconvviz.projection import model_facts
-from deconvviz.training import LEFT_OUT, Pictures, split
+from deconvviz.training import Pictures, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ class Sources:
             pictures = self.images or demo_pictures()
             if not pictures:
                 raise DeconvvizValueError("no pictures were given, and no data to choose them from")
-            return [Example(path) for path in pictures[:count]]
+            return [self._example(path) for path in pictures[:count]]
         right = self._right
         if not right:
             raise DeconvvizValueError(
@@ -99,6 +99,12 @@ class Sources:
             )
         step = max(len(right) / count, 1.0)
         return [right[int((k + 0.5) * step)] for k in range(min(count, len(right)))]
+
+    def _example(self, path: Path) -> Example:
+        """A picture; its class is the folder it is in, if the network knows one of that name."""
+        label = path.resolve().parent.name
+        labels = list(self.net.card.labels)
+        return Example(path, labels.index(label), label) if label in labels else Example(path)
 
     @functools.cached_property
     def _right(self) -> list[Example]:
@@ -116,29 +122,17 @@ class Sources:
         return torch.cat([self.net.preprocess(path) for path in paths])
 
 
-def listing(folder: Path) -> tuple[Pictures, list[Path]]:
-    """Return the pictures of a folder of categories without decoding them (`pixels` is empty), and their files.
+def held_out(folder: Path) -> list[tuple[str, Path]]:
+    """Return (category, file) of the pictures that `deconvviz train` keeps for testing, category by category.
 
     Raises `DeconvvizValueError` for a folder without categories.
     """
-    labels = sorted(d.name for d in folder.iterdir() if d.is_dir() and d.name not in LEFT_OUT and d.name[0] != ".")
-    files = [
-        (number, path)
-        for number, label in enumerate(labels)
-        for path in sorted((folder / label).iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if not files:
+    found = listing(folder)
+    if not found.labels:
         raise DeconvvizValueError(f"{folder} holds no folders of pictures, one for each category")
-    classes = torch.tensor([number for number, _ in files])
-    return Pictures((), classes, tuple(path.name for _, path in files), tuple(labels)), [path for _, path in files]
-
-
-def held_out(folder: Path) -> list[tuple[str, Path]]:
-    """Return (category, file) of the pictures that `deconvviz train` keeps for testing, category by category."""
-    data, files = listing(folder)
-    _, test = split(data)
-    return [(data.labels[int(data.classes[i])], files[i]) for i in test]
+    names = tuple(name.rpartition("/")[2] for name in found.names)
+    _, test = split(Pictures((), torch.tensor(found.classes), names, found.labels))
+    return [(found.labels[found.classes[i]], found.pictures[i]) for i in test]
 
 
 def first_held_out(folder: Path) -> dict[str, Path]:

@@ -1,0 +1,27 @@
+"""Fig. 7: where covering the object changes what the network says."""
+
+from __future__ import annotations
+
+from deconvviz.figures.occlusion import draw
+from deconvviz.occlusion import occlude
+from deconvviz.paper.layers import numbered
+from deconvviz.paper.pages import Page
+from deconvviz.paper.sources import Made, Sources
+
+PICTURES, WINDOW, STRIDE = 3, 64, 8
+
+
+def make(sources: Sources, page: Page) -> Made:
+    """Panels (a) to (e) for a few pictures."""
+    examples = sources.examples(PICTURES)
+    layer = numbered(sources.net)[-1]
+    results = [occlude(sources.net, e.path, e.target, window=WINDOW, stride=STRIDE, layer=layer) for e in examples]
+    found = [r for r in results if not isinstance(r, list)]
+    caption = (
+        f"(a) The picture, covered where that costs the class most. A grey square of {WINDOW} x {WINDOW} pixels (the "
+        f"mean colour) slides over it in steps of {STRIDE}. For each of its positions: (b) the total activity of the "
+        f"map of layer {layer} that responds most to the uncovered picture; (d) the probability of the class; (e) the "
+        "most probable class. (c) The map of (b) projected down to pixels. The paper leaves size, step and grey of the "
+        f"square open. Network: {found[0].model['name']}; pictures: {', '.join(r.label(r.target) for r in found)}."
+    )
+    return Made(draw(found), caption, {f"{page.name}-{n}": r for n, r in enumerate(found, 1)})
