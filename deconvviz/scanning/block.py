@@ -76,8 +76,8 @@ class _View:
             strength = chosen.gather(1, spot)
         else:
             strength, spot = (x[:, :many] for x in chosen.sort(dim=1, descending=True, stable=True))
-        columns = (unit + start, row + self.first, spot)
-        self.found.append(tuple(c.view(len(row), -1).expand_as(spot).flatten().cpu().numpy() for c in columns))
+        columns = ((unit + start)[:, None], (row + self.first)[:, None], spot)
+        self.found.append(tuple(c.expand_as(spot).flatten().cpu().numpy() for c in columns))
         self.strengths.append(strength.flatten().double().cpu().numpy())
 
     def tally(self) -> Tally:

@@ -41,9 +41,9 @@ def find_taps(module: nn.Module, image: Tensor, rec: Recording, values: Sequence
                 returned.setdefault(value, Tap(path, call))
     hidden = {v: rec.values[v] for v in values if v not in returned}
     if hidden:
-        search = _Search(hidden)
+        search, image = _Search(hidden), image.detach().clone()
         with plain_mode(image.device.type), untouched(module), search:
-            module(image.detach().clone())
+            module(image)
         returned.update(search.found)
     for value in values:
         if value not in returned:
@@ -77,9 +77,12 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     def __init__(self, taps: dict[int, tuple[int, str]], see: See) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.taps, self.see, self.number = taps, see, -1
+        self.seeing = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if self.seeing:
+            return out  # what is done with a value is no part of the pass
         self.number += 1
         if self.number in self.taps:
             layer, name = self.taps[self.number]
@@ -87,6 +90,15 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
                 raise DeconvvizValueError(f"a batch runs '{op_name(func)}' where one picture runs '{name}'")
             self.see(layer, out)
         return out
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What runs inside is not counted."""
+        self.seeing = True
+        try:
+            yield
+        finally:
+            self.seeing = False
 
 
 class Probe:
@@ -109,9 +121,12 @@ class Probe:
         """Run a batch (N, C, H, W); `see(i, value)` is called with the value of tap i as it appears."""
         x = x.to(self._like.device, self._like.dtype)
         missing = set(range(len(self.taps)))
+        bare = {tap.call: (layer, tap.operator) for layer, tap in enumerate(self.taps) if tap.module is None}
+        operators = _Operators(bare, lambda layer, value: seen(layer, value)) if bare else None
 
         def seen(layer: int, value: Tensor) -> None:
-            see(layer, value)
+            with operators.aside() if operators else contextlib.nullcontext():
+                see(layer, value)
             missing.discard(layer)
             if not missing:
                 raise _Done
@@ -119,7 +134,9 @@ class Probe:
         with plain_mode(x.device.type), contextlib.ExitStack() as stack:
             if self.alone:
                 stack.enter_context(untouched(self.module))
-            stack.enter_context(self._watch(seen))
+            stack.enter_context(self._hooks(seen))
+            if operators is not None:
+                stack.enter_context(operators)
             try:
                 self.module(x)
             except _Done:
@@ -130,19 +147,17 @@ class Probe:
         )
 
     @contextlib.contextmanager
-    def _watch(self, see: See) -> Iterator[None]:
-        """Hooks for the values that modules return, a dispatch mode for the others."""
+    def _hooks(self, see: See) -> Iterator[None]:
+        """Hooks on the modules that return a value."""
         hooked: dict[str, dict[int, int]] = {}
         for layer, tap in enumerate(self.taps):
             if tap.module is not None:
                 hooked.setdefault(tap.module, {})[tap.call] = layer
-        bare = {tap.call: (layer, tap.operator) for layer, tap in enumerate(self.taps) if tap.module is None}
         handles = []
         try:
             for path, calls in hooked.items():
                 handles.append(self.module.get_submodule(path).register_forward_hook(_hook(calls, see)))
-            with _Operators(bare, see) if bare else contextlib.nullcontext():
-                yield
+            yield
         finally:
             for handle in handles:
                 handle.remove()

@@ -171,6 +171,8 @@ class _Job:
             free.put(probe)
 
         def work(block: Block) -> Part:
+            if block.fault is not None:
+                raise block.fault
             probe = free.get()
             try:
                 return look(probe, block, self.plan, self.floor)
@@ -181,8 +183,6 @@ class _Job:
         with ThreadPoolExecutor(len(self.probes)) as pool:
             try:
                 for block in loader:
-                    if block.fault is not None:
-                        raise block.fault
                     waiting.append(pool.submit(work, block))
                     if len(waiting) > len(self.probes):
                         yield waiting.popleft().result()
@@ -251,7 +251,11 @@ def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> 
         cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         workers = min(8, max(1, cores // 2)) if len(numbers) > 2 else 0
     workers = min(workers, len(numbers))
-    return DataLoader(blocks, batch_size=None, sampler=numbers, num_workers=workers, collate_fn=_as_it_is)
+    # A generator of its own: the loader would draw a seed from the caller's.
+    own = torch.Generator()
+    return DataLoader(
+        blocks, batch_size=None, sampler=numbers, num_workers=workers, collate_fn=_as_it_is, generator=own
+    )
 
 
 def _as_it_is(block: Block) -> Block:
