@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ def stack(model: Network | nn.Module, images: Picture | Sequence[Picture]) -> tu
     A picture is a path, a PIL image or a preprocessed tensor (C, H, W), as for `project`; a tensor (N, C, H, W) is N of
     them. Raises the errors of `Network.preprocess`, and `DeconvvizValueError` for none or for inputs of several sizes.
     """
-    given = list(images) if _several(images) else [images]
+    given = _list(images)
     if not given:
         raise DeconvvizValueError("images is empty; allowed: one picture or more")
     inputs = [prepare(model, image)[1] for image in given]
@@ -68,10 +68,10 @@ def stack(model: Network | nn.Module, images: Picture | Sequence[Picture]) -> tu
     return torch.cat(inputs), tuple(named)
 
 
-def _several(images: object) -> bool:
+def _list(images: Any) -> list[Any]:
     if isinstance(images, Tensor):
-        return images.dim() == 4
-    return isinstance(images, Sequence) and not isinstance(images, str)
+        return list(images) if images.dim() == 4 else [images]
+    return list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
 
 
 def _prepare(model: Network | nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:

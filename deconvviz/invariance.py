@@ -122,7 +122,8 @@ def _targets(
 
 
 def _length(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors.flatten(1), dim=1, dtype=torch.float64)
+    length: Tensor = torch.linalg.vector_norm(vectors.flatten(1), dim=1, dtype=torch.float64)
+    return length
 
 
 class _Rows:

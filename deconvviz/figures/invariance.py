@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def _pictures(figure: Figure, result: Invariance, name: str, corner: tuple[float
                 spine.set(color=COLOURS[n % len(COLOURS)], linewidth=1.0)
             if n == 0:
                 where = (-0.12, 0.5) if down else (0.5, 1.06)
-                style = {"ha": "right", "va": "center"} if down else {"ha": "center", "va": "bottom"}
+                style: dict[str, Any] = {"ha": "right", "va": "center"} if down else {"ha": "center", "va": "bottom"}
                 ax.text(*where, _said(name, value), transform=ax.transAxes, fontsize=5.5, **style)
 
 
@@ -106,13 +106,17 @@ def _curves(figure: Figure, result: Invariance, name: str, normalise: str, botto
             continue
         ax = _axes(figure, _LEFT + _PHOTOS + _GAP + k * (_PLOT + _GAP), bottom, _PLOT, _ROW)
         for n, line in enumerate(lines):
-            style = {"color": COLOURS[n % len(COLOURS)], "linestyle": _DASHES[n // len(COLOURS) % len(_DASHES)]}
             marker = "o" if len(order) < 6 else ""
-            ax.plot(curve.values[order], line[order], linewidth=0.9, marker=marker, markersize=2.5, **style)
+            ax.plot(curve.values[order], line[order], linewidth=0.9, marker=marker, markersize=2.5, **_style(n))
         _tidy(ax, name, curve.values, top=1.0 if k == 2 else float(lines.max()))
         ax.set_ylabel(axis, labelpad=2)
         if first:
             ax.set_title(title, fontsize=7.5, pad=4)
+
+
+def _style(n: int) -> dict[str, Any]:
+    """Colour and dashes of picture `n`: nine colours, then the same ones dashed."""
+    return {"color": COLOURS[n % len(COLOURS)], "linestyle": _DASHES[n // len(COLOURS) % len(_DASHES)]}
 
 
 def _tidy(ax: Axes, name: str, values: Tensor, top: float) -> None:
@@ -150,10 +154,7 @@ def _legend_rows(result: Invariance) -> int:
 
 
 def _legend(figure: Figure, result: Invariance) -> None:
-    handles = [
-        Line2D([], [], color=COLOURS[n % len(COLOURS)], linestyle=_DASHES[n // len(COLOURS) % len(_DASHES)])
-        for n in range(len(result.names))
-    ]
+    handles = [Line2D([], [], **_style(n)) for n in range(len(result.names))]
     where = (0.5, 0.03 / figure.get_figheight())
     figure.legend(
         handles, _names(result), loc="lower center", bbox_to_anchor=where, ncols=_per_row(result), frameon=False,

@@ -110,7 +110,7 @@ def test_interrupted_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("torch.linalg.vector_norm", interrupt)
+    monkeypatch.setattr("deconvviz.transforms._sample", interrupt)
     assert run("ant/a.png") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*invariance.png"))
