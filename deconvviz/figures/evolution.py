@@ -70,26 +70,29 @@ def _pictures(layer: EvolutionLayer, scale: str, percentile: float) -> NDArray[n
 def _block(
     figure: Figure, layer: EvolutionLayer, epochs: Sequence[int], corner: tuple[float, float], shown: NDArray[np.uint8]
 ) -> None:
-    """One layer, with `corner` (left, top) in inches."""
+    """One layer, with `corner` (left, top) in inches: one axes, in which one unit is one panel with its gap."""
     width, height = figure.get_size_inches()
-    left, top = corner[0] + _LABEL, corner[1]
-    across = len(epochs) * (_PANEL + _GAP) - _GAP
-    middle = (left + across / 2) / width
-    figure.text(middle, (top - 0.03) / height, _named(layer), ha="center", va="top", fontsize=7.5, weight="bold")
-    jumps = layer.jumps
+    columns, rows = len(epochs), len(layer)
+    step = _PANEL + _GAP
+    left, top = corner[0] + _LABEL, corner[1] - _HEAD
+    across, down = columns * step, rows * step
+    ax = figure.add_axes((left / width, (top - down) / height, across / width, down / height))
+    ax.set_xlim(0, columns)
+    ax.set_ylim(rows, 0)
+    ax.axis("off")
+    middle = (left + (across - _GAP) / 2) / width
+    figure.text(middle, (corner[1] - 0.03) / height, _named(layer), ha="center", va="top", fontsize=7.5, weight="bold")
     for e, epoch in enumerate(epochs):
-        x = left + e * (_PANEL + _GAP)
-        y = top - _HEAD + 0.02
-        figure.text((x + _PANEL / 2) / width, y / height, str(epoch), ha="center", va="bottom", fontsize=5.5)
-        for k in range(len(layer)):
-            y = top - _HEAD - (k + 1) * (_PANEL + _GAP) + _GAP
-            ax = figure.add_axes((x / width, y / height, _PANEL / width, _PANEL / height))
-            _show(ax, shown[e, k])
-            if bool(jumps[e, k]):
-                ax.axvline(-0.5, color=_JUMP, lw=1.6, clip_on=False)
+        x = (left + e * step + _PANEL / 2) / width
+        figure.text(x, (top + 0.02) / height, str(epoch), ha="center", va="bottom", fontsize=5.5)
+        for k in range(rows):
+            _show(ax, shown[e, k], e, k)
+    jumped = layer.jumps.nonzero().tolist()
+    edge = _GAP / step
+    ax.vlines([e - edge / 2 for e, _ in jumped], [k for _, k in jumped], [k + 1 - edge for _, k in jumped],
+              color=_JUMP, lw=1.4, clip_on=False)  # fmt: skip
     for k, unit in enumerate(layer.units.tolist()):
-        y = top - _HEAD - (k + 0.5) * (_PANEL + _GAP)
-        where = ((left - 0.05) / width, y / height)
+        where = ((left - 0.05) / width, (top - k * step - _PANEL / 2) / height)
         figure.text(*where, str(unit), ha="right", va="center", fontsize=5, color="#777777")
 
 
@@ -97,11 +100,14 @@ def _named(layer: EvolutionLayer) -> str:
     return f"layer {layer.name}" if layer.name.isdecimal() else layer.name
 
 
-def _show(ax: Axes, picture: NDArray[np.uint8]) -> None:
+def _show(ax: Axes, picture: NDArray[np.uint8], column: int, row: int) -> None:
     grey = picture.shape[-1] == 1
     shown = picture[..., 0] if grey else picture[..., :3]
-    ax.imshow(shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="nearest")
-    ax.axis("off")
+    side = _PANEL / (_PANEL + _GAP)
+    ax.imshow(
+        shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="nearest", aspect="auto",
+        extent=(column, column + side, row + side, row),
+    )  # fmt: skip
 
 
 def convergence(result: Evolution, level: float = 0.9) -> Figure:
