@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,3 +86,42 @@ def test_resume_refuses_another_run(folder: Path, full: Recipe, tmp_path: Path) 
     assert not (out / "epoch64.safetensors").exists()  # of the earlier run
     with pytest.raises(UnknownNameError, match="'zfnet'"):
         train("lenet", folder, out, recipe="zfnt", fresh=True)
+
+
+def test_killed_at_any_moment_it_resumes_bit_equal(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    recipe = replace(full, stages=((3, 28),))
+    train("lenet", folder, tmp_path / "whole", recipe=recipe, workers=0)
+    # Children that die without a word: at the start, within an epoch, just before a file appears, after some did.
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+import torch
+from deconvviz.models.recipes import Augmentation, Recipe, Teaching
+from deconvviz.training import train
+torch.set_num_threads(1)
+out = Path({str(tmp_path / "killed")!r})
+left, replace = 0, os.replace
+def tick(*arguments):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return arguments
+os.replace = lambda *arguments: replace(*tick(*arguments))
+ends = []
+for left in (53, 5, 11, 4, 8, 9, 10, 0):
+    child = os.fork()
+    if child == 0:
+        train("lenet", {str(folder)!r}, out, recipe={recipe!r}, workers=0, shown=tick,
+              resume=(out / "last.pt").exists(), fresh=not (out / "last.pt").exists())
+        os._exit(0)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(ends)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == str([-9] * 7 + [0]), done.stderr
+    a, b = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "killed"))
+    assert a["epoch"] == 3 and same(a, b)
+    for name in ("final.safetensors", "epoch1.safetensors", "epoch2.safetensors", "best.safetensors"):
+        assert same(load_file(tmp_path / "whole" / name), load_file(tmp_path / "killed" / name))
+    assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (tmp_path / "killed" / "metrics.jsonl").read_bytes()
