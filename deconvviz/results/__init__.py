@@ -1,5 +1,6 @@
 """Results: numbers, the pictures made of them, saving and loading. They know no model; one file each."""
 
+from deconvviz.results.architecture import Architecture, Block
 from deconvviz.results.base import SUFFIXES, Result
 from deconvviz.results.curves import LearningCurves
 from deconvviz.results.evolution import Evolution, EvolutionLayer
@@ -12,6 +13,8 @@ from deconvviz.results.scheme import Scheme
 
 __all__ = [
     "SUFFIXES",
+    "Architecture",
+    "Block",
     "Entry",
     "Evolution",
     "EvolutionLayer",

@@ -1,0 +1,70 @@
+"""What pages are made from: which pictures are chosen, and what tells sources apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deconvviz import load
+from deconvviz.errors import DeconvvizValueError
+from deconvviz.paper.layers import numbered, pair
+from deconvviz.paper.sources import Sources, held_out
+from deconvviz.training import read_data, split
+
+from .conftest import COLOURS, colours
+
+
+def test_held_out_pictures_are_those_that_training_keeps(folder: Path) -> None:
+    data = read_data(folder)
+    _, test = split(data)
+    names = [(data.labels[int(data.classes[i])], data.names[i]) for i in test]
+    assert [(label, path.name) for label, path in held_out(folder)] == names
+    assert {label for label, _ in names} == set(COLOURS)
+
+
+def test_examples_are_held_out_and_right(sources: Sources, folder: Path) -> None:
+    found = sources.examples(3)
+    assert [e.label for e in found] == list(COLOURS) and [e.target for e in found] == [0, 1, 2]
+    assert {e.path for e in found} <= {path for _, path in held_out(folder)}
+    with torch.no_grad():
+        for e in found:
+            assert int(sources.net.module(sources.net.preprocess(e.path)).argmax()) == e.target
+    assert len(sources.examples(1)) == 1 and len(sources.examples(9)) == 3
+
+
+def test_a_network_that_is_never_right_says_so(folder: Path) -> None:
+    with pytest.raises(DeconvvizValueError, match="recognises none of the categories"):
+        Sources(lambda: colours(("x", "y", "z")), data=folder).examples(2)
+
+
+def test_given_pictures_come_first_and_are_named_by_their_folder(folder: Path, tmp_path: Path) -> None:
+    picture = folder / "green" / "3.png"
+    other = tmp_path / "a.png"
+    other.write_bytes(picture.read_bytes())
+    found = Sources(colours, data=folder, images=(picture, other)).examples(5)
+    assert [(e.path, e.target, e.label) for e in found] == [(picture, 1, "green"), (other, None, None)]
+
+
+def test_identity_tells_weights_and_data_apart(sources: Sources, folder: Path) -> None:
+    assert sources.identity() == Sources(colours, data=folder).identity()
+    other = Sources(colours, data=folder)
+    with torch.no_grad():
+        other.net.module.fc3.bias.add_(1)  # type: ignore[union-attr, operator]
+    assert other.identity() != sources.identity()
+    assert Sources(colours, data=folder.parent).identity() != sources.identity()
+
+
+def test_a_folder_without_categories(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "a.png").write_bytes((folder / "red" / "0.png").read_bytes())
+    with pytest.raises(DeconvvizValueError, match="no folders of pictures, one for each category"):
+        held_out(tmp_path)
+
+
+def test_the_layers_of_a_paper() -> None:
+    assert numbered(load("zfnet")) == ["1", "2", "3", "4", "5"] and pair(load("zfnet")) == ("1", "7")
+    assert numbered(colours()) == ["1", "2"] and pair(colours()) == ("1", "3")
+    # VGG-16's aliases are names: five of its thirteen convolutions, first and last among them.
+    chosen = numbered(load("vgg11_32", "random"))
+    assert len(chosen) == 5 and len(set(chosen)) == 5
