@@ -105,7 +105,7 @@ def _show(ax: Axes, picture: NDArray[np.uint8], column: int, row: int) -> None:
     shown = picture[..., 0] if grey else picture[..., :3]
     side = _PANEL / (_PANEL + _GAP)
     ax.imshow(
-        shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="nearest", aspect="auto",
+        shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="antialiased", aspect="auto",
         extent=(column, column + side, row + side, row),
     )  # fmt: skip
 
