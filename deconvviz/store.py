@@ -374,6 +374,21 @@ def _read_only(path: Path) -> sqlite3.Connection:
     raise StoreError(f"cannot read the store {path}: {problem}")
 
 
+def blank(path: Path) -> bool:
+    """Whether a new store may be made here: no file, or one in which nothing was ever committed."""
+    if not path.exists() or not path.is_file():
+        return not path.exists()
+    if not path.stat().st_size:
+        return True
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        return db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    except sqlite3.Error:
+        return False
+    finally:
+        db.close()
+
+
 def _check_format(db: sqlite3.Connection, path: Path) -> None:
     try:
         row = db.execute("SELECT value FROM facts WHERE key = 'format'").fetchone()

@@ -57,7 +57,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
         assert store.top("1", 0) == (first, Place(0, 0, 1, 0, 2, 2, 2.5)) and store.top(0, 1) == ()
         assert store.tops(0) == [store.top(0, 0), ()]
         assert store.units_of(1) == (first, Place(1, 0, 0, 1, 0, 0, -1.0))
-        assert [p.label for p in store.pictures()] == ["cat", None]
+        assert [p.label for p in store.pictures()] == ["cat", "b"]
         assert store.picture(0).path == "a/x.png" and store.picture(0).width == 10
         torn = store.picture(1)
         assert torn.path == os.fsdecode(b"b/\xff<i>.png") and torn.title == "b/?<i>.png"

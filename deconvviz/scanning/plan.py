@@ -23,7 +23,7 @@ from deconvviz.recording import Recording, Target, find_layer, record, unwrap
 from deconvviz.scanning.capture import Tap, find_taps
 from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
 from deconvviz.scanning.tally import Tally
-from deconvviz.store import Store, StoreLayer, Writer
+from deconvviz.store import Store, StoreLayer, Writer, blank
 
 BATCH = 32
 
@@ -138,7 +138,7 @@ def now() -> str:
 
 def _known(path: Path) -> tuple[list[tuple[str | None, str | None, bool]], Path | None]:
     """Path, label and whether it could be read of each picture that a store knows, and where the paths start."""
-    if not path.is_file() or not path.stat().st_size:
+    if blank(path):
         return [], None
     with Store.open(path) as store:
         return [(p.path, p.label, p.error is None) for p in store.pictures()], store.folder
