@@ -27,7 +27,7 @@ _NOTE = "Each panel: a unit's strongest activation over all pictures at that epo
 _MARKED = "Orange: another picture is behind it than at the epoch before."
 
 
-def draw(result: Evolution, scale: str = "panel", percentile: float = 99.5, columns: int = 3) -> Figure:
+def draw(result: Evolution, scale: str = "panel", percentile: float = 98, columns: int = 3) -> Figure:
     """Draw `result` and return the figure: for each layer a block, one row a unit and one column an epoch.
 
     `scale` is the one rule of contrast for all panels: "panel" takes each by its own `percentile`, "unit" all epochs of

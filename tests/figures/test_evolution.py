@@ -51,7 +51,7 @@ def test_each_panel_is_one_projection_by_one_rule_of_contrast(scale: str) -> Non
                     "panel": part.pixels[e, k][None], "unit": part.pixels[:, k], "layer": part.pixels.flatten(0, 1),
                 }[scale]  # fmt: skip
                 place = {"panel": 0, "unit": e, "layer": 2 * e + k}[scale]
-                expected = signed_pictures(together, 99.5, "shared")[place]
+                expected = signed_pictures(together, 98, "shared")[place]
                 assert np.array_equal(shown[6 * n + 2 * e + k], expected)
 
 
