@@ -109,7 +109,8 @@ class Replay:
         for value, data in zip(step.op.outputs, out, strict=False):
             if value is None or data is None:
                 continue
-            own = not _shares(data, read)
+            # `protect` has seen to it that what is written in place is no one else's.
+            own = step.op.name.endswith("_") or not _shares(data, read)
             if value == step.op.outputs[0]:
                 value = step.value
                 for op in step.after:

@@ -8,10 +8,9 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
-from deconvviz.recording import Op, Recording, Ref
+from deconvviz.recording import Op, Recording, Ref, put
 from deconvviz.windows import Frame, Signal, from_whole
 
 # Half-open interval of rows or columns. The formulas of the rules are plain integer arithmetic (`//` rounds down), so
@@ -99,12 +98,12 @@ class PointwiseNeeds(Rule):
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
         """The operator itself, constants cut to the windows."""
 
-        def put(a: Any) -> Any:
+        def back(a: Any) -> Any:
             if isinstance(a, Ref):
                 return windows[a.value]
             return frame.cut(a) if isinstance(a, Tensor) and a.dim() >= 2 else a
 
-        return op.func(*tree_map(put, op.args), **tree_map(put, op.kwargs))
+        return op.func(*put(back, op.args), **{key: put(back, a) for key, a in op.kwargs.items()})
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """As recorded: a constant is broadcast over the pictures."""

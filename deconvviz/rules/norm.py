@@ -12,7 +12,6 @@ from deconvviz.recording import Op, Recording
 from deconvviz.rules.base import GlobalNeeds, PointwiseNeeds, Span, Walk, as_recorded, local_gradient, register
 from deconvviz.windows import Frame, Signal, from_whole
 
-
 _BATCH_NORMS = (
     "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "_batch_norm_no_update",
     "_native_batch_norm_legit", "miopen_batch_norm",
