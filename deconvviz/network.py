@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -196,6 +197,25 @@ def _fit(picture: Image.Image, resize: int | None, size: tuple[int, int]) -> Ima
     return picture.crop((left, top, left + width, top + height))
 
 
+def shown_region(picture: tuple[int, int], card: Card) -> tuple[float, float, float, float]:
+    """The part of a picture (height, width) that the input shows: top, left, bottom, right in the picture's pixels."""
+    height, width = picture
+    if card.resize is None:
+        return 0.0, 0.0, float(height), float(width)
+    short, long = sorted(picture)
+    scaled = int(card.resize * long / short)
+    if scaled > 16 * max(card.resize, *card.input_size):  # a strip, cut before scaling
+        top, left = max((height - 4 * short) // 2, 0), max((width - 4 * short) // 2, 0)
+        inner = shown_region((min(height, 4 * short), min(width, 4 * short)), card)
+        return inner[0] + top, inner[1] + left, inner[2] + top, inner[3] + left
+    new = (scaled, card.resize) if width <= height else (card.resize, scaled)
+    ends = []
+    for size, resized, kept in zip(picture, new, card.input_size, strict=True):
+        start = round((resized - kept) / 2)
+        ends.append((start * size / resized, (start + kept) * size / resized))
+    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
+
+
 def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0, **options: Any) -> Network:
     """The network `name` of the zoo, in eval mode.
 
@@ -203,7 +223,8 @@ def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int 
     the path of a .safetensors file or of a torch state dict. None takes "bundled" if there is one, else "imagenet".
     `options` go to the network (`classes`, `fc`, …).
 
-    Raises `UnknownNameError`, `WeightsError` (missing, damaged or not matching, with the keys), `DeconvvizValueError`.
+    Raises `UnknownNameError` (a model, or a name of weights), `WeightsError` (missing, damaged or not
+    matching, with the keys), `DeconvvizValueError`.
     """
     if name not in registry.names():
         raise UnknownNameError(f"unknown model '{name}'{suggest(name, registry.names())}")
@@ -264,9 +285,15 @@ def _find(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[s
     if not Path(source).exists():
         allowed = ", ".join([*known, "random"])
         near = suggest(source, [*known, "random"])
-        raise WeightsError(f"no weights '{source}' for {name}; allowed: {allowed}, or the path of a file{near}")
+        kind = WeightsError if looks_like_a_path(source) else UnknownNameError
+        raise kind(f"no weights '{source}' for {name}; allowed: {allowed}, or the path of a file{near}")
     state, facts = read_weights(Path(source))
     return state, facts, Weights("file", Path(source).name, "unknown", location=source)
+
+
+def looks_like_a_path(source: str) -> bool:
+    """Whether weights that are no file are meant as one, and not as a name."""
+    return bool(Path(source).suffix) or len(Path(source).parts) > 1
 
 
 def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -291,8 +318,10 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        # torch's own words for what it will not unpickle tell how to unpickle it all the same.
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} is neither safetensors nor a plain state dict: {line}") from error
+        why = "" if isinstance(error, pickle.UnpicklingError) else f": {line}"
+        raise WeightsError(f"{path} is neither safetensors nor a plain state dict{why}") from error
     return _plain(state, path), facts
 
 

@@ -115,6 +115,12 @@ def test_unknown_names() -> None:
         load("zfnt")
     with pytest.raises(WeightsError, match="random"):
         load("lenet", "no-such-file.safetensors")
+    with pytest.raises(WeightsError, match="no weights"):
+        load("lenet", Path("no-such-folder") / "file")
+    with pytest.raises(
+        UnknownNameError, match="no weights 'bundeld' for lenet; allowed: bundled.*did you mean 'bundled'"
+    ):
+        load("lenet", "bundeld")
     with pytest.raises(WeightsError, match="resnet18_32 has no trained weights"):
         load("resnet18_32")
     with pytest.raises(DeconvvizValueError, match="clases"):
@@ -161,7 +167,7 @@ def test_a_mismatch_lists_the_keys(tmp_path: Path) -> None:
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     torch.save(nn.Conv2d(1, 1, 1), tmp_path / "module.pth")
-    with pytest.raises(WeightsError, match="plain state dict"):
+    with pytest.raises(WeightsError, match="neither safetensors nor a plain state dict$"):
         load("lenet", tmp_path / "module.pth")
 
 

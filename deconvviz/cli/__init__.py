@@ -103,8 +103,14 @@ def _run(args: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(f"deconvviz: {_line(str(error) or type(error).__name__)}", err=True)
+        click.echo(f"deconvviz: {_line(_said(error))}", err=True)
         return 2 if _wrong_usage(error) else 1
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def _line(message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def get_network(model: str, weights: str | None, checkpoint: str | None) -> Network:
     """Return the network that the options name; contradicting options are a usage error."""
-    from deconvviz.network import load, load_custom
+    from deconvviz.network import load, load_custom, looks_like_a_path
 
     if ":" in model:
         if weights is not None:
@@ -40,7 +41,7 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
         return load_custom(model, checkpoint)
     if checkpoint is not None:
         raise click.UsageError("--checkpoint is for package.module:callable; use --weights FILE with the zoo")
-    if weights is not None and Path(weights).suffix and not Path(weights).is_file():
+    if weights is not None and looks_like_a_path(weights) and not Path(weights).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     return load(model, weights)
 
@@ -82,14 +83,14 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     """
     name = f"{name.replace('/', '-')}.{kind or 'png'}"
     if out is None:
-        return Path(name)
+        return _writable(Path(name))
     suffix = out.suffix[1:].lower()
     if out.is_dir() or not suffix:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
-        return out / name
+        return _writable(out / name)
     if suffix not in FORMATS:
         raise click.BadParameter(
             f"cannot write .{suffix}; allowed: {', '.join(FORMATS)}, or a folder", param_hint="--out"
@@ -98,4 +99,11 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
         raise click.UsageError(f"--format {kind} contradicts --out {out.name}")
     if not out.parent.is_dir():
         raise click.BadParameter(f"the folder {out.parent} does not exist", param_hint="--out")
-    return out
+    return _writable(out)
+
+
+def _writable(path: Path) -> Path:
+    # Said now, not after the computation.
+    if not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"cannot write in the folder {path.parent.resolve()}", param_hint="--out")
+    return path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -188,6 +190,32 @@ def test_an_unknown_name_is_2_with_the_nearest(
 def test_one_unreadable_picture_alone_is_1(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--layer", "2", "more/bad.jpg") == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_folder_without_leave_to_write_is_said_before_computing(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def access(path: Path, mode: int) -> bool:
+        return mode != os.W_OK or Path(path).resolve() != place / "shut"
+
+    monkeypatch.setattr("deconvviz.cli.common.os.access", access)
+    (place / "shut").mkdir()
+    for out in ("shut", "shut/a.pdf"):
+        assert run("--layer", "relu9", "--out", out, "a.png") == 2
+        err = capsys.readouterr().err
+        assert err == f"deconvviz: Invalid value for --out: cannot write in the folder {place / 'shut'}\n"
+
+
+def test_a_full_disk_is_1_and_names_the_picture_that_was_to_be_written(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", ".b.png.x.part")
+
+    monkeypatch.setattr("deconvviz.results.base.os.replace", full)
+    assert run("--layer", "2", "--out", "b.png", "a.png") == 1
+    assert capsys.readouterr().err == "deconvviz: b.png: cannot write: No space left on device\n"
+    assert written(place) == []
 
 
 def test_debug_shows_the_traceback(place: Path) -> None:
