@@ -8,18 +8,21 @@ from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
 
-PICTURES, WINDOW, STRIDE = 3, 64, 8
+PICTURES = 3
+# The square's side and step as shares of the picture's side: 64 and 8 of 224 pixels.
+WINDOW, STRIDE = 2 / 7, 1 / 28
 
 
 def make(sources: Sources, page: Page) -> Made:
     """Panels (a) to (e) for a few pictures."""
     examples = sources.examples(PICTURES)
-    layer = numbered(sources.net)[-1]
-    results = [occlude(sources.net, e.path, e.target, window=WINDOW, stride=STRIDE, layer=layer) for e in examples]
+    layer, side = numbered(sources.net)[-1], min(sources.net.card.input_size)
+    window, stride = max(round(side * WINDOW), 1), max(round(side * STRIDE), 1)
+    results = [occlude(sources.net, e.path, e.target, window=window, stride=stride, layer=layer) for e in examples]
     found = [r for r in results if not isinstance(r, list)]
     caption = (
-        f"(a) The picture, covered where that costs the class most. A grey square of {WINDOW} x {WINDOW} pixels (the "
-        f"mean colour) slides over it in steps of {STRIDE}. For each of its positions: (b) the total activity of the "
+        f"(a) The picture, covered where that costs the class most. A grey square of {window} x {window} pixels (the "
+        f"mean colour) slides over it in steps of {stride}. For each of its positions: (b) the total activity of the "
         f"map of layer {layer} that responds most to the uncovered picture; (d) the probability of the class; (e) the "
         "most probable class. (c) The map of (b) projected down to pixels. The paper leaves size, step and grey of the "
         f"square open. Network: {found[0].model['name']}; pictures: {', '.join(r.label(r.target) for r in found)}."

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from deconvviz.results import Result
     from deconvviz.tables import Table
+
+T = TypeVar("T")
 
 
 class Example(NamedTuple):
@@ -54,6 +56,13 @@ class Sources:
     run: Path | None = None
     store: Path | None = None
     images: tuple[Path, ...] = ()
+    _made: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Compute what several pages are drawn from only once."""
+        if name not in self._made:
+            self._made[name] = make()
+        return cast(T, self._made[name])
 
     @functools.cached_property
     def net(self) -> Network:

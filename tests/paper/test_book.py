@@ -39,10 +39,11 @@ def test_the_pages_are_those_of_the_paper() -> None:
 
 
 def test_what_is_missing_says_where_it_is() -> None:
-    (run, data) = missing(BY_NAME["figure4"], set())
+    (run,) = missing(BY_NAME["figure4"], {"data"})
     assert run.startswith("figure 4 needs --run: ") and "deconvviz train" in run
-    assert data.startswith("figure 4 needs --data: ") and "https://doi.org/10.22002/D1.20086" in data
-    assert missing(BY_NAME["figure4"], {"run", "data"}) == []
+    (data,) = missing(BY_NAME["table7"], set())
+    assert data.startswith("table 7 needs --data: ") and "https://doi.org/10.22002/D1.20086" in data
+    assert missing(BY_NAME["figure4"], {"run"}) == []
     assert missing(BY_NAME["figure7"], {"image"}) == missing(BY_NAME["figure7"], {"data"}) == []
     with pytest.raises(DeconvvizValueError, match="table 7 needs --data"):
         book.make(BY_NAME["table7"], Sources(colours))
