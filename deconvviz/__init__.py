@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from deconvviz.card import Card, Weights
     from deconvviz.checkpoints import EvolutionCheckpoints
+    from deconvviz.correspondence import correspondence
     from deconvviz.errors import (
         DeconvvizError,
         DeconvvizTypeError,
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from deconvviz.invariance import invariance
     from deconvviz.network import Network, load
     from deconvviz.occlusion import occlude
+    from deconvviz.probes import probe
     from deconvviz.projection import project
-    from deconvviz.results import Evolution, Filters, History, Invariance, Projection
+    from deconvviz.results import Correspondence, Evolution, Filters, History, Invariance, Probes, Projection
     from deconvviz.scanning import scan
     from deconvviz.store import Store
 
@@ -39,6 +41,8 @@ _HOME = {
     "Card": "card",
     "Weights": "card",
     "EvolutionCheckpoints": "checkpoints",
+    "correspondence": "correspondence",
+    "Correspondence": "results",
     "DeconvvizError": "errors",
     "DeconvvizTypeError": "errors",
     "DeconvvizValueError": "errors",
@@ -54,6 +58,8 @@ _HOME = {
     "Filters": "results",
     "evolve": "evolution",
     "Evolution": "results",
+    "probe": "probes",
+    "Probes": "results",
     "Network": "network",
     "load": "network",
     "history": "ilsvrc",
@@ -68,6 +74,7 @@ _HOME = {
 
 __all__ = [
     "Card",
+    "Correspondence",
     "DeconvvizError",
     "DeconvvizTypeError",
     "DeconvvizValueError",
@@ -79,6 +86,7 @@ __all__ = [
     "Invariance",
     "Layer",
     "Network",
+    "Probes",
     "Projection",
     "Store",
     "StoreError",
@@ -86,12 +94,14 @@ __all__ = [
     "UnsupportedOperatorError",
     "Weights",
     "WeightsError",
+    "correspondence",
     "evolve",
     "filters",
     "history",
     "invariance",
     "load",
     "occlude",
+    "probe",
     "project",
     "receptive_field",
     "scan",
