@@ -228,7 +228,10 @@ class Store:
         rows = self._db.execute(
             "SELECT id, started, ended, folder, pictures, seconds, processes, machine FROM runs ORDER BY id"
         )
-        return tuple(Run(*r[:3], None if r[3] is None else _path_from(r[3]), *r[4:7], json.loads(r[7])) for r in rows)
+        return tuple(
+            Run(number, started, ended, None if folder is None else _path_from(folder), *counts, json.loads(machine))
+            for number, started, ended, folder, *counts, machine in rows
+        )
 
     # Layers and units -------------------------------------------------------------------------------------------------
 
@@ -238,7 +241,7 @@ class Store:
             "SELECT id, name, alias, operator, maps, height, width, stride_rows, stride_columns, field_rows, "
             "field_columns, position FROM layers ORDER BY id"
         )
-        return tuple(StoreLayer(*r[:5], _pair(r[5], r[6]), _pair(r[7], r[8]), _pair(r[9], r[10]), r[11]) for r in rows)
+        return tuple(_layer(row) for row in rows)
 
     def layer(self, layer: int | str | StoreLayer) -> StoreLayer:
         """A layer by its number in the store, its alias or its module path. Raises `UnknownNameError`."""
@@ -334,6 +337,12 @@ def _pair(a: int | None, b: int | None) -> tuple[int, int] | None:
     return None if a is None or b is None else (a, b)
 
 
+def _layer(row: tuple[Any, ...]) -> StoreLayer:
+    number, name, alias, operator, maps, *measures, position = row
+    size, stride, field = (_pair(*measures[k : k + 2]) for k in (0, 2, 4))
+    return StoreLayer(number, name, alias, operator, maps, size, stride, field, position)
+
+
 def _picture(row: tuple[Any, ...]) -> StorePicture:
     return StorePicture(row[0], None if row[1] is None else _path_from(row[1]), *row[2:])
 
@@ -382,7 +391,7 @@ def blank(path: Path) -> bool:
         return True
     db = sqlite3.connect(path, isolation_level=None)
     try:
-        return db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+        return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,))
     except sqlite3.Error:
         return False
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -75,7 +74,7 @@ def make_plan(
 
     Nothing is written before all is known to be right. Raises the errors of `scan`.
     """
-    chosen = parse_layers(layers)
+    chosen = _listed(layers)
     old, root = _known(path)
     source = source_of(net, images, root)
     names, fresh, labels = _numbered(source.names(), old, path)
@@ -105,27 +104,12 @@ def make_plan(
     return plan, writer
 
 
-def parse_layers(layers: str | nn.Module | Sequence[str | nn.Module]) -> list[str | nn.Module]:
-    """A list of layers; in a text, "1-5" is 1, 2, 3, 4, 5 and a comma separates.
-
-    Raises `DeconvvizValueError` for an empty list or a range that runs down.
-    """
-    if isinstance(layers, nn.Module):
+def _listed(layers: str | nn.Module | Sequence[str | nn.Module]) -> list[str | nn.Module]:
+    if isinstance(layers, str | nn.Module):
         return [layers]
-    if not isinstance(layers, str):
-        if not isinstance(layers, Sequence) or not layers:
-            raise DeconvvizTypeError(f"layers is {layers!r}; allowed: one or more aliases, module paths or modules")
-        return list(layers)
-    found: list[str | nn.Module] = []
-    for part in layers.split(","):
-        ends = re.fullmatch(r"(\d{1,4})-(\d{1,4})", part.strip())
-        if ends is None:
-            found.append(part.strip())
-        elif int(ends[1]) > int(ends[2]):
-            raise DeconvvizValueError(f"layers {part.strip()!r} runs down; allowed: such as 1-5")
-        else:
-            found += [str(n) for n in range(int(ends[1]), int(ends[2]) + 1)]
-    return found
+    if not isinstance(layers, Sequence) or not layers:
+        raise DeconvvizTypeError(f"layers is {layers!r}; allowed: one or more aliases, module paths or modules")
+    return list(layers)
 
 
 def now() -> str:
@@ -225,20 +209,31 @@ _DECIDES = {
 }  # fmt: skip
 
 
-def _agree(store: Store, facts: Mapping[str, Any], rows: Sequence[StoreLayer], ignore: Sequence[str]) -> None:
-    """Raise `StoreError` that says what differs from the scan in the store."""
+_ADVICE = "use another store, or the same as before"
+
+
+def check_model(store: Store, net: Network) -> None:
+    """Raise `StoreError` if the store was made with another model, weights or preprocessing."""
+    _differ(store, _model_facts(net), ("preprocessing",))
+
+
+def _differ(store: Store, facts: Mapping[str, Any], keys: Sequence[str]) -> None:
     old = store.facts
-    advice = "use another store, or the same as before"
     for key, what in (("name", "model"), ("sha256", "weights")):
         if old["model"][key] != facts["model"][key]:
             was, given = old["model"][key], facts["model"][key]
-            raise StoreError(f"{store.path} was made with the {what} {was:.16}, not {given:.16}; {advice}")
-    for key, what in _DECIDES.items():
-        if key not in ignore and old[key] != facts[key]:
-            raise StoreError(f"{store.path} was made with {what} {old[key]}, not {facts[key]}; {advice}")
+            raise StoreError(f"{store.path} was made with the {what} {was:.16}, not {given:.16}; {_ADVICE}")
+    for key in keys:
+        if old[key] != facts[key]:
+            raise StoreError(f"{store.path} was made with {_DECIDES[key]} {old[key]}, not {facts[key]}; {_ADVICE}")
+
+
+def _agree(store: Store, facts: Mapping[str, Any], rows: Sequence[StoreLayer], ignore: Sequence[str]) -> None:
+    """Raise `StoreError` that says what differs from the scan in the store."""
+    _differ(store, facts, [key for key in _DECIDES if key not in ignore])
     if store.layers() != tuple(rows):
         was, given = (", ".join(x.title for x in layers) for layers in (store.layers(), rows))
-        raise StoreError(f"{store.path} was made for the layers {was}, not {given}; {advice}")
+        raise StoreError(f"{store.path} was made for the layers {was}, not {given}; {_ADVICE}")
 
 
 def _machine(net: Network) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ def scan(
     """Find the `top` strongest places of every unit of `layers` over many pictures, with statistics (Fig. 2).
 
     `images`: a folder (its sub-folders are class labels if there are several), a list of files, or a torch data set
-    with a length (items: a preprocessed tensor (C, H, W) or a PIL image, alone or with a label). `layers`: aliases,
-    module paths or modules; "1-5" and "1,3" are lists. At most `per_picture` places of one picture are kept for a unit;
-    ties go to the lower picture number, then to raster order. `store` is one SQLite file: if it exists the scan goes
+    with a length (items: a preprocessed tensor (C, H, W) or a PIL image, alone or with a label). `layers`: one or more
+    aliases, module paths or modules. At most `per_picture` places of one picture are kept for a unit; ties go to the
+    lower picture number, then to raster order. `store` is one SQLite file: if it exists the scan goes
     on from where it ended, and takes in pictures that are new in the folder. A picture that cannot be read, or whose
     activations are not finite, is listed in the store and left out.
 
@@ -163,7 +163,7 @@ class _Job:
             raise
         self._commit(ended=now())
 
-    def _results(self, blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Iterator[Part]:
+    def _results(self, blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Generator[Part, None, None]:
         """What each of these blocks gives, in their order, while threads are at work on the next ones."""
         loader = load_blocks(blocks, numbers, workers)
         free: queue.SimpleQueue[Probe] = queue.SimpleQueue()

@@ -72,7 +72,10 @@ class Files:
     def load(self, number: int) -> Item:
         """Read and preprocess a file."""
         path, label = self._names[number]
-        assert path is not None
+        return self.read(str(path), label)
+
+    def read(self, path: str, label: str | None = None) -> Item:
+        """Read and preprocess the file at a path below the folder."""
         try:
             image = read_image(os.path.join(self._root, path))
         except ImageError as error:

@@ -46,7 +46,7 @@ def test_killed_at_random_moments(
     path = tmp_path / "s.db"
 
     def scan(path: Path) -> None:
-        deconvviz.scan(net, folder, "1-2", store=path, batch=2, workers=0, save_every=0).close()
+        deconvviz.scan(net, folder, ["1", "2"], store=path, batch=2, workers=0, save_every=0).close()
 
     scan(tmp_path / "whole.db")
     expected = content(tmp_path / "whole.db")
@@ -78,7 +78,7 @@ def test_killed_at_random_moments(
 
 def test_a_full_disk(net: Network, folder: Path, tmp_path: Path, content: Content, write_pictures: Write) -> None:
     write_pictures(folder, 40, start=100)
-    deconvviz.scan(net, folder, "1-2", store=tmp_path / "whole.db", batch=4).close()
+    deconvviz.scan(net, folder, ["1", "2"], store=tmp_path / "whole.db", batch=4).close()
     expected = content(tmp_path / "whole.db")
     path = tmp_path / "s.db"
     with Store.open(tmp_path / "whole.db") as found:
@@ -95,7 +95,7 @@ def test_a_full_disk(net: Network, folder: Path, tmp_path: Path, content: Conten
         patch.setattr(store, "_connect", narrow)
         while True:
             try:
-                deconvviz.scan(net, folder, "1-2", store=path, batch=4, save_every=0).close()
+                deconvviz.scan(net, folder, ["1", "2"], store=path, batch=4, save_every=0).close()
                 break
             except StoreError as error:
                 assert str(error).startswith(f"cannot write the store {path}: database or disk is full")
@@ -112,17 +112,17 @@ def test_a_file_that_may_not_grow(net: Network, folder: Path, tmp_path: Path, wr
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
         with pytest.raises(StoreError, match="cannot write the store .* intact"):
-            deconvviz.scan(net, folder, "1-2", store=path, batch=2, workers=0, save_every=0)
+            deconvviz.scan(net, folder, ["1", "2"], store=path, batch=2, workers=0, save_every=0)
 
     assert os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1]) == 0
     with Store.open(path) as found:
         assert 0 <= found.done < 51
-    with deconvviz.scan(net, folder, "1-2", store=path, batch=2) as done:
+    with deconvviz.scan(net, folder, ["1", "2"], store=path, batch=2) as done:
         assert done.complete and done.units(0).count == 50
 
 
 def test_stopped_by_hand(net: Network, folder: Path, tmp_path: Path, content: Content) -> None:
-    deconvviz.scan(net, folder, "1-2", store=tmp_path / "whole.db", batch=2).close()
+    deconvviz.scan(net, folder, ["1", "2"], store=tmp_path / "whole.db", batch=2).close()
     path = tmp_path / "s.db"
 
     def stop(done: int, total: int) -> None:
@@ -130,8 +130,8 @@ def test_stopped_by_hand(net: Network, folder: Path, tmp_path: Path, content: Co
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deconvviz.scan(net, folder, "1-2", store=path, batch=2, report=stop)
+        deconvviz.scan(net, folder, ["1", "2"], store=path, batch=2, report=stop)
     with Store.open(path) as found:
         assert found.done == 4 and found.runs()[0].ended is None, "all that was added up is kept"
-    deconvviz.scan(net, folder, "1-2", store=path).close()
+    deconvviz.scan(net, folder, ["1", "2"], store=path).close()
     assert content(path) == content(tmp_path / "whole.db")

@@ -53,7 +53,7 @@ def join(rank: int, size: int, meeting: Path) -> None:
 @pytest.fixture
 def expected(net: Network, folder: Path, tmp_path: Path, content: Content, write_pictures: Write) -> object:
     write_pictures(folder, 20, start=100)
-    deconvviz.scan(net, folder, "1-2", top=4, store=tmp_path / "one.db", batch=3).close()
+    deconvviz.scan(net, folder, ["1", "2"], top=4, store=tmp_path / "one.db", batch=3).close()
     return content(tmp_path / "one.db")
 
 
@@ -66,7 +66,7 @@ def test_as_one_process(
     def work(rank: int) -> None:
         join(rank, size, tmp_path / "meeting")
         for save_every in (0, 10):
-            with deconvviz.scan(net, folder, "1-2", top=4, store=path, batch=3, save_every=save_every) as store:
+            with deconvviz.scan(net, folder, ["1", "2"], top=4, store=path, batch=3, save_every=save_every) as store:
                 assert store.complete and store.runs()[-1].processes == size
         dist.destroy_process_group()
 
@@ -84,7 +84,7 @@ def test_as_torchrun_starts_them(
     def work(rank: int) -> None:
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
         os.environ.update({k: str(v) for k, v in places.items()}, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        deconvviz.scan(net, folder, "1-2", top=4, store=tmp_path / "many.db", batch=3).close()
+        deconvviz.scan(net, folder, ["1", "2"], top=4, store=tmp_path / "many.db", batch=3).close()
         assert not dist.is_initialized()
 
     assert statuses(together(2, work)) == [0, 0]
@@ -99,7 +99,7 @@ def test_killed_together_and_gone_on_with_fewer(
     def slow(rank: int) -> None:
         join(rank, 3, tmp_path / "three")
         net.module.conv2.register_forward_hook(lambda *_: time.sleep(0.2))
-        deconvviz.scan(net, folder, "1-2", top=4, store=path, batch=3, workers=0, save_every=0)
+        deconvviz.scan(net, folder, ["1", "2"], top=4, store=path, batch=3, workers=0, save_every=0)
 
     children = together(3, slow)
     for _ in range(400):
@@ -116,7 +116,7 @@ def test_killed_together_and_gone_on_with_fewer(
 
     def work(rank: int) -> None:
         join(rank, 2, tmp_path / "two")
-        deconvviz.scan(net, folder, "1-2", top=4, store=path, batch=3).close()
+        deconvviz.scan(net, folder, ["1", "2"], top=4, store=path, batch=3).close()
 
     assert statuses(together(2, work)) == [0, 0]
     assert content(path) == expected
@@ -126,6 +126,6 @@ def test_an_error_of_the_first_is_one_of_all(net: Network, folder: Path, tmp_pat
     def work(rank: int) -> None:
         join(rank, 2, tmp_path / "meeting")
         with pytest.raises(StoreError, match="made with top 4, not 5"):
-            deconvviz.scan(net, folder, "1-2", top=5, store=tmp_path / "one.db")
+            deconvviz.scan(net, folder, ["1", "2"], top=5, store=tmp_path / "one.db")
 
     assert statuses(together(2, work)) == [0, 0]
