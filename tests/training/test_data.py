@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+import deconvviz.models.registry
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.training import Pictures, read_data, split
 
@@ -71,3 +74,28 @@ def test_read_idx(tmp_path: Path) -> None:
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"\x1f\x8bnonsense")
     with pytest.raises(DeconvvizValueError, match="damaged"):
         read_data(tmp_path, 1)
+
+
+def test_the_two_data_sets_in_idx_files_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = bytes(i % 10 for i in range(30))
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", (30, 2, 2), bytes(120))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", (30,), labels)
+    digits = read_data(tmp_path, 1)
+    assert digits.labels == tuple("0123456789") and digits.source == "unknown"
+    monkeypatch.setattr("deconvviz.training.data.FASHION_MNIST", hashlib.sha256(labels).hexdigest())
+    clothes = read_data(tmp_path, 1)
+    assert clothes.labels[9] == "Ankle boot" and "Fashion-MNIST" in clothes.source
+
+
+def test_reading_is_reported_and_caltech_is_recognised(tmp_path: Path) -> None:
+    for label in deconvviz.models.registry.card("zfnet").labels:
+        (tmp_path / label).mkdir()
+        Image.new("L", (8, 6)).save(tmp_path / label / "image_0001.png")
+    seen: list[tuple[int, int]] = []
+    data = read_data(tmp_path, 3, 4, shown=lambda done, total: seen.append((done, total)))
+    assert "Caltech-101" in data.source and "CC BY 4.0" in data.source
+    assert seen == [(n, 101) for n in range(1, 102)]
+    (tmp_path / "yin_yang" / "image_0001.png").unlink()
+    (tmp_path / "yin_yang").rmdir()
+    assert read_data(tmp_path, 3, 4).source == "unknown"

@@ -7,15 +7,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import deconvviz
 from deconvviz.errors import DeconvvizValueError, UnknownNameError
-from deconvviz.models.recipes import Augmentation, Recipe
-from deconvviz.training import accuracy, read_data, split, train
+from deconvviz.models.recipes import RECIPES, Augmentation, Recipe
+from deconvviz.training import Changes, accuracy, learning_curves, read_data, split, train
 
 
 def same(a: object, b: object) -> bool:
@@ -95,8 +97,9 @@ def test_killed_at_any_moment_it_resumes_bit_equal(folder: Path, full: Recipe, t
     code = f"""
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 import torch
-from deconvviz.models.recipes import Augmentation, Recipe, Teaching
+from deconvviz.models.recipes import RECIPES, Augmentation, Recipe, Teaching
 from deconvviz.training import train
 torch.set_num_threads(1)
 out = Path({str(tmp_path / "killed")!r})
@@ -125,3 +128,82 @@ print(ends)
     for name in ("final.safetensors", "epoch1.safetensors", "epoch2.safetensors", "best.safetensors"):
         assert same(load_file(tmp_path / "whole" / name), load_file(tmp_path / "killed" / name))
     assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (tmp_path / "killed" / "metrics.jsonl").read_bytes()
+
+
+def test_what_the_files_say_of_themselves(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    lines = train("lenet", folder, tmp_path, recipe=full, workers=0, seed=5, fraction=0.2, epochs=1)
+    for name in ("epoch1", "best", "final"):
+        with safe_open(tmp_path / f"{name}.safetensors", framework="pt") as file:
+            facts = {key: json.loads(value) for key, value in file.metadata().items()}
+        assert facts["model"] == "lenet" and facts["seed"] == 5 and facts["epoch"] == 1
+        assert facts["labels"] == ["bottom", "middle", "top"] and facts["options"] == {"classes": 3}
+        assert facts["accuracy"] == {key: lines[0][key] for key in ("test", "test_ten_crops")}
+        assert facts["data"]["split"] == {"fraction": 0.2, "per_category": None, "train": 36, "test": 12}
+        assert facts["data"]["source"] == "unknown" and len(facts["data"]["fingerprint"]) == 64
+        assert facts["recipe"]["name"] == "full" and facts["recipe"]["stages"] == [[1, 28]]
+        assert facts["teacher"] is None and facts["start"] is None
+
+
+def test_best_is_the_first_of_the_highest_accuracy(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    recipe = replace(full, stages=((7, 0),), ema=0.0, lr=2e-2)
+    lines = train("lenet", folder, tmp_path, recipe=recipe, workers=0)
+    scores = [line["test"] for line in lines]
+    with safe_open(tmp_path / "best.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["epoch"]) == 1 + scores.index(max(scores))
+
+
+def test_tests_are_as_rare_as_wanted(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    recipe = replace(full, stages=((8, 0),), initialisation="model")
+    lines = train("lenet", folder, tmp_path, recipe=recipe, workers=0, test_every=3)
+    assert [line["epoch"] for line in lines if "test" in line] == [1, 2, 3, 5, 6, 8]
+    curves = learning_curves(tmp_path)
+    assert curves.epochs.tolist() == list(range(1, 9)) and curves.sizes.tolist() == [28] * 8
+    assert curves.loss.tolist() == [line["loss"] for line in lines]
+    assert curves.test.isnan().tolist() == ["test" not in line for line in lines]
+    assert curves.test_ten_crops == lines[-1]["test_ten_crops"]
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "curves.pdf").exists()
+
+
+def test_what_is_being_done_is_told(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    train("lenet", folder, tmp_path, recipe=full, epochs=1, workers=0, shown=lambda *what: seen.append(what))
+    order = list(dict.fromkeys(what for what, _, _ in seen))
+    assert order == ["reading", "initialisation", "epoch 1"]
+    assert [s for s in seen if s[0] == "epoch 1"] == [("epoch 1", n, 5) for n in range(6)]
+    assert all(0 <= done <= total for _, done, total in seen)
+
+
+def test_bfloat16_trains_and_writes_float32(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    recipe = replace(full, augmentation=Augmentation(), stages=((6, 0),))
+    lines = train("lenet", folder, tmp_path, recipe=recipe, workers=0, precision="bfloat16")
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    state = load_file(tmp_path / "epoch1.safetensors")
+    assert {v.dtype for v in state.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": ((1, 28),), "epochs": 2}, "either stages or epochs"),
+        ({"stages": ((0, 28),)}, "stages are"),
+        ({"stages": ()}, "stages are"),
+        ({"flip": 1.5}, "flip is 1.5; allowed: 0 to 1"),
+        ({"precision": "float16"}, "precision is 'float16'; allowed: float32, bfloat16"),
+        ({"batch": 0}, "batch is 0; allowed: above 0"),
+    ],
+)
+def test_changes_that_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DeconvvizValueError, match=message):
+        train("lenet", tmp_path, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_changes_of_a_recipe() -> None:
+    recipe = RECIPES["zfnet"]
+    assert Changes(epochs=66).apply(recipe).stages == ((44, 112), (16, 160), (6, 224))
+    assert Changes(epochs=1).apply(recipe).epochs == 1
+    assert Changes(size=64).apply(recipe).stages == ((33, 64),)
+    changed = Changes(stages=((5, 64), (1, 128)), flip=0.0, precision="bfloat16", batch=32, lr=0.5).apply(recipe)
+    assert changed.stages == ((5, 64), (1, 128)) and changed.augmentation == replace(recipe.augmentation, flip=0.0)
+    assert (changed.precision, changed.batch, changed.lr) == ("bfloat16", 32, 0.5)
+    assert Changes().apply(recipe) == recipe

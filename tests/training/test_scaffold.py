@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
 from deconvviz.training import Norms, renormalise
+from deconvviz.training.scaffold import set_dropout
 
 
 def test_folding_is_exact_in_float64() -> None:
@@ -50,3 +52,17 @@ def test_renormalise_scales_back_only_what_is_too_large() -> None:
     assert renormalise(model, 0.1, input_scale=20.0) == 2
     assert torch.allclose(model[0].weight.flatten(1).mean(1), torch.tensor([0.5, 1.0, 2.0]))
     assert torch.allclose(model[1].weight.flatten(1).mean(1), torch.tensor([0.05, -0.1]))
+
+
+def test_dropout_in_front_of_the_first_linear_layer_while_training() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(400, 400, bias=False), nn.Dropout(0.5), nn.Linear(400, 3))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(400))
+    set_dropout(model, 0.25, 0.4)
+    x = torch.ones(50, 400)
+    seen = model[:2].train()(x)
+    assert seen.unique().tolist() == pytest.approx([0, 1 / 0.6])
+    assert float((seen == 0).float().mean()) == pytest.approx(0.4, abs=0.02)
+    assert model[2].p == 0.25 and torch.equal(model[:2].eval()(x), x)
+    set_dropout(model, None, 0.0)
+    assert model[2].p == 0.25
