@@ -26,6 +26,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda."),
         click.option("--image", "images", multiple=True, type=_FILE, help="Picture to use; may be repeated."),
+        click.option("--parts", type=_FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
         click.option("--store", type=_FILE, help="Store of `deconvviz scan`, for figure 2."),
         click.option("--run", type=_FOLDER, help="Folder of a training run with kept epochs."),
         click.option("--data", type=_FOLDER, help="Folder with one folder of pictures for each category."),
@@ -54,7 +55,8 @@ def sources(options: dict[str, Any]) -> Sources:
         to_device(net, options["device"])
         return net
 
-    return Sources(load, options["data"], options["run"], options["store"], tuple(options["images"]))
+    paths = {name: options[name] for name in ("data", "run", "store", "parts")}
+    return Sources(load, images=tuple(options["images"]), **paths)
 
 
 def one_page(name: str, options: dict[str, Any]) -> None:

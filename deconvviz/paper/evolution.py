@@ -30,8 +30,8 @@ def make(sources: Sources, page: Page) -> Made:
     jumps = sum(int(layer.jumps.sum()) for layer in result.layers)
     caption = (
         f"For {UNITS} random units of each layer (rows) the strongest activation over all pictures after epochs "
-        f"{epochs} (columns), projected down to pixels and cut to its receptive field. {jumps} sudden jumps are marked: "
-        f"there another picture excites the unit most. Signed, zero is mid-grey. {source}"
+        f"{epochs} (columns), projected down to pixels and cut to its receptive field. {jumps} sudden jumps are "
+        f"marked: there another picture excites the unit most. Signed, zero is mid-grey. {source}"
     )
     return Made(result.figure(), caption, {page.name: result})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 CALTECH = "Caltech-101 (CaltechDATA, https://doi.org/10.22002/D1.20086, CC BY 4.0)"
 
 DEMOS = ("chelsea", "coffee", "rocket", "astronaut")
+PARTS = "faces.json"
 
 # What a page may need that the package does not bring: option -> what to give it, and where that is from.
 NEEDS = {
@@ -71,11 +72,20 @@ def numbers(kind: str) -> list[str]:
 
 def demo_pictures() -> tuple[Path, ...]:
     """Return the pictures of the repository, from the folder where it is run or the one that the package is in."""
-    for root in (Path(), Path(__file__).parents[2]):
-        found = tuple(root / "demos" / "images" / f"{name}.jpg" for name in DEMOS)
+    for folder in _demos():
+        found = tuple(folder / "images" / f"{name}.jpg" for name in DEMOS)
         if all(path.is_file() for path in found):
             return found
     return ()
+
+
+def demo_parts() -> Path | None:
+    """Return the repository's file with parts of faces of Caltech-101, found as the pictures are."""
+    return next((folder / PARTS for folder in _demos() if (folder / PARTS).is_file()), None)
+
+
+def _demos() -> list[Path]:
+    return [Path("demos"), Path(__file__).parents[2] / "demos"]
 
 
 def missing(page: Page, given: set[str]) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from deconvviz.datasets import listing
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.features import OUTPUT, features
+from deconvviz.models import registry
 from deconvviz.network import Network
 from deconvviz.paper.pages import demo_pictures
 from deconvviz.projection import model_facts
@@ -49,13 +50,15 @@ class Made:
 @dataclass(frozen=True)
 class Sources:
     """`load` gives the network once it is needed. `data`: a folder of categories; `run`: of a training run; `store`:
-    a scan's file; `images`: pictures to use instead of some chosen from the data."""
+    a scan's file; `images`: pictures to use instead of some chosen from the data; `parts`: a JSON file with boxes of
+    parts of pictures in the data."""
 
     load: Callable[[], Network]
     data: Path | None = None
     run: Path | None = None
     store: Path | None = None
     images: tuple[Path, ...] = ()
+    parts: Path | None = None
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
@@ -75,11 +78,17 @@ class Sources:
         paths = {"data": self.data, "run": self.run, "store": self.store, "image": self.images or demo_pictures()}
         return {name for name, value in paths.items() if value}
 
+    @functools.cached_property
+    def caltech(self) -> bool:
+        """Whether the categories of the data are those of Caltech-101."""
+        known = set(registry.card("zfnet").labels)
+        return self.data is not None and set(listing(self.data).labels) == known
+
     def identity(self) -> dict[str, str]:
         """What tells these sources from others: a page made from equal ones need not be made again."""
         facts = model_facts(self.net)
         found = {key: facts[key] for key in ("name", "sha256", "deconvviz") if key in facts}
-        for name in ("data", "run", "store"):
+        for name in ("data", "run", "store", "parts"):
             path: Path | None = getattr(self, name)
             if path is not None:
                 found[name] = str(path.resolve())

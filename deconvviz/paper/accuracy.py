@@ -1,0 +1,100 @@
+"""Fig. 9 and Table 4: what few pictures a category teach a network from scratch, and a classifier on features."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from deconvviz.network import Network
+from deconvviz.paper.layers import pair
+from deconvviz.paper.pages import Page
+from deconvviz.paper.sources import Made, Sources
+from deconvviz.probes import probe
+from deconvviz.results import Accuracy, Probes, Series
+
+COUNTS = (1, 5, 10, 15, 20, 30)
+# Table 4 of the paper, Caltech-101.
+PAPER = (
+    Series("trained from scratch", False, (15, 30), (0.228, 0.465), (0.015, 0.017)),
+    Series("features of an ImageNet network", False, (15, 30), (0.838, 0.865), (0.005, 0.005)),
+)
+
+
+def make(sources: Sources, page: Page) -> Made:
+    """The curves (`figure9`), or the table at 15 and 30 pictures a category (`table4`)."""
+    result = sources.once("accuracy", lambda: _measure(sources))
+    if page.kind == "table":
+        from deconvviz.figures.table import draw
+
+        table = result.table()
+        return Made(draw(table), table.caption, {page.name: result}, table)
+    caption = (
+        "Accuracy (mean over categories) on pictures that nothing was trained on, against the number of training "
+        f"pictures a category. {result.note}"
+    )
+    return Made(result.figure(), caption, {page.name: result}, result.table(COUNTS))
+
+
+def _measure(sources: Sources) -> Accuracy:
+    net, data = sources.net, sources.data
+    assert data is not None
+    layer = pair(net)[1]
+    own = probe(net, data, layer, per_category=COUNTS)
+    bare = probe(_random(net), data, layer, per_category=COUNTS, held_out=_share(own))
+    series = [_series(f"features of {net.card.name}, layer {layer}", own), _series("the same, random weights", bare)]
+    said = [own.note] if own.note else []
+    scratch = None if sources.run is None else _scratch(sources.run)
+    if scratch is not None:
+        series.insert(0, scratch)
+    elif sources.run is None:
+        said.append("No training run was given, so training from scratch was not measured.")
+    if sources.caltech:
+        series += PAPER
+        said.append("The paper's figures are those of its Table 4.")
+    penalty = f"a linear SVM (penalty {own.policy['penalty']})"
+    note = " ".join([f"Features: {penalty} on layer {layer}, trained on so many pictures of each category.", *said])
+    return Accuracy(tuple(series), own.chance, note, own.policy, own.model)
+
+
+def _share(own: Probes) -> float | None:
+    share = own.policy["held_out"]
+    return share if isinstance(share, float) else None
+
+
+def _series(name: str, found: Probes) -> Series:
+    deviations = tuple(found.spread[0].tolist()) if found.accuracy.shape[2] > 1 else ()
+    return Series(name, True, found.per_category, tuple(found.mean[0].tolist()), deviations)
+
+
+def _random(net: Network) -> Network:
+    """The same network with fresh weights."""
+    module = copy.deepcopy(net.module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for m in module.modules():
+            if isinstance(m, nn.Conv2d | nn.Linear | nn.modules.batchnorm._BatchNorm):
+                m.reset_parameters()
+    return Network(module.eval(), card=net.card)
+
+
+def _scratch(run: Path) -> Series | None:
+    """What a run came to, trained with so many pictures of each category; None for a run of another kind.
+
+    The number of pictures is what its last checkpoint says (`deconvviz train --per-category`).
+    """
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        state = torch.load(run / "last.pt", map_location="cpu", weights_only=True, mmap=True)
+        count = state["settings"]["split"][1]
+    except (OSError, KeyError, IndexError, TypeError, RuntimeError):
+        return None
+    tested = [line for line in map(json.loads, lines) if "test" in line]
+    if count is None or not tested:
+        return None
+    last = tested[-1]
+    name = f"trained from scratch, {last['epoch']} epochs"
+    return Series(name, True, (int(count),), (float(last.get("test_ten_crops", last["test"])),))

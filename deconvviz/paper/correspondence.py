@@ -1,0 +1,41 @@
+"""Fig. 8 and Table 1: whether covering the same part of different pictures changes a layer's features alike."""
+
+from __future__ import annotations
+
+from deconvviz.correspondence import correspondence
+from deconvviz.errors import DeconvvizValueError
+from deconvviz.paper.pages import Page, demo_parts
+from deconvviz.paper.sources import Made, Sources
+from deconvviz.results import Correspondence
+
+# Table 1 of the paper: five dogs, layers 5 and 7.
+PAPER = {
+    "right eye": (".067 ± .007", ".069 ± .015"),
+    "left eye": (".069 ± .007", ".068 ± .013"),
+    "nose": (".079 ± .017", ".069 ± .011"),
+    "random": (".107 ± .017", ".073 ± .014"),
+}
+
+
+def make(sources: Sources, page: Page) -> Made:
+    """The pictures with their parts (`figure8`), or the distances (`table1`)."""
+    result = sources.once("correspondence", lambda: _compare(sources))
+    paper = "; ".join(f"{part} {low} / {high}" for part, (low, high) in PAPER.items())
+    beside = f"The paper's own, for five dogs and layers 5 / 7: {paper}."
+    if page.kind == "table":
+        from deconvviz.figures.table import draw
+
+        table = result.table()
+        return Made(draw(table), f"{table.caption} {beside}", {page.name: result}, table)
+    caption = (
+        f"{len(result.images)} pictures with the boxes of their parts ({', '.join(result.parts)}), each covered in "
+        f"turn with the mean colour, and random boxes of the same sizes. {result.caption()}"
+    )
+    return Made(result.figure(), caption, {page.name: result})
+
+
+def _compare(sources: Sources) -> Correspondence:
+    parts = sources.parts or demo_parts()
+    if parts is None:
+        raise DeconvvizValueError("no file with the boxes of parts: give --parts, such as demos/faces.json")
+    return correspondence(sources.net, parts, folder=sources.data)
