@@ -17,7 +17,7 @@ def draw(result: Accuracy) -> Figure:
     with styled():
         figure = new_figure(5.4, 3.2)
         ax = figure.add_axes((0.085, 0.13, 0.545, 0.83))
-        for k, series in enumerate(result.series):
+        for k, series in enumerate(result.lines):
             colour = COLOURS[k % len(COLOURS)]
             percent = [100 * value for value in series.values]
             bars = [100 * value for value in series.deviations] or None
@@ -46,7 +46,7 @@ def draw(result: Accuracy) -> Figure:
                 color=colour,
             )
         ax.axhline(100 * result.chance, color="#999999", linewidth=0.6, linestyle=":")
-        largest = max((n for series in result.series for n in series.counts), default=1)
+        largest = max((n for series in result.lines for n in series.counts), default=1)
         ax.set(xlim=(0, largest * 1.12), ylim=(0, 100))
         ax.text(0.4, 100 * result.chance + 1, "chance", fontsize=5.5, color="#777777")
         ax.set_xlabel("training pictures a category")

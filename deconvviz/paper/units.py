@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from deconvviz.panels import page as units_of
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources, held_out
-from deconvviz.panels import page as units_of
 from deconvviz.results import Page as Panels
 from deconvviz.scanning import scan
 from deconvviz.store import Store

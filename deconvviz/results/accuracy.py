@@ -32,13 +32,13 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Accuracy(Result):
-    """How well few pictures a category teach one: `series`, `chance` (the accuracy of guessing), and a `note`."""
+    """How well few pictures a category teach one: `lines`, `chance` (the accuracy of guessing), and a `note`."""
 
     kind: ClassVar[str] = "accuracy"
     tensors: ClassVar[tuple[str, ...]] = ()
-    tuples: ClassVar[tuple[str, ...]] = ("series",)
+    tuples: ClassVar[tuple[str, ...]] = ("lines",)
 
-    series: tuple[Series, ...]
+    lines: tuple[Series, ...]
     chance: float
     note: str = ""
     policy: dict[str, object] = field(default_factory=dict)
@@ -46,8 +46,8 @@ class Accuracy(Result):
 
     def __post_init__(self) -> None:
         # From a file they come as lists of lists.
-        found = (Series(*(tuple(v) if isinstance(v, list) else v for v in series)) for series in self.series)
-        object.__setattr__(self, "series", tuple(found))
+        found = (Series(*(tuple(v) if isinstance(v, list) else v for v in series)) for series in self.lines)
+        object.__setattr__(self, "lines", tuple(found))
 
     @property
     def title(self) -> str:
@@ -56,8 +56,8 @@ class Accuracy(Result):
 
     def table(self, counts: tuple[int, ...] = (15, 30)) -> Table:
         """Return the accuracies at `counts` pictures a category in percent, one row a series."""
-        rows = [(s.name, "measured" if s.measured else "paper", *(s.at(n) for n in counts)) for s in self.series]
-        paper = [k for k, s in enumerate(self.series) if k and s.measured != self.series[k - 1].measured]
+        rows = [(s.name, "measured" if s.measured else "paper", *(s.at(n) for n in counts)) for s in self.lines]
+        paper = [k for k, s in enumerate(self.lines) if k and s.measured != self.lines[k - 1].measured]
         return Table(("", "", *(f"{n} a category" for n in counts)), rows, self.note, rules=paper)
 
     def figure(self, **options: Any) -> Figure:
@@ -68,4 +68,4 @@ class Accuracy(Result):
 
     def facts(self) -> dict[str, object]:
         """Return the series as dictionaries, ready for JSON."""
-        return {**self.plain(), "series": [series._asdict() for series in self.series]}
+        return {**self.plain(), "lines": [series._asdict() for series in self.lines]}
