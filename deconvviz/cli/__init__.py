@@ -20,6 +20,7 @@ COMMANDS = {
     "table": ("deconvviz.cli.table", "Make a table of the paper."),
     "paper": ("deconvviz.cli.paper", "Make all figures and tables of the paper, and check its claims."),
     "evolve": ("deconvviz.cli.evolve", "Show how features evolve over a training run, and when layers settle."),
+    "probe": ("deconvviz.cli.probe", "Show how well a linear classifier does on the features of each layer."),
     "history": ("deconvviz.cli.history", "Show who won the ILSVRC, with depth and size of the networks."),
     "models": ("deconvviz.cli.models", "List the networks of the zoo and their weights."),
     "train": ("deconvviz.cli.train", "Train a network on a folder of pictures."),

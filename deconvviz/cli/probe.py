@@ -1,0 +1,80 @@
+"""`deconvviz probe`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deconvviz.cli.common import get_network, model_options, output_file, output_options, parse_layers, to_device
+from deconvviz.cli.progress import Progress
+
+TABLES = ("text", "markdown", "latex", "html")
+
+
+@click.command()
+@model_options
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with one folder of pictures per category, or with the idx files of (Fashion-)MNIST.",
+)
+@click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5,7 or conv3. Default: all with a number.")
+@click.option(
+    "--per-category", "counts", multiple=True, type=click.IntRange(1), help="Training pictures. Default: 15 and 30."
+)
+@click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="Test pictures of a category.")
+@click.option("--splits", type=click.IntRange(1), default=1, show_default=True, help="Random draws of pictures.")
+@click.option("--seed", type=int, default=0, show_default=True, help="For the draws.")
+@click.option("--grid", type=click.IntRange(1), default=6, show_default=True, help="Larger maps are averaged to it.")
+@click.option("--penalty", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of the SVM.")
+@click.option(
+    "--held-out",
+    help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
+)
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@click.option("--table", type=click.Choice(TABLES), default="text", show_default=True, help="How the table is printed.")
+@output_options
+def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
+    """Show how well a linear classifier does on the features of each layer, trained on a few pictures a category.
+
+    \b
+    Example:
+      deconvviz probe --model zfnet --data photos/ --layer 1-5,7
+      deconvviz probe --model zfnet --data photos/ --per-category 15 --splits 5 --table latex
+    """
+    layers, held_out = parse_layers(options["layers"]), _held_out(options["held_out"])
+    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    path = output_file(out, kind, f"{net.card.name}-probes")
+    to_device(net, options["device"])
+    from deconvviz.probes import probe as compute
+
+    with Progress(100, "percent") as progress:
+        result = compute(
+            net,
+            data,
+            layers,
+            options["counts"] or (15, 30),
+            held_out=held_out,
+            progress=lambda done, total: progress.reach(100 * done // total),
+            **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
+        )
+    result.save(path)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **result.facts()}))
+        return
+    click.echo(result.table().render(options["table"]), nl=False)
+    click.echo(str(path))
+
+
+def _held_out(given: str | None) -> float | str | None:
+    if given is None or given == "none":
+        return "auto" if given is None else None
+    try:
+        return float(given)
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is neither a share nor none", param_hint="--held-out") from None

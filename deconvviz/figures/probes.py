@@ -1,0 +1,59 @@
+"""How well each layer classifies: accuracy against depth, one line for each number of training pictures (Table 7)."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from deconvviz.figures.style import COLOURS, new_figure, styled
+
+if TYPE_CHECKING:
+    from deconvviz.results import Probes
+
+
+def draw(result: Probes) -> Figure:
+    """Draw `result` and return the figure; bars are the standard deviation over the splits, if there are several."""
+    note = wrap(result.note, 88)
+    foot = 0.5 + 0.11 * len(note)
+    width, height = max(3.8, 1.2 + 0.42 * len(result)), 2.1 + foot
+    several = result.accuracy.shape[2] > 1
+    places = list(range(len(result)))
+    with styled():
+        figure = new_figure(width, height)
+        ax = figure.add_axes((0.5 / width, foot / height, 1 - 0.62 / width, 1 - (foot + 0.32) / height))
+        for p, (count, colour) in enumerate(zip(result.per_category, COLOURS * len(result.per_category), strict=False)):
+            mean = (100 * result.mean[:, p]).tolist()
+            spread = (100 * result.spread[:, p]).tolist() if several else None
+            label = f"{count} pictures a category"
+            ax.errorbar(
+                places, mean, spread, color=colour, lw=1.2, marker="o", ms=3.2, capsize=2, elinewidth=0.7, label=label
+            )
+            for x, y in zip(places, mean, strict=True):
+                above = p == len(result.per_category) - 1
+                ax.annotate(
+                    f"{y:.1f}", (x, y), xytext=(0, 5 if above else -5), textcoords="offset points", ha="center",
+                    va="bottom" if above else "top", fontsize=5.5, color=colour,
+                )  # fmt: skip
+        ax.axhline(100 * result.chance, color="#999999", lw=0.6, ls="--", zorder=0)
+        ax.annotate(
+            f"chance, {100 * result.chance:.2g} %", (1, 100 * result.chance), xycoords=("axes fraction", "data"),
+            xytext=(0, 2), textcoords="offset points", ha="right", fontsize=5.5, color="#777777",
+        )  # fmt: skip
+        ax.set_xticks(places, list(result.layers))
+        ax.set_xlim(-0.4, len(result) - 0.6)
+        ax.set_ylim(0, min(108.0, 100 * float(result.mean.max()) * 1.14 + 4))
+        ax.set_xlabel("layer", fontsize=6.5)
+        ax.set_ylabel("accuracy, mean over categories (%)", fontsize=6.5)
+        ax.tick_params(labelsize=6, width=0.5, length=2)
+        ax.grid(axis="y", lw=0.3, color="#dddddd")
+        ax.set_axisbelow(True)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+        ax.legend(fontsize=6, frameon=False, loc="upper left")
+        title = f"{result.model.get('name', 'model')}: a linear classifier on each layer"
+        figure.text(0.08 / width, 1 - 0.08 / height, title, va="top", fontsize=8, weight="bold")
+        if note:
+            figure.text(0.08 / width, 0.06 / height, "\n".join(note), fontsize=5.2, color="#555555", va="bottom")
+    return figure
