@@ -50,7 +50,7 @@ class Layer:
     aliases: tuple[str, ...]
     units: tuple[Unit, ...]
     labels: tuple[str, ...] | None
-    field: tuple[int, int]  # receptive field (rows, columns), or the whole input
+    field: tuple[int, int]  # height and width of a panel: the receptive field, at most the input
 
     @property
     def name(self) -> str:
@@ -209,7 +209,8 @@ def _layer(
         )
     aliases = sorted(alias for alias, path in facts.get("aliases", {}).items() if path == stored.name)
     _, high, wide = facts["input"]
-    field = stored.field or (high, wide)
+    # A panel is no larger than the input.
+    field = (min(stored.field[0], high), min(stored.field[1], wide)) if stored.field else (high, wide)
     return Layer(number, stored, tuple(map(printable, aliases)), tuple(units), labels, field)
 
 

@@ -37,6 +37,8 @@ Report = Callable[[str, int, int], None]
 QUALITY = 80
 GRID_QUALITY = 74
 PHOTO_QUALITY = 74
+# Receptive fields up to this side are enlarged so much that their pixels are flat: without loss they are smaller.
+LOSSLESS = 16
 
 
 class Source(Protocol):
@@ -128,24 +130,25 @@ def _compute_sheets(
     }
     total = sum(len(layer.units[number].places) for number in sheets)
     left = sum(map(len, missing.values()))
+    lossless = max(layer.field) <= LOSSLESS
     report(layer.name, total - left, total)
     for number in [n for n, ranks in missing.items() if not ranks]:
-        _finish(folder, unfinished, layer.units[number], sheets[number])
+        _finish(folder, unfinished, layer.units[number], sheets[number], lossless)
     wanted = {(number, rank) for number, ranks in missing.items() for rank in ranks}
     for number, rank, panel in source.panels(layer.stored, wanted) if wanted else ():
         sheet, unit = sheets[number], layer.units[number]
         unfinished.add(unit.key, rank, *pair(panel, sheet.grid.height, sheet.grid.width))
         missing[number].discard(rank)
         if not missing[number]:
-            _finish(folder, unfinished, unit, sheet)
+            _finish(folder, unfinished, unit, sheet, lossless)
         left -= 1
         report(layer.name, total - left, total)
     unfinished.commit()
 
 
-def _finish(folder: Folder, unfinished: Unfinished, unit: Unit, sheet: Sheet) -> None:
+def _finish(folder: Folder, unfinished: Unfinished, unit: Unit, sheet: Sheet, lossless: bool) -> None:
     tiles = {(rank, y): both[y] for rank, both in unfinished.pairs(unit.key).items() for y in (0, 1)}
-    folder.bytes(sheet.file, encode(compose(sheet.grid, tiles), QUALITY))
+    folder.bytes(sheet.file, encode(compose(sheet.grid, tiles), QUALITY, lossless))
     # The sheet is there before the panels go: whatever happens between, nothing is lost.
     unfinished.drop(unit.key)
 

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from deconvviz.network import Network
+    from deconvviz.store import Store
 
 FORMATS = ("png", "pdf", "svg", "npz")
 
@@ -44,6 +45,46 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
     if weights is not None and looks_like_a_path(weights) and not Path(weights).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     return load(model, weights)
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--store` to a command, and what may be said of its network and pictures; see `network_of`."""
+    for option in (
+        click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                     help="Folder of the scanned pictures. Default: where they were."),
+        click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False),
+                     help="Weights file for package.module:callable."),
+        click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
+        click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
+        click.option("--store", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                     help="What deconvviz scan has written."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def network_of(store: Store, model: str | None, weights: str | None, checkpoint: str | None) -> Network:
+    """Return the network that a store was made with: what the options name, else what the store says of it.
+
+    A store whose network cannot be found by its name is a usage error that says what to give.
+    """
+    from deconvviz.models import registry
+
+    known = store.facts["model"]
+    source, _, detail = str(known["weights"]).partition(": ")
+    if model is None:
+        if known["name"] not in registry.names():
+            raise click.UsageError(
+                f"{store.path} was made with {known['name']}, which is not in the zoo; give --model package.module:callable"
+            )
+        model = str(known["name"])
+        if weights is None and checkpoint is None:
+            if source not in ("bundled", "imagenet", "random"):
+                raise click.UsageError(
+                    f"{store.path} was made with weights from a file ({detail}); give --weights FILE"
+                )
+            weights = source
+    return get_network(model, weights, checkpoint)
 
 
 def parse_layers(given: Sequence[str]) -> list[str] | None:
