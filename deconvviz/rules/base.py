@@ -74,7 +74,8 @@ class Rule:
         raise NotImplementedError  # asked only of rules whose `reaches` and `needs` are not None
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """The operator on K pictures at once: `values` (by number) are (K, …) where (1, …) was recorded.
+        """The operator on K pictures at once: `values` (by number) are (K, …) where (1, …) was recorded, and
+        (K, *shape) where the recorded shape begins otherwise; so is what it returns.
 
         None if it does not treat every picture of a batch alike: then it is run one by one.
         """
@@ -107,6 +108,10 @@ class PointwiseNeeds(Rule):
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """As recorded: a constant is broadcast over the pictures."""
+        alone = len(op.inputs) == 1 and not any(isinstance(a, Tensor) for a in (*op.args, *op.kwargs.values()))
+        if alone and len(op.outputs) == 1:
+            args, kwargs = rec.fill(op, values)
+            return op.func(*args, **kwargs)
         return as_recorded(rec, op, values)
 
 

@@ -85,11 +85,17 @@ class Linear(GlobalNeeds):
     role = "linear"
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """As recorded, if a row of the left matrix is a picture."""
-        factors = op.args[1:] if op.name == "addmm" else op.args
+        """One product for all: the rows of the left matrix are pictures, or places of pictures."""
+        left, right = op.args[-2:]
         bias = op.args[0] if op.name == "addmm" else None
-        fits = isinstance(factors[0], Ref) and not isinstance(factors[1], Ref) and not isinstance(bias, Ref)
-        return as_recorded(rec, op, values) if fits and op.name != "bmm" and factors[1].dim() == 2 else None
+        plain = isinstance(left, Ref) and not isinstance(right, Ref) and not isinstance(bias, Ref)
+        if not plain or op.name == "bmm" or right.dim() != 2 or op.kwargs:
+            return None
+        x = values[left.value]
+        if x.dim() == 2 and bias is not None:
+            return torch.addmm(bias, x, right)
+        product = torch.matmul(x, right)
+        return product if bias is None else product + bias
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Multiply by the transposed matrix."""

@@ -40,8 +40,7 @@ class View(GlobalNeeds):
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """The same for each picture."""
         shape = rec.values[op.outputs[0]].shape  # type: ignore[index]
-        kept = shape[:1] == rec.values[op.inputs[0]].shape[:1] == (1,)
-        return values[op.inputs[0]].reshape(k, *shape[1:]) if kept else None
+        return values[op.inputs[0]].reshape(k, *(shape[1:] if shape[:1] == (1,) else shape))
 
 
 @register("clone", "alias", "detach", "_to_copy", "contiguous", "lift_fresh", "copy")
