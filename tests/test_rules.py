@@ -182,6 +182,21 @@ def test_gradient_equals_autograd(name: str, function: Callable[[Tensor], Tensor
         torch.testing.assert_close(p.pixels[k], (want * logits[unit])[0].detach(), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(("name", "function"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_replay_equals_the_occluded_passes(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    """Every rule, run on windows or on whole maps of several pictures, gives what the network gives."""
+    torch.manual_seed(3)
+    # A second convolution before it makes the windows of the operator other than those of the picture.
+    model = Case(lambda x: function(F.conv2d(x, W, padding=1))).eval()
+    x = torch.randn(1, 3, 9, 9, dtype=torch.float64)
+    o = deconvviz.occlude(model, x, window=(2, 1), stride=(3, 2), fill=0.7)
+    for (row, col), logits in zip(o.origins.tolist(), o.logits, strict=True):
+        covered = x.clone()
+        covered[:, :, row : row + 2, col : col + 1] = 0.7
+        with torch.no_grad():
+            torch.testing.assert_close(logits, model(covered)[0], rtol=1e-11, atol=1e-11)
+
+
 def test_windows_agree_with_autograd_at_every_place() -> None:
     """A unit's window is cut at each border and corner; its projection must not notice."""
     torch.manual_seed(2)
