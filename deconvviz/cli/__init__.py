@@ -13,8 +13,12 @@ import click
 COMMANDS = {
     "project": ("deconvviz.cli.project", "Show what the strongest maps of a layer respond to in a picture."),
     "occlude": ("deconvviz.cli.occlude", "Show what the network makes of a picture with each place covered."),
+    "scan": ("deconvviz.cli.scan", "Find the strongest pictures of every unit of some layers."),
+    "top": ("deconvviz.cli.top", "Show what a scanned unit responds to most, with its projections."),
+    "atlas": ("deconvviz.cli.atlas", "Make a site to browse a scanned network."),
     "layers": ("deconvviz.cli.layers", "List the layers of a network, their sizes and receptive fields."),
     "invariance": ("deconvviz.cli.invariance", "Show how features change as a picture is moved, scaled, turned."),
+    "correspond": ("deconvviz.cli.correspond", "Show whether covering the same part changes features alike."),
     "filters": ("deconvviz.cli.filters", "Show the first filters of a network and what is wrong with them."),
     "figure": ("deconvviz.cli.figure", "Make a figure of the paper."),
     "table": ("deconvviz.cli.table", "Make a table of the paper."),

@@ -16,19 +16,31 @@ class Progress:
     """Counts `total` pictures, or what `what` names, on stderr if that is a terminal; results go to stdout,
     problems to stderr.
 
-    While a bar stands on the terminal, results that would go to the same terminal wait until it is gone.
+    While a bar stands on the terminal, results that would go to the same terminal wait until it is gone. `speed` names
+    what is counted, to show how many of them a second.
     """
 
-    def __init__(self, total: int, what: str = "") -> None:
-        self._total, self._what = total, what
+    def __init__(self, total: int, what: str = "", speed: str = "") -> None:
+        self._total, self._what, self._speed = total, what, speed
         self._bar: rich.progress.Progress | None = None
         self._waiting: list[str] = []
 
     def __enter__(self) -> Progress:
         if self._total > 1 and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
+            from rich.text import Text
+
+            class Speed(TextColumn):
+                """How many a second, once that is known."""
+
+                def __init__(self, what: str) -> None:
+                    super().__init__("", markup=False)
+                    self._what = what
+
+                def render(self, task: Task) -> Text:
+                    return Text("" if task.speed is None else f"{task.speed:.1f} {self._what}/s")
 
             # Redirected, stdout would end up on stderr.
             self._bar = Bar(
@@ -36,6 +48,7 @@ class Progress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
+                *([Speed(self._speed)] if self._speed else []),
                 console=Console(stderr=True),
                 transient=True,
                 redirect_stdout=False,

@@ -1,0 +1,46 @@
+"""`deconvviz top`: a scanned unit's strongest places, projected beside their crops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from deconvviz.cli.common import network_of, output_file, output_options, store_options, to_device
+
+
+@click.command()
+@store_options
+@click.option("--layer", required=True, help="An alias (5, conv5) or a module path.")
+@click.option("--unit", required=True, type=click.IntRange(0), help="Number of the unit in its layer.")
+@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
+@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@output_options
+def top(
+    store: Path, model: str | None, weights: str | None, checkpoint: str | None, images: Path | None, layer: str,
+    unit: int, method: str, overlap: str, scale: str, device: str, out: Path | None, kind: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Show what a unit responds to most in a scanned data set: projections beside the pieces of the pictures (Fig. 2).
+
+    \b
+    Example:
+      deconvviz top --store atlas.db --layer 5 --unit 12
+    """
+    from deconvviz.panels import panels
+    from deconvviz.store import Store
+
+    with Store.open(store) as opened:
+        title = opened.layer(layer).title
+        opened.top(layer, unit)  # an unknown unit is said before the network is loaded
+        path = output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
+        net = network_of(opened, model, weights, checkpoint)
+        to_device(net, device)
+        result = panels(net, opened, layer, unit, images, method, overlap)
+    result.save(path, **({} if path.suffix == ".npz" else {"scale": scale}))
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **result.facts()}))
+    else:
+        click.echo(str(path))
