@@ -135,7 +135,7 @@ def mosaic(tiles: Iterable[Pixels], places: int) -> Pixels:
 
 def encode(picture: Image.Image, quality: int, lossless: bool = False) -> bytes:
     """The bytes of a WebP file; without transparency if nothing is transparent."""
-    if picture.mode == "RGBA" and picture.getextrema()[3] == (255, 255):
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255):
         picture = picture.convert("RGB")
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=quality, lossless=lossless, method=4)

@@ -59,7 +59,7 @@ def order(table: Matrix) -> list[int]:
         near = np.where(free, table[row[-1]], -np.inf)
         row.append(int(np.argmax(near)))
         free[row[-1]] = False
-    return _untwisted(table, np.array(row)).tolist()
+    return [int(n) for n in _untwisted(table, np.array(row))]
 
 
 def _untwisted(table: Matrix, row: NDArray[np.int64], rounds: int = 20) -> NDArray[np.int64]:

@@ -75,7 +75,8 @@ def network_of(store: Store, model: str | None, weights: str | None, checkpoint:
     if model is None:
         if known["name"] not in registry.names():
             raise click.UsageError(
-                f"{store.path} was made with {known['name']}, which is not in the zoo; give --model package.module:callable"
+                f"{store.path} was made with {known['name']}, which is not in the zoo; "
+                "give --model package.module:callable"
             )
         model = str(known["name"])
         if weights is None and checkpoint is None:
