@@ -304,6 +304,7 @@ def classify(x: Tensor, y: Tensor, test: Tensor, categories: int, penalty: float
 def _root(inner: Tensor) -> Tensor:
     """The lower L with L Lᵀ = `inner` (N, N), and as little added to the diagonal as rounding makes necessary."""
     scale = float(inner.diagonal().mean()) or 1.0
+    lower = inner
     for power in range(-6, 1):
         lower, failed = torch.linalg.cholesky_ex(inner + torch.eye(len(inner), dtype=inner.dtype) * scale * 10.0**power)
         if not int(failed):

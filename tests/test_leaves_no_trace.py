@@ -139,6 +139,7 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "filters": lambda m: deconvviz.filters(m, images=[IMAGE]),
     "filters, two": lambda m: deconvviz.filters(m, m),
     "evolve": lambda m: deconvviz.evolve({1: Network(m, (12, 10)), 2: m.state_dict()}, [IMAGE], "bn2", count=2),
+    "probe": lambda m: deconvviz.probe(m, (IMAGE.repeat(4, 1, 1, 1), [0, 0, 1, 1]), "bn2", 1),
     "scan": lambda m: scan(m),
     "layers": lambda m: Network(m, (12, 10)).layers(),
     "receptive_field": lambda m: receptive_field(Network(m, (12, 10)), "bn2", (0, 0)),
@@ -148,7 +149,7 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
 # These run no forward pass, so nothing in one can fail.
 NO_PASS = {"preprocess", "weights_hash"}
 # These only read values, for which no operator needs a rule.
-NO_RULE = {"invariance", "filters", "filters, two", "scan"}
+NO_RULE = {"invariance", "filters", "filters, two", "probe", "scan"}
 
 
 def scan(model: nn.Module) -> None:
