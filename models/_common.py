@@ -28,16 +28,12 @@ FASHION = (
     "Ankle boot",
 )
 CIFAR100 = tuple(
-    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-    camel can
+    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
     castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
-    lobster
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
     man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
-    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew
-    skunk
-    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
-    tiger
+    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
     tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()
 )
 
@@ -114,6 +110,22 @@ def fetch_file(url: str, file: str, hash_prefix: str) -> Path:
     return path
 
 
+def fashion_card(name: str, aliases: dict[str, str]) -> Card:
+    """The card of a small form for 28² grey pictures with the ten classes of Fashion-MNIST."""
+    weights = bundled(name)
+    return Card(
+        name=name,
+        labels=FASHION,
+        input_size=(28, 28),
+        mean=FASHION_MEAN,
+        std=FASHION_STD,
+        aliases=aliases,
+        weights=weights[0] if weights else None,
+        available=weights,
+        resize=28,
+    )
+
+
 def cifar_card(name: str, aliases: dict[str, str]) -> Card:
     """The card of a small form for 32² colour pictures with the 100 classes of CIFAR-100; no weights ship."""
     return Card(
@@ -127,9 +139,18 @@ def cifar_card(name: str, aliases: dict[str, str]) -> Card:
     )
 
 
+def plain_aliases(maps: int, layers: int, features: str = "", classifier: str = "") -> dict[str, str]:
+    """`conv1` to the last of `maps` convolutions, `fc…` for the linear layers after them, in these parts of a network.
+
+    Their numbers are aliases too, up to 7: the paper counts layers so, and calls the eighth, the logits, by no number.
+    """
+    names = {f"conv{i}": f"{features}conv{i}" for i in range(1, maps + 1)}
+    names |= {f"fc{i}": f"{classifier}fc{i}" for i in range(maps + 1, layers + 1)}
+    return names | {alias[-1]: path for alias, path in names.items() if alias[-1] <= "7"}
+
+
 def stage_aliases(stem: str) -> dict[str, str]:
-    """A ResNet's `1` to `5`: the stem and the four stages, also under the paper's names `conv2_x` to
-    `conv5_x`."""
+    """A ResNet's `1` to `5`: the stem and the four stages, which the paper calls `conv2_x` to `conv5_x`."""
     stages = {f"conv{i + 1}_x": f"layer{i}" for i in range(1, 5)}
     return {"conv1": stem} | stages | {"1": stem} | {str(i + 1): f"layer{i}" for i in range(1, 5)}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card
 
-from ._common import FASHION, FASHION_MEAN, FASHION_STD, kaiming
+from ._common import fashion_card, kaiming, plain_aliases
 
 
 class AlexNet28(nn.Module):
@@ -57,13 +57,4 @@ def build(name: str, classes: int = 10) -> nn.Module:
 
 def card(name: str) -> Card:
     """Facts about the small AlexNet: the ten classes of Fashion-MNIST; no weights ship."""
-    paths = {f"conv{i}": f"features.conv{i}" for i in range(1, 6)} | {f"fc{i}": f"classifier.fc{i}" for i in (6, 7, 8)}
-    return Card(
-        name=name,
-        labels=FASHION,
-        input_size=(28, 28),
-        mean=FASHION_MEAN,
-        std=FASHION_STD,
-        aliases=paths | {alias[-1]: path for alias, path in paths.items() if alias != "fc8"},
-        resize=28,
-    )
+    return fashion_card(name, plain_aliases(5, 8, "features.", "classifier."))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card
 
-from ._common import FASHION, FASHION_MEAN, FASHION_STD, bundled, kaiming
+from ._common import fashion_card, kaiming, plain_aliases
 
 
 class LeNet(nn.Module):
@@ -51,16 +51,4 @@ def build(name: str, classes: int = 10) -> nn.Module:
 
 def card(name: str) -> Card:
     """Facts about LeNet: the ten classes of Fashion-MNIST."""
-    paths = {f"conv{i}": f"features.conv{i}" for i in (1, 2)} | {f"fc{i}": f"classifier.fc{i}" for i in (3, 4, 5)}
-    weights = bundled("lenet")
-    return Card(
-        name="lenet",
-        labels=FASHION,
-        input_size=(28, 28),
-        mean=FASHION_MEAN,
-        std=FASHION_STD,
-        aliases=paths | {alias[-1]: path for alias, path in paths.items()},
-        weights=weights[0] if weights else None,
-        available=weights,
-        resize=28,
-    )
+    return fashion_card(name, plain_aliases(2, 5, "features.", "classifier."))

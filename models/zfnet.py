@@ -9,39 +9,29 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card
 
-from ._common import IMAGENET_MEAN, IMAGENET_STD, bundled, kaiming
+from ._common import IMAGENET_MEAN, IMAGENET_STD, bundled, kaiming, plain_aliases
 
 CALTECH101 = tuple(
-    """Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular
-    bonsai brain
+    """Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular bonsai brain
     brontosaurus buddha butterfly camera cannon car_side ceiling_fan cellphone chair chandelier cougar_body
-    cougar_face crab crayfish crocodile crocodile_head cup dalmatian dollar_bill dolphin dragonfly
-    electric_guitar
+    cougar_face crab crayfish crocodile crocodile_head cup dalmatian dollar_bill dolphin dragonfly electric_guitar
     elephant emu euphonium ewer ferry flamingo flamingo_head garfield gerenuk gramophone grand_piano hawksbill
     headphone hedgehog helicopter ibis inline_skate joshua_tree kangaroo ketch lamp laptop llama lobster lotus
-    mandolin mayfly menorah metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus
-    pyramid
+    mandolin mayfly menorah metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus pyramid
     revolver rhino rooster saxophone schooner scissors scorpion sea_horse snoopy soccer_ball stapler starfish
     stegosaurus stop_sign strawberry sunflower tick trilobite umbrella watch water_lilly wheelchair wild_cat
     windsor_chair wrench yin_yang""".split()
 )
-ALIASES = {
-    **{f"conv{i}": f"conv{i}" for i in range(1, 6)},
-    **{f"fc{i}": f"fc{i}" for i in range(6, 9)},
-    **{str(i): f"conv{i}" for i in range(1, 6)},
-    **{str(i): f"fc{i}" for i in (6, 7)},
-}
 
 
 class ZFNet(nn.Module):
     """Fig. 3 of the paper: (N, 3, 224, 224) to (N, classes) logits; 62,357,608 parameters with the defaults.
 
-    Left open by the paper and chosen here: paddings that reproduce every size of Fig. 3 (pool1 and pool2 in
-    ceil mode), and the contrast normalisation's constants (5 maps, k = 2, alpha = 1e-4, beta = 0.75).
-    `avgpool` is the identity at 224² and lets other input sizes reach fc6. `conv=(96, 256, 512, 1024,
-    512)` is
-    the wide variant of Tables 2 and 3. `init="kaiming"` suits normalised inputs; `"paper"` is N(0, 1e-2),
-    made for inputs of about [-128, 128].
+    Left open by the paper and chosen here: paddings that reproduce every size of Fig. 3 (pool1 and pool2 in ceil
+    mode), and the contrast normalisation's constants (5 maps, k = 2, alpha = 1e-4, beta = 0.75). `avgpool` is the
+    identity at 224² and lets other input sizes reach fc6. `conv=(96, 256, 512, 1024, 512)` is the wide variant of
+    Tables 2 and 3. `init="kaiming"` suits normalised inputs; `"paper"` is N(0, 1e-2), made for inputs of about
+    [-128, 128].
     """
 
     def __init__(
@@ -116,7 +106,7 @@ def card(name: str) -> Card:
         input_size=(224, 224),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        aliases=dict(ALIASES),
+        aliases=plain_aliases(5, 8),
         weights=weights[0] if weights else None,
         available=weights,
         resize=256,

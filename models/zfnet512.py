@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
 
-from ._common import fetch_file, imagenet_labels, kaiming
+from ._common import fetch_file, imagenet_labels, kaiming, plain_aliases
 
 FILE = "zfnet512-12.onnx"
 URL = f"https://huggingface.co/onnxmodelzoo/zfnet512-12/resolve/main/{FILE}"
@@ -23,8 +23,8 @@ _LINEAR = {"fc6": (18432, 4096), "fc7": (4096, 1024), "fc8": (1024, 1000)}
 class ZFNet512(nn.Module):
     """(N, 3, 224, 224) RGB in 0..255 minus the mean, to (N, classes) logits; 87,250,536 parameters.
 
-    Differs from Fig. 3: no padding in conv1, normalisation before pooling with alpha 5e-4, floor-mode
-    pools, 512 maps in conv3 to conv5, a 2/2 last pool, fc7 of 1024.
+    Differs from Fig. 3: no padding in conv1, normalisation before pooling with alpha 5e-4, floor-mode pools, 512 maps
+    in conv3 to conv5, a 2/2 last pool, fc7 of 1024.
     """
 
     def __init__(self, classes: int = 1000) -> None:
@@ -92,14 +92,13 @@ def card(name: str) -> Card:
     weights = Weights(
         "imagenet", f"ONNX Model Zoo, {FILE}", "MIT", "55.97 % top-1, 79.41 % top-5 (ImageNet)", URL, SHA256
     )
-    paths = {f"conv{i}": f"features.conv{i}" for i in range(1, 6)} | {f"fc{i}": f"classifier.fc{i}" for i in (6, 7, 8)}
     return Card(
         name=name,
         labels=imagenet_labels(),
         input_size=(224, 224),
         mean=(123.68, 116.779, 103.939),
         std=(1.0, 1.0, 1.0),
-        aliases=paths | {alias[-1]: path for alias, path in paths.items() if alias != "fc8"},
+        aliases=plain_aliases(5, 8, "features.", "classifier."),
         weights=weights,
         available=(weights,),
         value_range=(0.0, 255.0),
