@@ -74,7 +74,7 @@ def evolve(
             raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
     sources = _sources(checkpoints)
     net = _architecture(model, list(sources.values()))
-    net.module.to(device)
+    _to(net, device)
     layers = _layer_names(layer, net)
     unknown = set(units) - set(layers) if isinstance(units, Mapping) else set()
     if unknown:
@@ -147,6 +147,13 @@ def _architecture(model: object, sources: Sequence[Source]) -> Network:
         raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a name, a Network, a torch.nn.Module")
     net = model if isinstance(model, Network) else Network(model)
     return Network(copy.deepcopy(net.module).eval(), card=net.card)
+
+
+def _to(net: Network, device: str | None) -> None:
+    try:
+        net.module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeconvvizValueError(f"cannot use the device {device!r}: {str(error).splitlines()[0]}") from error
 
 
 def _state(source: Source) -> tuple[Mapping[str, Tensor], str]:

@@ -261,6 +261,8 @@ def test_errors(nets: dict[int, Network], tmp_path: Path) -> None:
         evolve(nets, one, nets[1].module[0])  # type: ignore[index, arg-type]
     with pytest.raises(DeconvvizValueError, match="count"):
         evolve(nets, one, "1", count=0)
+    with pytest.raises(DeconvvizValueError, match="device 'gpu'"):
+        evolve(nets, one, "1", device="gpu")
     with pytest.raises(UnknownNameError, match="method"):
         evolve(nets, one, "1", method="deconv")
     with pytest.raises(DeconvvizValueError, match="images is empty"):
