@@ -136,6 +136,7 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "project, class": lambda m: project(Logits(m), IMAGE, "inner.bn2", units="class"),
     "occlude": lambda m: deconvviz.occlude(Logits(m), IMAGE, window=4, stride=4, layer="inner.bn2"),
     "invariance": lambda m: deconvviz.invariance(Logits(m), IMAGE, 0, {"flip": [1]}, "inner.conv1", "inner.bn2"),
+    "correspondence": lambda m: deconvviz.correspondence(m, [(IMAGE, {"a": [1, 1, 4, 4]})] * 2, ["bn2"], random=1),
     "filters": lambda m: deconvviz.filters(m, images=[IMAGE]),
     "filters, two": lambda m: deconvviz.filters(m, m),
     "evolve": lambda m: deconvviz.evolve({1: Network(m, (12, 10)), 2: m.state_dict()}, [IMAGE], "bn2", count=2),
@@ -149,7 +150,7 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
 # These run no forward pass, so nothing in one can fail.
 NO_PASS = {"preprocess", "weights_hash"}
 # These only read values, for which no operator needs a rule.
-NO_RULE = {"invariance", "filters", "filters, two", "probe", "scan"}
+NO_RULE = {"correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
 
 
 def scan(model: nn.Module) -> None:

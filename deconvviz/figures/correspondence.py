@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _EDGE, _SIDE, _GAP, _HEAD, _TITLES = 0.1, 0.8, 0.04, 0.28, 0.2  # inches
 _CHART, _BELOW, _AXIS, _LEGEND = 1.5, 0.42, 0.5, 0.3
+_WORDS = 5.6  # the legend's own width
 _MOST = 8  # pictures drawn at most
 _GREY = "#888888"
 
@@ -32,8 +33,8 @@ def draw(result: Correspondence, random: int = 2, chart: bool = True) -> Figure:
     count, columns = len(shown), len(shown[0])
     tall = _SIDE * shown[0][0].shape[0] / shown[0][0].shape[1]
     grid = count * (tall + _GAP)
-    least = _EDGE + len(result.layers) * (_AXIS + 0.55 * (len(result.parts) + 1) + 0.2)
-    width = max(2 * _EDGE + columns * (_SIDE + _GAP), least if chart else 3.0)
+    least = max(_WORDS, _EDGE + len(result.layers) * (_AXIS + 0.55 * (len(result.parts) + 1) + 0.2)) if chart else 3.2
+    width = max(2 * _EDGE + columns * (_SIDE + _GAP), least)
     height = _EDGE + _HEAD + _TITLES + grid + (_BELOW + _CHART + _LEGEND + 0.22 if chart else _EDGE)
     left = (width - columns * (_SIDE + _GAP)) / 2
     with styled():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from deconvviz.results.base import Result
@@ -130,4 +129,4 @@ def _six(value: float) -> float:
 
 
 def _rounded(values: Tensor) -> list[float]:
-    return [_six(v) for v in torch.atleast_1d(values).tolist()]
+    return [_six(v) for v in values.tolist()]

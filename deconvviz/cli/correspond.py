@@ -1,0 +1,86 @@
+"""`deconvviz correspond`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli.invariance import parse_fill
+from deconvviz.cli.progress import Progress
+
+
+@click.command()
+@model_options
+@click.option(
+    "--parts",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='JSON: {"images": [{"file": …, "parts": {name: [top, left, bottom, right]}}, …]}, in pixels of each file.',
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that the file names start from. Default: that of the JSON.",
+)
+@click.option("--layer", "layers", multiple=True, help="May be repeated. Default: 5 and 7.")
+@click.option("--normalise", type=click.Choice(["features", "active"]), default="features", help="What signs share.")
+@click.option("--random", type=click.IntRange(0), default=10, show_default=True, help="Draws of random boxes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random boxes.")
+@click.option("--fill", default="grey", show_default=True, help="Of the covered part: grey, a number or a colour.")
+@click.option("--table", type=click.Choice(["text", "markdown", "latex", "html"]), default="text", show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@output_options
+def correspond(
+    model: str,
+    weights: str | None,
+    checkpoint: str | None,
+    parts: Path,
+    images: Path | None,
+    layers: tuple[str, ...],
+    normalise: str,
+    random: int,
+    seed: int,
+    fill: str,
+    table: str,
+    batch: int,
+    device: str,
+    out: Path | None,
+    kind: str | None,
+    as_json: bool,
+) -> None:
+    """Cover the same part in several pictures and show whether that changes the features alike.
+
+    \b
+    Example:
+      deconvviz correspond --model zfnet --parts parts.json
+      deconvviz correspond --model zfnet --parts demos/faces.json --images caltech101 --table latex
+    """
+    net = get_network(model, weights, checkpoint)
+    path = output_file(out, kind, f"{parts.stem}-{net.card.name}-correspondence")
+    to_device(net, device)
+    from deconvviz.correspondence import correspondence
+
+    with Progress(100, "covering, %") as progress:
+        result = correspondence(
+            net,
+            parts,
+            list(layers) or None,
+            images,
+            parse_fill(fill),
+            normalise,
+            random,
+            seed,
+            batch,
+            lambda done, passes: progress.reach(100 * done // passes),
+        )
+        result.save(path)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **result.facts()}))
+        return
+    click.echo(result.table().render(table), nl=False)
+    # What is to be pasted elsewhere stands alone on stdout.
+    click.echo(str(path), err=table != "text")
