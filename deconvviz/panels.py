@@ -30,7 +30,7 @@ from deconvviz.recording import Recording, record_to
 from deconvviz.results import Page, Panels
 from deconvviz.results.base import photograph, signed_pictures
 from deconvviz.scanning.plan import check_model
-from deconvviz.scanning.sources import Files, Items, source_of
+from deconvviz.scanning.sources import Files, Items
 from deconvviz.store import Place, Store, StoreLayer, StorePicture
 
 Pixels = NDArray[np.uint8]
@@ -169,14 +169,14 @@ def _pictures(net: Network, store: Store, images: Any) -> Files | Items:
         if folder is None or not folder.is_dir():
             raise ImageError(f"the pictures of {store.path} are not in {folder} any more; give their folder as images")
         return Files(net, str(folder), [])
-    if from_files and isinstance(images, str | os.PathLike):
-        if not Path(images).is_dir():
-            raise ImageError(f"no such folder: {images}")
-        return Files(net, str(Path(images).absolute()), [])
-    source = source_of(net, images)
-    if from_files or isinstance(source, Files):
-        raise StoreError(f"{store.path} was made of {store.facts['images']}; give the same as images")
-    return source
+    if from_files != isinstance(images, str | os.PathLike):
+        given = "the folder of these files" if from_files else "this data set"
+        raise StoreError(f"{store.path} was made of {store.facts['images']}; give {given} as images")
+    if not from_files:
+        return Items(net, images)
+    if not Path(images).is_dir():
+        raise ImageError(f"no such folder: {images}")
+    return Files(net, str(Path(images).absolute()), [])
 
 
 def _three(x: Tensor) -> Tensor:
