@@ -62,7 +62,7 @@ def percent(share: float) -> str:
 
 def raw(x: float) -> str:
     """A number for the script to sort by."""
-    return repr(float(x)) if math.isfinite(x) else "0"
+    return f"{x:.6g}" if math.isfinite(x) else "0"
 
 
 def note(unit: Unit, contents: Contents) -> str:

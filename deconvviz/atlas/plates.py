@@ -158,14 +158,14 @@ def _squares(
 ) -> tuple[dict[int, tuple[Pixels, Pixels]], similar.Matrix]:
     """For every unit its square of projections and its square of crops; descriptors of all units (U, D)."""
     squares = {}
-    descriptors = np.zeros((len(layer.units), similar.SIDE**2 * 3))
+    descriptors = np.zeros((len(layer.units), similar.LENGTH))
     for number, sheet in sheets.items():
         with Image.open(folder.path / sheet.file) as opened:
             picture = opened.convert("RGBA")
         count = len(layer.units[number].places)
         rows = [[cut(picture, sheet.grid, rank, y) for rank in range(count)] for y in (0, 1)]
-        squares[number] = (mosaic(rows[0], contents.top), mosaic(rows[1], contents.top))
-        descriptors[number] = similar.descriptor(rows[0])
+        squares[number] = (mosaic(rows[0], contents.top, True), mosaic(rows[1], contents.top, False))
+        descriptors[number] = similar.descriptor(*rows)
     return squares, descriptors
 
 

@@ -86,10 +86,23 @@ def fitted(tile: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(Image.fromarray(tile, "RGBA").resize((width, height), how))
 
 
+def contrasted(projection: Pixels) -> Pixels:
+    """A projection (h, w, 4) that was made smaller, with full contrast again: averages of fine lines are nearly grey.
+
+    As everywhere zero stays at 128, and the 99.5th percentile of what differs from it becomes full contrast.
+    """
+    signed = projection[..., :3].astype(np.float64) - 128
+    sizes = np.abs(signed[projection[..., 3] > 0])
+    limit = np.percentile(sizes[sizes > 0], 99.5) if (sizes > 0).any() else 127.0
+    contrasted = projection.copy()
+    contrasted[..., :3] = np.clip(np.rint(128 + 127 * signed / limit), 0, 255).astype(np.uint8)
+    return contrasted
+
+
 def pair(panel: PanelLike, height: int, width: int) -> tuple[Pixels, Pixels]:
     """The tiles (height, width, 4) of a panel's projection and crop; what lies outside the picture is transparent."""
     projection, crop = (_tile(panel, pixels, height, width) for pixels in (panel.projection, panel.crop))
-    return projection, crop
+    return (contrasted(projection) if height < panel.field[0] else projection), crop
 
 
 def _tile(panel: PanelLike, pixels: Pixels, height: int, width: int) -> Pixels:
@@ -119,7 +132,7 @@ def cut(sheet: Image.Image, grid: Grid, x: int, y: int) -> Pixels:
     return np.asarray(sheet.crop((left, top, left + grid.width, top + grid.height)))
 
 
-def mosaic(tiles: Iterable[Pixels], places: int) -> Pixels:
+def mosaic(tiles: Iterable[Pixels], places: int, projections: bool) -> Pixels:
     """Tiles in a square of `places` places, MOSAIC wide, for the grid of a layer."""
     side = math.isqrt(places - 1) + 1
     room = (MOSAIC - (side - 1) * GAP) // side
@@ -129,7 +142,8 @@ def mosaic(tiles: Iterable[Pixels], places: int) -> Pixels:
         height, width = max(1, round(tile.shape[0] * scale)), max(1, round(tile.shape[1] * scale))
         top = (n // side) * (room + GAP) + (room - height) // 2
         left = (n % side) * (room + GAP) + (room - width) // 2
-        square[top : top + height, left : left + width] = fitted(tile, height, width)
+        small = fitted(tile, height, width)
+        square[top : top + height, left : left + width] = contrasted(small) if projections else small
     return square
 
 

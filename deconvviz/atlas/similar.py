@@ -1,4 +1,4 @@
-"""Which units look alike: the cosine between their mean projections, and an order in which like stands beside like."""
+"""Which units look alike, by their mean projections and crops, and an order in which like stands beside like."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from PIL import Image
 from deconvviz.atlas.sheets import Pixels
 
 SIDE = 12
+LENGTH = 3 * (SIDE**2 + (SIDE // 2) ** 2)
 # What the pages call it.
-NAME = "cosine between the units' mean projections"
+NAME = "the cosine between the mean projections of two units, averaged with that between their mean crops"
 
 Matrix = NDArray[np.float64]
 
 
-def descriptor(projections: Iterable[Pixels]) -> NDArray[np.float64]:
-    """The mean of a unit's projections (h, w, 4) on SIDE x SIDE pixels, zero where grey, (SIDE * SIDE * 3,)."""
-    total = np.zeros((SIDE, SIDE, 3))
-    for tile in projections:
-        small = np.asarray(Image.fromarray(tile, "RGBA").resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
+def descriptor(projections: Iterable[Pixels], crops: Iterable[Pixels]) -> NDArray[np.float64]:
+    """A unit's mean projection and mean crop from tiles (h, w, 4), as one vector of length 1, grey as zero, (D,).
+
+    Half the square of its length comes from each, so the product of two descriptors is the mean of two cosines.
+    """
+    return np.concatenate([_mean(projections, SIDE), _mean(crops, SIDE // 2)]) / np.sqrt(2)
+
+
+def _mean(tiles: Iterable[Pixels], side: int) -> NDArray[np.float64]:
+    total = np.zeros((side, side, 3))
+    for tile in tiles:
+        small = np.asarray(Image.fromarray(tile, "RGBA").resize((side, side), Image.Resampling.BOX), np.float64)
         total += (small[..., :3] - 128) * (small[..., 3:] / 255)
     length = np.linalg.norm(total)
     flat: NDArray[np.float64] = (total / length if length else total).ravel()

@@ -14,7 +14,7 @@ MANIFEST = "atlas.json"
 FORMAT = 1
 # Only in these does a build delete what it did not write.
 FOLDERS = ("assets", "classes", "images", "layers", "pictures")
-SUFFIXES = (".css", ".html", ".js", ".part", ".webp")
+SUFFIXES = (".css", ".html", ".js", ".part", ".svg", ".webp")
 # What must be the same for a folder to be built further.
 SAME = ("model", "weights")
 

@@ -32,7 +32,7 @@ def write_pages(
     env = pages.environment()
     env.globals.update(contents=contents, similarity=similar.NAME)
     write = _Writer(folder, env, report, contents)
-    for name in ("atlas.css", "atlas.js"):
+    for name in ("atlas.css", "atlas.js", "icon.svg", "theme.js"):
         folder.bytes(f"assets/{name}", (files("deconvviz.atlas") / "assets" / name).read_bytes())
     folder.text("index.js", pages.search_index(contents))
     for n, one in enumerate(plates):

@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deconvviz.atlas.sheets import GAP, MOSAIC, RIM, Grid, compose, cut, encode, fitted, mosaic, pair, tile_size
+from deconvviz.atlas.sheets import (
+    GAP,
+    MOSAIC,
+    RIM,
+    Grid,
+    compose,
+    contrasted,
+    cut,
+    encode,
+    fitted,
+    mosaic,
+    pair,
+    tile_size,
+)  # fmt: skip
 
 
 def flat(height: int, width: int, value: int) -> np.ndarray:
@@ -67,14 +80,14 @@ def test_the_style_puts_each_tile_into_view() -> None:
 
 
 def test_a_mosaic_is_a_square_of_places() -> None:
-    square = mosaic([flat(70, 70, 10 * n + 10) for n in range(5)], 9)
+    square = mosaic([flat(70, 70, 10 * n + 10) for n in range(5)], 9, False)
     room = (MOSAIC - 2 * GAP) // 3
     assert square.shape == (MOSAIC, MOSAIC, 4)
     for n in range(9):
         y, x = (n // 3) * (room + GAP), (n % 3) * (room + GAP)
         assert (square[y : y + room, x : x + room, 0] == (10 * n + 10 if n < 5 else 0)).all()
     assert (square[room : room + GAP, :, 3] == 0).all()
-    assert (mosaic([flat(64, 64, 9)], 1)[..., 0] == 9).all()
+    assert (mosaic([flat(64, 64, 9)], 1, False)[..., 0] == 9).all()
 
 
 def test_fitted_keeps_what_fits_and_averages_what_is_made_smaller() -> None:
@@ -91,3 +104,22 @@ def test_files_have_transparency_only_where_it_is_needed() -> None:
         with Image.open(io.BytesIO(encode(Image.fromarray(tile, "RGBA"), 80))) as opened:
             assert opened.format == "WEBP" and opened.mode == mode
             assert abs(int(np.asarray(opened)[10, 10, 0]) - 99) < 4
+
+
+def test_fine_lines_made_small_have_their_contrast_again() -> None:
+    tile = flat(120, 120, 128)
+    tile[60, :, :3] = 255
+    tile[62, :, :3] = 1
+    tile[:, 100:, 3] = 0
+    square = mosaic([tile], 9, True)
+    shown = square[..., :3][square[..., 3] > 200]
+    assert shown.max() > 200 and shown.min() < 60
+    assert mosaic([tile], 9, False)[..., :3][square[..., 3] > 200].max() < 200
+    assert (contrasted(flat(5, 5, 128)) == flat(5, 5, 128)).all()
+
+
+def test_contrast_keeps_signs_and_zero() -> None:
+    tile = flat(1, 5, 128)
+    tile[0, :, 0] = (118, 123, 128, 133, 138)
+    assert contrasted(tile)[0, :, 0].tolist() == [1, 64, 128, 192, 255]
+    assert (contrasted(tile)[0, :, 1] == 128).all()

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from deconvviz.atlas.similar import SIDE, cosines, descriptor, nearest, order
+from deconvviz.atlas.similar import LENGTH, SIDE, cosines, descriptor, nearest, order
 
 
 def tile(pixels: np.ndarray) -> np.ndarray:
@@ -15,16 +15,31 @@ def tile(pixels: np.ndarray) -> np.ndarray:
 
 def test_grey_is_zero_the_sign_counts_and_contrast_does_not() -> None:
     wave = np.sin(np.arange(4 * SIDE) / 5)[:, None, None] * np.ones((1, 4 * SIDE, 3))
-    strong, weak, opposite = (descriptor([tile(128 + k * wave)]) for k in (100, 40, -100))
-    assert np.dot(strong, weak) > 0.98 and np.dot(strong, opposite) < -0.98
-    assert not descriptor([tile(np.full((20, 20, 3), 128))]).any()
-    assert descriptor([]).shape == (SIDE * SIDE * 3,)
+    grey = tile(np.full((20, 20, 3), 128))
+    strong, weak, opposite = (descriptor([tile(128 + k * wave)], [grey]) for k in (100, 40, -100))
+    assert 0.49 < np.dot(strong, weak) <= 0.5 and -0.5 <= np.dot(strong, opposite) < -0.49
+    assert not descriptor([grey], [grey]).any()
+    assert descriptor([], []).shape == (LENGTH,)
+
+
+def test_projections_and_crops_count_the_same() -> None:
+    rng = np.random.default_rng(0)
+    a, b, c, d = (tile(rng.integers(0, 256, (SIDE, SIDE, 3))) for _ in range(4))
+
+    def cosine(first: np.ndarray, second: np.ndarray, side: int) -> float:
+        cells = [x[..., :3].astype(float).reshape(side, SIDE // side, side, SIDE // side, 3).mean((1, 3)) - 128
+                 for x in (first, second)]  # fmt: skip
+        return float((cells[0] * cells[1]).sum() / np.sqrt((cells[0] ** 2).sum() * (cells[1] ** 2).sum()))
+
+    expected = (cosine(a, c, SIDE) + cosine(b, d, SIDE // 2)) / 2
+    assert abs(float(np.dot(descriptor([a], [b]), descriptor([c], [d]))) - expected) < 0.02
+    assert abs(float(np.linalg.norm(descriptor([a, c], [b]))) - 1) < 1e-9
 
 
 def test_what_is_cut_off_counts_as_grey() -> None:
     bright = tile(np.full((24, 24, 3), 228))
     bright[:, :12, 3] = 0
-    halves = descriptor([bright]).reshape(SIDE, SIDE, 3)
+    halves = descriptor([bright], [])[: 3 * SIDE**2].reshape(SIDE, SIDE, 3)
     assert not halves[:, : SIDE // 2].any() and (halves[:, SIDE // 2 :] > 0).all()
 
 

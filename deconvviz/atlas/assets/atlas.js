@@ -14,6 +14,40 @@
 
   const typing = () => Boolean(document.activeElement && document.activeElement.closest("input, select, textarea"));
 
+  // What works with a script only is made by it; this is fixed text, none of it from the pictures or the network. -----
+
+  const svg = (name, shapes) => `<svg class="${name}" viewBox="0 0 20 20" aria-hidden="true">${shapes}</svg>`;
+
+  function controls() {
+    $(".bar").insertAdjacentHTML("beforeend", `
+      <form class="search" role="search">
+        <label class="vh" for="q">Search units, layers, classes and pictures</label>
+        <input id="q" type="search" placeholder="Search" autocomplete="off" spellcheck="false" role="combobox"
+          aria-autocomplete="list" aria-expanded="false" aria-controls="hits">
+        <kbd aria-hidden="true">/</kbd>
+        <ul class="hits" id="hits" role="listbox" aria-label="Results" hidden></ul>
+        <p class="vh" aria-live="polite"></p>
+      </form>
+      <button class="icon theme" type="button">
+        ${svg("auto", '<circle cx="10" cy="10" r="7"/><path class="on" d="M10 3a7 7 0 0 1 0 14z"/>')}
+        ${svg("light", '<circle cx="10" cy="10" r="3.6"/><path d="M10 2v1.5M10 16.5V18M2 10h1.5M16.5 10H18M4.3 4.3l1.1 1.1'
+          + 'M14.6 14.6l1.1 1.1M4.3 15.7l1.1-1.1M14.6 5.4l1.1-1.1"/>')}
+        ${svg("dark", '<path d="M16.5 12.2A7 7 0 0 1 7.8 3.5a7 7 0 1 0 8.7 8.7z"/>')}
+      </button>`);
+    const keys = [
+      ["/", "Search: a number, a layer and a number, a class, a picture"],
+      ["← →", "The one before, the next one"], ["↑ ↓", "Rows of a grid"], ["Enter", "Open"],
+      ["Esc", "Close the search, or go up a level"], ["?", "This list"],
+    ].map(([key, text]) => `<dt>${key.split(" ").map((k) => `<kbd>${k}</kbd>`).join(" ")}</dt><dd>${text}</dd>`);
+    document.body.insertAdjacentHTML("beforeend", `
+      <dialog id="keys" aria-labelledby="keys-title">
+        <form method="dialog" class="titled"><h2 id="keys-title">Keys</h2>
+          <button class="icon" aria-label="Close">${svg("close", '<path d="M5 5l10 10M15 5L5 15"/>')}</button></form>
+        <dl>${keys.join("")}</dl>
+      </dialog>`);
+    $("footer p:last-child").insertAdjacentHTML("beforeend", ' · <button class="plain" id="keys-button" type="button">Keys</button>');
+  }
+
   // Theme: automatic, light, dark ------------------------------------------------------------------------------
 
   function theme() {
@@ -25,7 +59,6 @@
       if (name === "auto") delete document.documentElement.dataset.theme;
       else document.documentElement.dataset.theme = name;
     };
-    button.hidden = false;
     show(order.includes(kept.get("theme")) ? kept.get("theme") : "auto");
     button.addEventListener("click", () => {
       const next = order[(order.indexOf(button.dataset.is) + 1) % order.length];
@@ -142,7 +175,6 @@
       choose(hits.length ? 0 : -1);
     };
 
-    form.hidden = false;
     input.addEventListener("focus", index, { once: true });
     input.addEventListener("input", show);
     form.addEventListener("submit", async (event) => {
@@ -200,15 +232,14 @@
       cells.sort((a, b) => dead(a) - dead(b) || key(a) - key(b) || Number(a.dataset.unit) - Number(b.dataset.unit));
       list.replaceChildren(...cells);
       only(links()[0]);
-      for (const cell of cells) $(".value", cell).textContent = cell.dataset["show" + name[0].toUpperCase() + name.slice(1)] || "";
+      for (const cell of cells) $(".value", cell).textContent = cell.getAttribute("data-shown-" + name) || cell.dataset.note;
       kept.set("sort", name);
       if (tell) said.textContent = sort.selectedOptions[0].dataset.says;
     };
     const showing = (what) => {
       for (const image of $$("img", list)) {
-        const src = image.dataset[what];
-        if (image.getAttribute("src") !== src) image.setAttribute("src", src);
-        image.alt = image.alt.replace(/projections|pictures/, what);
+        image.src = image.getAttribute("src").replace(/-(projections|pictures)-/, `-${what}-`);
+        image.alt = image.alt.replace(/^(Projections|Pictures)/, what[0].toUpperCase() + what.slice(1));
       }
       kept.set("show", what);
     };
@@ -295,6 +326,7 @@
     });
   }
 
+  controls();
   theme();
   search();
   grid();
