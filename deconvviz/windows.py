@@ -162,7 +162,7 @@ class Frame:
 
     def cut(self, constant: Tensor) -> Tensor:
         """The parts (K, …, height, width) of a constant that lies on the map; any other constant as it is."""
-        spans = [n > 1 and n == full for n, full in zip(constant.shape[-2:], self.size, strict=True)]
+        spans = [n > 1 and n == full for n, full in zip((1, *constant.shape)[-2:], self.size, strict=True)]
         if not any(spans):
             return constant
         while constant.dim() < 4:

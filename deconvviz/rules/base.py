@@ -83,7 +83,12 @@ class Rule:
 
 
 class PointwiseNeeds(Rule):
-    """A rule whose output at a place reads its inputs at that place only."""
+    """A rule whose output at a place reads its inputs at that place only.
+
+    `broadcast`: constants lie on the map as `torch.add` lays them; otherwise they hold a number for each map.
+    """
+
+    broadcast = True
 
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """The same rows."""
@@ -102,7 +107,7 @@ class PointwiseNeeds(Rule):
         def back(a: Any) -> Any:
             if isinstance(a, Ref):
                 return windows[a.value]
-            return frame.cut(a) if isinstance(a, Tensor) and a.dim() >= 2 else a
+            return frame.cut(a) if self.broadcast and isinstance(a, Tensor) and a.dim() else a
 
         return op.func(*put(back, op.args), **{key: put(back, a) for key, a in op.kwargs.items()})
 

@@ -23,6 +23,7 @@ class BatchNorm(PointwiseNeeds):
     """Multiply by weight / σ; the shift is dropped."""
 
     role = "norm"
+    broadcast = False
 
     def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """The same rows, unless the statistics are the picture's own."""
