@@ -313,6 +313,61 @@ def test_in_float32_to_its_rounding(case: tuple[nn.Module, Tensor, dict[str, Any
     assert difference(o, plain(model, x, o, fill, options["mask"])) <= 1e-5
 
 
+def linear_around(block: nn.Module, size: tuple[int, int] = (14, 17)) -> nn.Module:
+    """The block after a convolution alone, so that it meets negative numbers, and every pixel of it counts."""
+    stem = nn.Conv2d(3, WIDTH, 3, padding=1)
+    with torch.no_grad():
+        flat = int(block.eval()(stem(torch.randn(1, 3, *size))).numel())
+    return settle(nn.Sequential(stem, block, nn.Flatten(), nn.Linear(flat, 5)))
+
+
+@torch.no_grad()
+def alone(model: nn.Module, o: Occlusion) -> Tensor:
+    """The network on one covered picture at a time."""
+    return torch.cat([model(o.covered(k)[None]) for k in range(len(o))])
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_block_alone(name: str) -> None:
+    for seed in range(8):
+        model = linear_around(BLOCKS[name](random.Random(seed)))
+        o = one(model, picture(3, 14, 17), window=(3, 4), stride=(4, 5), fill=(2, 0, -2))
+        assert difference(o, alone(model, o)) <= 1e-11, seed
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(2, 2, 1, ceil_mode=True), nn.MaxPool2d(3, 3, 1, 2),
+        nn.AvgPool2d(3, 2, 1, ceil_mode=True), nn.AvgPool2d(3, 2, 1, True, False), nn.AvgPool2d(2, divisor_override=3),
+        nn.BatchNorm2d(WIDTH, track_running_stats=False), nn.InstanceNorm2d(WIDTH, affine=True), nn.GroupNorm(1, WIDTH),
+        nn.Conv2d(WIDTH, 2, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(WIDTH, 4, 3, padding="same", dilation=3),
+        nn.Conv2d(WIDTH, 4, (1, 7), (1, 3), (0, 5)), nn.Conv2d(WIDTH, 4, 5, 4), nn.Conv2d(WIDTH, 4, 1, 3),
+        nn.Softmax(1), nn.Softmax2d(), nn.LocalResponseNorm(2), nn.PReLU(WIDTH), nn.AdaptiveAvgPool2d((14, 17)),
+        nn.AdaptiveMaxPool2d(4), nn.UpsamplingNearest2d(scale_factor=2), nn.PixelShuffle(2), nn.Unflatten(1, (2, 2)),
+        Do(lambda x: x - x.mean((1, 2, 3), keepdim=True)), Do(lambda x: x.roll(3, 2)),
+        Do(lambda x: torch.cat([x, x.flip(2)], 2)), Do(lambda x: x[:, :, 5:9]), Do(lambda x: x[:, :, 7]),
+        Do(lambda x: x.amax(2)), Do(lambda x: x * x.flip(1)), Do(lambda x: x + x[:, :1]),
+        Do(lambda x: F.pad(x, (-1, 2, 3, -2), value=0.5)), Do(lambda x: x / (1 + x.abs())), Do(lambda x: 2 - x),
+        Do(lambda x: x * torch.linspace(0, 1, 17, dtype=x.dtype)),
+        Do(lambda x: x * torch.linspace(0, 1, 14, dtype=x.dtype).view(14, 1)),
+        Do(lambda x: x + torch.linspace(0, 1, 14 * 17, dtype=x.dtype).view(14, 17)),
+        Do(lambda x: F.conv2d(x, torch.ones(17, 4, 1, 1, dtype=x.dtype)) * torch.linspace(0, 1, 17, dtype=x.dtype)),
+        nn.Sequential(nn.Conv2d(WIDTH, 17, 1), nn.BatchNorm2d(17)), Do(lambda x: x.sum(1, keepdim=True).expand_as(x)),
+    ],
+    ids=lambda block: block._get_name(),
+)  # fmt: skip
+def test_operators_alone(block: nn.Module) -> None:
+    model = linear_around(block)
+    x = picture(3, 14, 17)
+    for window, stride in (((3, 4), (4, 5)), ((1, 1), (6, 7)), ((14, 2), (1, 6)), ((14, 17), (1, 1))):
+        o = one(model, x, window=window, stride=stride, fill=(2, 0, -2))
+        want = alone(model, o)
+        assert difference(o, want) <= 1e-11
+        assert float((want - o.baseline).abs().max()) > 1e-3 * float(o.baseline.abs().max())
+
+
 # The zoo, torchvision's families -------------------------------------------------------------------------------------
 
 SMALL = [n for n in registry.names() if n == "lenet" or n.endswith(("_28", "_32"))]
