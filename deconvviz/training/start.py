@@ -36,6 +36,7 @@ def start(
     except ImportError as error:
         raise DeconvvizValueError(f"{model} needs a package that is not installed: {error}") from error
     quicken(module)
+    _check_sizes(module, card, recipe)
     responses: Mapping[str, Response] = {}
     if weights is not None:
         load_state(module, read_weights(weights)[0], str(weights))
@@ -52,6 +53,17 @@ def start(
     if recipe.ema:
         run.ema = {k: v.clone() for k, v in run.lasting().items()}
     return run
+
+
+@torch.no_grad()
+def _check_sizes(module: nn.Module, card: Card, recipe: Recipe) -> None:
+    module.eval()
+    for size in sorted({s for _, s in recipe.stages if s}):
+        try:
+            module(torch.zeros(1, card.channels, size, size))
+        except RuntimeError as error:
+            line = str(error).splitlines()[0]
+            raise DeconvvizValueError(f"{card.name} does not take inputs of size {size}: {line}") from error
 
 
 def _initialise(module: nn.Module, card: Card, course: Course) -> Mapping[str, Response]:

@@ -207,3 +207,8 @@ def test_changes_of_a_recipe() -> None:
     assert changed.stages == ((5, 64), (1, 128)) and changed.augmentation == replace(recipe.augmentation, flip=0.0)
     assert (changed.precision, changed.batch, changed.lr) == ("bfloat16", 32, 0.5)
     assert Changes().apply(recipe) == recipe
+
+
+def test_a_size_that_the_network_does_not_take(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeconvvizValueError, match="lenet does not take inputs of size 32"):
+        train("lenet", folder, tmp_path / "out", stages=((1, 28), (1, 32)))
