@@ -82,7 +82,9 @@ def _grids(result: Filters, scale: str, clip: bool | float) -> list[_Grid]:
 def _sizes(r: Filters) -> str:
     kernel = "×".join(str(s) for s in r.weights.shape[2:])
     stride = "×".join(str(s) for s in sorted(set(r.stride)))
-    return f"{len(r)} filters {kernel}, stride {stride}"
+    channels = r.weights.shape[1]
+    shown = "" if channels in (1, 3) else " (RMS over channels)"
+    return f"{len(r)} filters {kernel}, stride {stride}{shown}"
 
 
 def _columns(count: int) -> int:
@@ -176,7 +178,8 @@ def _rms_chart(ax: Axes, networks: Sequence[Filters]) -> None:
         _note(ax, radius, f"the paper's radius, {radius:g}", colour, radius > np.sqrt(every.min() * high))
     else:
         _note(ax, high * 1.1, f"all below the paper's radius, {radius:g}", colour, True)
-    ax.set_xlabel("RMS of a filter, for inputs of about [−128, 128]", fontsize=6.5)
+    scaled = any(scale != 1 for r in networks for scale in r.input_scale)
+    ax.set_xlabel("RMS of a filter" + ", for inputs of about [−128, 128]" * scaled, fontsize=6.5)
 
 
 def _frequency_chart(ax: Axes, networks: Sequence[Filters]) -> None:

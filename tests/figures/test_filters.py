@@ -63,6 +63,7 @@ def test_clip_adds_the_filters_scaled_back() -> None:
         (make(96), False),
         (make(1, channels=1), False),
         (make(6, size=(3, 9)), True),
+        (make(24, "vgg19_bn", channels=512), True),
         (Filters(**{**vars(make(96)), "other": make(64, "alexnet", (11, 11))}), False),
         (Filters(**{**vars(make(96)), "other": make(64, "alexnet", (11, 11))}), True),
     ],
