@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,3 +150,17 @@ def _writable(path: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise click.BadParameter(f"cannot write in the folder {path.parent.resolve()}", param_hint="--out")
     return path
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: folded to a terminal's width, names whole; else as wide as it is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for n, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=n == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width, markup=False, highlight=False).print(table)

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from deconvviz.cli.common import get_network, model_options
+from deconvviz.cli.common import get_network, model_options, print_table
 
 
 @click.command()
@@ -38,21 +38,14 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
         ]
         click.echo(json.dumps({"model": net.card.name, "layers": rows}))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("layer", "aliases", "operator", "maps", "size", "receptive field", "stride", box=None)
-    for x in found:
-        table.add_row(
-            x.name,
-            ", ".join(x.aliases),
-            x.operator,
-            str(x.maps),
-            _pair(x.size),
-            _pair(x.receptive_field),
-            _pair(x.stride),
-        )
-    Console().print(table)
+    headings = ("layer", "aliases", "operator", "maps", "size", "receptive field", "stride")
+    print_table(
+        headings,
+        (
+            (x.name, ", ".join(x.aliases), x.operator, str(x.maps), *map(_pair, (x.size, x.receptive_field, x.stride)))
+            for x in found
+        ),
+    )
 
 
 def _pair(value: tuple[int, int] | None) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from deconvviz.cli.common import print_table
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -24,22 +26,20 @@ def models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": [_facts(card) for card in cards]}))
         return
-    from rich.console import Console
-    from rich.table import Table
+    print_table(("name", "input", "classes", "weights", "accuracy", "licence"), map(_row, cards))
 
-    table = Table("name", "input", "classes", "weights", "accuracy", "licence", box=None)
-    for card in cards:
-        found = card.available or ((card.weights,) if card.weights else ())
-        height, width = card.input_size
-        table.add_row(
-            card.name,
-            f"{card.channels}x{height}x{width}",
-            str(len(card.labels) or "-"),
-            "\n".join(w.name for w in found) or "random",
-            "\n".join(w.accuracy or "-" for w in found),
-            "\n".join(w.licence for w in found),
-        )
-    Console().print(table)
+
+def _row(card: Any) -> list[str]:
+    found = card.available or ((card.weights,) if card.weights else ())
+    height, width = card.input_size
+    return [
+        card.name,
+        f"{card.channels}x{height}x{width}",
+        str(len(card.labels) or "-"),
+        "\n".join(w.name for w in found) or "random",
+        "\n".join(w.accuracy or "-" for w in found),
+        "\n".join(w.licence for w in found),
+    ]
 
 
 def _facts(card: Any) -> dict[str, object]:

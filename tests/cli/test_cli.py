@@ -42,6 +42,21 @@ def test_wrong_usage_is_2_with_one_line(args: list[str], capsys: pytest.CaptureF
     assert error.startswith("deconvviz: ") and error.count("\n") == 1
 
 
+def test_tables_in_a_pipe_are_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line for each weights file and each layer, nothing folded or cut, however narrow the terminal."""
+    from deconvviz.models import registry
+
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run("models") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line[1] != " "] == ["name", *registry.names()]
+    files = sum(max(len(registry.card(name).available), 1) for name in registry.names())
+    assert len(lines) == 1 + files
+    assert run("layers", "--model", "lenet") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 12 and lines[1].split() == ["features.conv1", "conv1,", "1", "Conv2d", "6", "24", "5", "1"]
+
+
 def test_interruption_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
