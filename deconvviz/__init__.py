@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from deconvviz.occlusion import occlude
     from deconvviz.probes import probe
     from deconvviz.projection import project
-    from deconvviz.results import Correspondence, Evolution, Filters, History, Invariance, Probes, Projection
+    from deconvviz.results import Correspondence, Evolution, Filters, History, Invariance, Occlusion, Probes, Projection
     from deconvviz.scanning import scan
     from deconvviz.store import Store
 
@@ -65,6 +65,7 @@ _HOME = {
     "history": "ilsvrc",
     "History": "results",
     "occlude": "occlusion",
+    "Occlusion": "results",
     "project": "projection",
     "Invariance": "results",
     "Projection": "results",
@@ -86,6 +87,7 @@ __all__ = [
     "Invariance",
     "Layer",
     "Network",
+    "Occlusion",
     "Probes",
     "Projection",
     "Store",
