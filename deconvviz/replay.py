@@ -19,9 +19,12 @@ from torch import Tensor
 from deconvviz.recording import Op, Recording, Ref
 from deconvviz.rules import Rule, rule_of
 from deconvviz.windows import Frame, Table, paste
+from deconvviz.winograd import Winograd, suits
 
 # A window of at least this share of its map is taken as the whole map: gathering it would cost more than it saves.
 _NEARLY_ALL = 0.85
+# How much less a convolution costs the fast way.
+_FASTER = 1.5
 
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -52,6 +55,7 @@ class Step:
     free: list[int] = field(default_factory=list)
     work: float = 0.0
     cost: float = 0.0
+    fast: Winograd | None = None
 
 
 class Replay:
@@ -194,6 +198,8 @@ class Replay:
             size = live[value].frame.size  # type: ignore[union-attr]  # `reach` has found a frame
             need = Frame(top, left, int(low[0] - top[0]), int(right[0] - left[0]), size)
             windows[value] = self.surround(value, live[value], need, step.rule.padding)
+        if step.fast is not None and step.fast.pays(windows[step.op.inputs[0]]):
+            return step.fast(windows[step.op.inputs[0]])
         self.protect(step, windows, live)
         return step.rule.replay(self.rec, step.op, windows, frame)
 
@@ -211,6 +217,8 @@ class Replay:
     def whole(self, step: Step, live: dict[int, Patch], k: int) -> Any:
         """The step on whole maps, all K at once or, where the operator does not treat them alike, one by one."""
         values = {v: self.spread(v, live) for v in step.op.inputs}
+        if step.fast is not None and step.fast.pays(values[step.op.inputs[0]], step.op.args[4]):
+            return step.fast(values[step.op.inputs[0]], step.op.args[4])
         self.protect(step, values, live)
         out = step.rule.whole(self.rec, step.op, values, k)
         if out is not None:
@@ -333,14 +341,16 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
             break
         done.add(following.index)
         value = following.outputs[0]
+    fast = None
     if run.name == "convolution" and not run.args[6] and run.args[1].dim() == 4:
+        if suits(run.args[1], run.args[3], run.args[5], run.args[8]):
+            fast = Winograd(run.args[1].detach(), run.args[2])
         weight = run.args[1].detach().contiguous(memory_format=torch.channels_last)
         run = replace(run, args=(run.args[0], weight, *run.args[2:]))
     channels = rec.values[value].shape[1] if rec.values[value].dim() > 1 else 1
     work = _work(run, channels)
-    return Step(
-        run, rule, value, tuple(after), tuple(dict.fromkeys(op.inputs)), work=work, cost=work or 50.0 * channels
-    )
+    cost = work / (_FASTER if fast else 1) or 50.0 * channels
+    return Step(run, rule, value, tuple(after), tuple(dict.fromkeys(op.inputs)), work=work, cost=cost, fast=fast)
 
 
 def _work(op: Op, channels: int) -> float:
