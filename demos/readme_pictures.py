@@ -23,18 +23,20 @@ LIMIT = 400_000  # bytes a picture may have: a clone stays small
 
 
 def main() -> None:
-    """Draw the three pictures and print their paths."""
+    """Draw the pictures and print their paths."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     net = deconvviz.load("zfnet")
     result = deconvviz.project(net, IMAGES / "chelsea.jpg", "conv5")
     write(result.figure(), folder / "chelsea-zfnet-conv5.jpg")
+    occlusion = deconvviz.occlude(net, IMAGES / "chelsea.jpg", window=64, stride=8, layer="5")
+    write(occlusion.figure(), folder / "occlusion.jpg", limit=150_000)
     write(filters(net), folder / "zfnet-filters.jpg")
     write(layers(net, ("astronaut", "rocket")), folder / "zfnet-layers.jpg", dpi=130)
 
 
-def write(figure: Figure, path: Path, dpi: int = 170) -> None:
-    """Write `figure` as a JPEG of less than `LIMIT` bytes: photographs do not compress as PNG."""
+def write(figure: Figure, path: Path, dpi: int = 170, limit: int = LIMIT) -> None:
+    """Write `figure` as a JPEG of less than `limit` bytes: photographs do not compress as PNG."""
     buffer = io.BytesIO()
     with styled():
         figure.savefig(buffer, format="png", dpi=dpi)
@@ -42,7 +44,7 @@ def write(figure: Figure, path: Path, dpi: int = 170) -> None:
     for quality in range(94, 50, -4):
         data = io.BytesIO()
         picture.save(data, "JPEG", quality=quality, subsampling=0, optimize=True)
-        if len(data.getvalue()) < LIMIT:
+        if len(data.getvalue()) < limit:
             break
     path.write_bytes(data.getvalue())
     print(f"{path} ({len(data.getvalue()) / 1000:.0f} kB, quality {quality})")

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from deconvviz.errors import DeconvvizValueError, UnknownNameError
-from deconvviz.figures.occlusion import edges, inches, largest_square, shorten
+from deconvviz.figures.occlusion import draw, edges, inches, largest_square, shorten
 from deconvviz.figures.style import COLOURS, styled
 from deconvviz.results import Occlusion, Projection
 
@@ -113,6 +113,18 @@ def test_without_a_layer_two_panels_are_left_out() -> None:
     assert {f"({x})" for x in "abcde"} <= texts
     texts = {t.get_text() for t in bare(make()).figure().texts}
     assert {"(a)", "(d)", "(e)"} <= texts and not {"(b)", "(c)"} & texts
+
+
+def test_several_results_stand_one_below_the_other() -> None:
+    first, second = make(), bare(make(24, 90, 12, 9))
+    figure = draw([first, second])
+    drawn = panels(figure)
+    assert len(drawn) == 5 + 3 and figure.get_figwidth() == pytest.approx(first.figure().get_figwidth())
+    assert min(ax.get_position().y0 for ax in drawn[:5]) > max(ax.get_position().y1 for ax in drawn[5:])
+    assert figure.get_figheight() == pytest.approx(first.figure().get_figheight() + second.figure().get_figheight())
+    assert np.array_equal(mesh(drawn[6]).get_array(), second.probability.numpy())
+    with pytest.raises(DeconvvizValueError, match="no result"):
+        draw([])
 
 
 def test_many_classes_share_the_last_line() -> None:
