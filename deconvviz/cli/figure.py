@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +94,9 @@ def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
     json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     folder = click.Path(file_okay=False, path_type=Path)
     out_option = click.option("--out", type=folder, help="Folder to write to. Default: here.")
-    return functools.reduce(lambda c, add: add(c), (json_option, format_option, out_option, source_options), command)
+    for add in (json_option, format_option, out_option, source_options):
+        command = add(command)
+    return command
 
 
 @click.command()

@@ -87,8 +87,8 @@ def _slab(ax: Axes, block: Block, x: float, middle: float, thick: float, tall: f
 
 def _under(ax: Axes, block: Block, x: float) -> None:
     head = "picture" if block.kind == "input" else block.alias or block.name
-    if block.count > 1:
-        head = f"{block.count} convolutions"
+    if block.layers > 1:
+        head = f"{block.layers} convolutions"
     lines = [str(block.maps) if block.size is None else f"{block.maps} maps" if block.kind != "input" else "RGB"]
     if block.kind == "input" and block.maps != 3:
         lines = ["grey"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from deconvviz.figures.occlusion import inches
 from deconvviz.figures.style import new_figure, styled
 from deconvviz.tables import Table
 
@@ -59,8 +59,4 @@ def _row(figure: Figure, row: list[str], widths: list[float], align: str, y: flo
 
 def _width(cell: str, bold: bool) -> float:
     """Width of a cell in inches, as it will be drawn."""
-    probe = new_figure(1, 1)
-    text = probe.text(0, 0, cell or " ", fontsize=_SIZE, weight="bold" if bold else "normal")
-    canvas = probe.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    return float(text.get_window_extent(canvas.get_renderer()).width) / float(probe.dpi)
+    return inches(cell or " ", _SIZE, "bold" if bold else "normal")

@@ -59,7 +59,7 @@ def _block(group: Sequence[Layer], after: Sequence[Layer], modules: dict[str, nn
         kind="linear" if isinstance(module, nn.Linear) else "convolution",
         name=last.name,
         alias=max(named, key=len) if named else "",
-        count=len(group),
+        layers=len(group),
         maps=last.maps,
         size=last.size,
         kernel=None if single is None else _pair(single.kernel_size),
@@ -94,8 +94,8 @@ def make(sources: Sources, page: Page) -> Made:
     """The network's picture, and its table."""
     result = architecture(sources.net)
     size = result.blocks[0].size or (0, 0)
-    convolutions = sum(block.count for block in result.blocks if block.kind == "convolution")
-    linear = sum(block.count for block in result.blocks if block.kind == "linear")
+    convolutions = sum(block.layers for block in result.blocks if block.kind == "convolution")
+    linear = sum(block.layers for block in result.blocks if block.kind == "linear")
     caption = (
         f"{result.model['name']}: a picture of {size[0]} x {size[1]} pixels goes through {convolutions} convolutions "
         f"and {linear} linear layers, {result.parameters:,} parameters in all. Under each block stand its maps and "

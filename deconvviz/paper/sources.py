@@ -87,7 +87,7 @@ class Sources:
     def identity(self) -> dict[str, str]:
         """What tells these sources from others: a page made from equal ones need not be made again."""
         facts = model_facts(self.net)
-        found = {key: facts[key] for key in ("name", "sha256", "deconvviz") if key in facts}
+        found: dict[str, str] = {key: facts[key] for key in ("name", "sha256", "deconvviz") if key in facts}
         for name in ("data", "run", "store", "parts"):
             path: Path | None = getattr(self, name)
             if path is not None:
@@ -150,7 +150,8 @@ def held_out(folder: Path) -> list[tuple[str, Path]]:
         raise DeconvvizValueError(f"{folder} holds no folders of pictures, one for each category")
     names = tuple(name.rpartition("/")[2] for name in found.names)
     _, test = split(Pictures((), torch.tensor(found.classes), names, found.labels))
-    return [(found.labels[found.classes[i]], found.pictures[i]) for i in test]
+    files = [(found.labels[found.classes[i]], found.pictures[i]) for i in test]
+    return [(label, file) for label, file in files if isinstance(file, Path)]
 
 
 def first_held_out(folder: Path) -> dict[str, Path]:

@@ -46,7 +46,7 @@ class Accuracy(Result):
 
     def __post_init__(self) -> None:
         # From a file they come as lists of lists.
-        found = (Series(*(tuple(v) if isinstance(v, list) else v for v in series)) for series in self.lines)
+        found = (Series._make(tuple(v) if isinstance(v, list) else v for v in series) for series in self.lines)
         object.__setattr__(self, "lines", tuple(found))
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Block(NamedTuple):
-    """A layer with weights, or `count` convolutions in a row that have maps of one size; the first one is the input.
+    """One layer with weights, or several `layers`: convolutions in a row with maps of one size. The first is the input.
 
     `kind`: "input", "convolution" or "linear"; `name` the module path of the last one, `alias` its short name or "";
     `maps`, `size` (height, width) or None; `kernel`, `stride`, `padding` of a single convolution, as (rows, columns);
@@ -23,7 +23,7 @@ class Block(NamedTuple):
     kind: str
     name: str
     alias: str
-    count: int
+    layers: int
     maps: int
     size: tuple[int, int] | None
     kernel: tuple[int, int] | None = None
@@ -48,7 +48,7 @@ class Architecture(Result):
 
     def __post_init__(self) -> None:
         # From a file they come as lists of lists.
-        blocks = (Block(*(tuple(v) if isinstance(v, list) else v for v in block)) for block in self.blocks)
+        blocks = (Block._make(tuple(v) if isinstance(v, list) else v for v in block) for block in self.blocks)
         object.__setattr__(self, "blocks", tuple(blocks))
 
     @property
@@ -61,7 +61,7 @@ class Architecture(Result):
         columns = ("layer", "kernel", "stride", "padding", "maps", "size", "receptive field", "parameters", "then")
         rows = [
             (
-                f"{block.count} to {block.name}" if block.count > 1 else block.alias or block.name or block.kind,
+                f"{block.layers} to {block.name}" if block.layers > 1 else block.alias or block.name or block.kind,
                 times(block.kernel),
                 times(block.stride),
                 times(block.padding),
