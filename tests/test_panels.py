@@ -131,8 +131,8 @@ def test_data_sets_and_bare_modules(tmp_path: Path) -> None:
     deconvviz.scan(module, data, "0", top=2, store=tmp_path / "s.db", workers=0).close()
     with pytest.raises(DeconvvizValueError, match="give it as images"):
         panels(module, tmp_path / "s.db", "0", 1)
-    with pytest.raises(StoreError, match="data set"):
-        panels(module, tmp_path / "s.db", "0", 1, [tmp_path / "a.png"])
+    with pytest.raises(StoreError, match="made of data set; give this data set as images"):
+        panels(module, tmp_path / "s.db", "0", 1, tmp_path)
     result = panels(module, tmp_path / "s.db", "0", 1, data)
     assert result.paths == (None, None) and result.pixels.shape == (2, 1, 3, 3) and result.crops.shape == (2, 3, 3, 3)
     assert result.figure() is not None
@@ -148,6 +148,8 @@ def test_what_is_wrong_is_said(scanned: Path, tmp_path: Path) -> None:
         panels("zfnet", scanned, "1", 0)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="no such folder"):
         panels(net, scanned, "1", 0, tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="made of files; give the folder of these files"):
+        panels(net, scanned, "1", 0, TensorDataset(torch.zeros(8, 3, SIZE, SIZE)))
     with pytest.raises(DeconvvizValueError, match="units_per_layer is 0"):
         page(net, scanned, units_per_layer=0)
     (tmp_path / "other" / "a").mkdir(parents=True)
