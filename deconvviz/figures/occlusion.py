@@ -86,6 +86,9 @@ class _Row:
         self.figure.text(x / w, y / h, shown, fontsize=size, va="center", parse_math=False, **style)
 
 
+_Panel = Callable[[_Row, Axes, Occlusion, float | None], None]
+
+
 def _new_rows(results: Sequence[Occlusion], columns: int, below: Sequence[float], scale: float = 1.0) -> list[_Row]:
     """A row for each result, in one figure; `below` is the room under its panels."""
     sizes = []
@@ -118,9 +121,9 @@ def _paper(results: Sequence[Occlusion], opacity: float | None) -> Figure:
     return rows[0].figure
 
 
-def _panels(result: Occlusion) -> list[Callable[[_Row, Axes, Occlusion, float | None], None]]:
+def _panels(result: Occlusion) -> list[_Panel]:
     """What is drawn of a result, in the order of columns."""
-    panels = [_panel_a, _panel_d, _panel_e]
+    panels: list[_Panel] = [_panel_a, _panel_d, _panel_e]
     if result.activity is not None:
         panels[1:1] = [_panel_b]
     if result.projection is not None:
