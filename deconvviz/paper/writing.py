@@ -122,7 +122,7 @@ def lean(png: bytes, most: int = LEAN) -> bytes:
             picture = picture.resize(size, Image.Resampling.LANCZOS)
         for quality in (90, 80, 70, 60, 50):
             buffer = io.BytesIO()
-            picture.save(buffer, "webp", quality=quality, method=6)
+            picture.save(buffer, "webp", quality=quality, method=4)
             if buffer.tell() <= most:
                 return buffer.getvalue()
         # Still too large: fewer pixels are better than a quality below that.

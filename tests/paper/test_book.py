@@ -19,7 +19,7 @@ from deconvviz.paper import book, filters
 from deconvviz.paper.book import Paper, make_page, make_paper
 from deconvviz.paper.pages import BY_NAME, PAGES, missing, numbers
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.paper.writing import LEAN, lean
+from deconvviz.paper.writing import lean
 from deconvviz.results import Filters
 from deconvviz.tables import Table
 
@@ -171,12 +171,17 @@ def test_a_gallery_is_lean(sources: Sources, tmp_path: Path) -> None:
 
 
 def test_lean_keeps_to_its_limit() -> None:
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 1800, 3), dtype=np.uint8))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     noise.save(buffer, "png")
-    data = lean(buffer.getvalue())
+    data = lean(buffer.getvalue(), most=20_000)
     with Image.open(io.BytesIO(data)) as picture:
-        assert len(data) <= LEAN and picture.width / picture.height == pytest.approx(1.5, rel=0.02)
+        assert len(data) <= 20_000 and picture.width / picture.height == pytest.approx(1.5, rel=0.02)
+    flat = Image.new("RGB", (2000, 100), "white")
+    buffer = io.BytesIO()
+    flat.save(buffer, "png")
+    with Image.open(io.BytesIO(lean(buffer.getvalue()))) as picture:
+        assert picture.size == (1600, 80)
 
 
 def test_a_table_page(sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
