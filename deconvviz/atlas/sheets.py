@@ -78,12 +78,16 @@ def tile_size(height: int, width: int) -> tuple[int, int]:
 
 
 def fitted(tile: Pixels, height: int, width: int) -> Pixels:
-    """A tile (h, w, 4) in another size: enlarged pixel by pixel, made smaller with averages."""
+    """A tile (h, w, 4) in another size: enlarged pixel by pixel, made smaller with averages; no half opaque pixels."""
     if tile.shape[:2] == (height, width):
         return tile
     larger = tile.shape[0] < height
-    how = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(tile, "RGBA").resize((width, height), how))
+    how = Image.Resampling.NEAREST if larger else Image.Resampling.HAMMING
+    resized = np.array(Image.fromarray(tile, "RGBA").resize((width, height), how))
+    # What is nearly transparent has hardly a colour any more.
+    resized[resized[..., 3] < 128] = 0
+    resized[..., 3] = np.where(resized[..., 3], 255, 0)
+    return resized
 
 
 def contrasted(projection: Pixels) -> Pixels:

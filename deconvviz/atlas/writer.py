@@ -195,13 +195,13 @@ def what_a_square_shows(contents: Contents) -> str:
 
 def facts_line(layer: Layer) -> str:
     """Units, map, receptive field and dead units of a layer in one line."""
-    parts = [f"{len(layer.units)} units"]
+    parts = [f"{len(layer.units)} unit{'' if len(layer.units) == 1 else 's'}"]
     if layer.stored.size:
         parts.append(f"maps of {layer.stored.size[0]} × {layer.stored.size[1]}")
     if layer.stored.field:
         parts.append(f"each place sees {layer.stored.field[0]} × {layer.stored.field[1]} pixels")
-    parts.append("none never fires" if not layer.dead else f"{layer.dead} never fire{'s' if layer.dead == 1 else ''}")
-    return ", ".join(parts)
+    silent = f"{layer.dead} never fire{'s' if layer.dead == 1 else ''}" if layer.dead else "all of them fire"
+    return f"{', '.join(parts)}; {silent}"
 
 
 def network_facts(contents: Contents) -> list[tuple[str, str]]:
