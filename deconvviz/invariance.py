@@ -70,7 +70,7 @@ def invariance(
         images=inputs, names=names, labels=named, targets=targets, transforms=tuple(chosen),
         counts=tuple(len(v) for v in chosen.values()), values=torch.cat(list(chosen.values())),
         layers=keys, low=curves[0], high=curves[1], probability=curves[2] if targets else None,
-        norms=torch.stack([_length(plain[k]) for k in keys], 1),
+        norms=torch.stack([_length(plain[k]).cpu() for k in keys], 1),
         policy={"fill": kept, "between pixels": "bilinear", "labels": "own top class" if labels is None else "given"},
         mean=card.mean if card else (), std=card.std if card else (), model=model_facts(model),
     )  # fmt: skip
