@@ -34,9 +34,9 @@ from deconvviz.store import StoreLayer, StorePicture
 Box = tuple[int, int, int, int]
 Report = Callable[[str, int, int], None]
 
-QUALITY = 80
+QUALITY = 76
 GRID_QUALITY = 74
-PHOTO_QUALITY = 74
+PHOTO_QUALITY = 70
 # Receptive fields up to this side are enlarged so much that their pixels are flat: without loss they are smaller.
 LOSSLESS = 16
 
