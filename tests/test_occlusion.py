@@ -306,11 +306,15 @@ def test_the_answer_is_that_of_the_plain_loop(case: tuple[nn.Module, Tensor, dic
 @given(cases())
 def test_in_float32_to_its_rounding(case: tuple[nn.Module, Tensor, dict[str, Any]]) -> None:
     model, x, options = case
+    fill = 0.0 if options["fill"] == "grey" else options["fill"]
+    exact = plain(model, x, one(model, x, **options), fill, options["mask"])
     model, x = model.float(), x.float()
     o = one(model, x, **options)
     assert o.logits.dtype == torch.float32
-    fill = 0.0 if options["fill"] == "grey" else options["fill"]
-    assert difference(o, plain(model, x, o, fill, options["mask"])) <= 1e-5
+    want = plain(model, x, o, fill, options["mask"])
+    # A norm over a map that is nearly constant makes rounding large, in the plain loop as well.
+    rounding = float((want - exact).abs().max() / exact.abs().max())
+    assert difference(o, want) <= max(1e-5, 10 * rounding)
 
 
 def linear_around(block: nn.Module, size: tuple[int, int] = (14, 17)) -> nn.Module:
