@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli.common import get_network, to_device
+from deconvviz.cli.progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, numbers
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--format", "formats", multiple=True, type=kinds, help="Default: all three.")(command)
 
 
-def sources(options: dict[str, Any]) -> Sources:
-    """Return what `source_options` say; the network is loaded when it is first needed."""
+def sources(options: dict[str, Any], progress: Progress | None = None) -> Sources:
+    """Return what `source_options` say; the network is loaded when it is first needed. `progress` counts percents."""
     from deconvviz.paper.sources import Sources
 
     def load() -> Network:
@@ -55,7 +56,12 @@ def sources(options: dict[str, Any]) -> Sources:
         return net
 
     paths = {name: options[name] for name in ("data", "run", "store", "parts")}
-    return Sources(load, images=tuple(options["images"]), **paths)
+
+    def reach(done: int, total: int) -> None:
+        if progress is not None:
+            progress.reach(100 * done // max(total, 1))
+
+    return Sources(load, images=tuple(options["images"]), progress=reach, **paths)
 
 
 def one_page(name: str, options: dict[str, Any]) -> None:
@@ -75,9 +81,10 @@ def one_page(name: str, options: dict[str, Any]) -> None:
     from deconvviz.paper.book import make_page
     from deconvviz.paper.writing import FORMATS
 
-    found = sources(options)
-    stem = f"{found.net.card.name.replace('/', '-')}-{name}"
-    written = make_page(page, found, out, options["formats"] or FORMATS, stem)
+    with Progress(100, "percent") as progress:
+        found = sources(options, progress)
+        stem = f"{found.net.card.name.replace('/', '-')}-{name}"
+        written = make_page(page, found, out, options["formats"] or FORMATS, stem)
     files = [str(path) for path in written.paths]
     if options["as_json"]:
         table = written.table and {"columns": written.table.columns, "rows": written.table.rows}

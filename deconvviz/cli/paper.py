@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli.figure import format_option, source_options, sources
+from deconvviz.cli.progress import Progress
 from deconvviz.paper.pages import BY_NAME
 
 if TYPE_CHECKING:
@@ -42,15 +43,17 @@ def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_
     from deconvviz.paper.book import make_paper
     from deconvviz.paper.writing import FORMATS
 
-    def report(page: Page, done: Written | str) -> None:
-        if isinstance(done, str):
-            click.echo(f"deconvviz: {page.name}: {done}", err=True)
-        elif not as_json:
-            click.echo(f"{out / page.name}{'  (kept)' if done.kept else f'  {done.seconds:.0f} s'}")
+    formats, command = options["formats"] or FORMATS, _command(options, gallery)
+    with Progress(len(only or BY_NAME), "pages") as progress:
 
-    made = make_paper(
-        sources(options), out, options["formats"] or FORMATS, only, fresh, gallery, _command(options, gallery), report
-    )
+        def report(page: Page, done: Written | str) -> None:
+            if isinstance(done, str):
+                progress.problem(f"deconvviz: {page.name}: {done}")
+            elif not as_json:
+                progress.result(f"{out / page.name}{'  (kept)' if done.kept else f'  {done.seconds:.0f} s'}")
+            progress.advance()
+
+        made = make_paper(sources(options), out, formats, only, fresh, gallery, command, report)
     _tell(made, as_json)
     if made.failed:
         raise click.ClickException(f"{len(made.failed)} of the pages failed: {', '.join(p.name for p in made.failed)}")

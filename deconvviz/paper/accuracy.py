@@ -43,8 +43,8 @@ def _measure(sources: Sources) -> Accuracy:
     net, data = sources.net, sources.data
     assert data is not None
     layer = pair(net)[1]
-    own = probe(net, data, layer, per_category=COUNTS)
-    bare = probe(_random(net), data, layer, per_category=COUNTS, held_out=_share(own))
+    own = probe(net, data, layer, per_category=COUNTS, progress=sources.progress)
+    bare = probe(_random(net), data, layer, per_category=COUNTS, held_out=_share(own), progress=sources.progress)
     series = [_series(f"features of {net.card.name}, layer {layer}", own), _series("the same, random weights", bare)]
     said = [own.note] if own.note else []
     scratch = None if sources.run is None else _scratch(sources.run)

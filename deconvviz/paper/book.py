@@ -44,7 +44,7 @@ def make_page(
     page: Page, sources: Sources, folder: Path, formats: Sequence[str] = FORMATS, stem: str | None = None
 ) -> Written:
     """Make one page and write it into `folder` under the name `stem` (default: the page's)."""
-    return write_page(page, make(page, sources), folder, formats, stem or page.name, sources.identity())
+    return write_page(page, make(page, sources), folder, formats, stem or page.name, sources.identity(page.uses))
 
 
 def make_paper(
@@ -68,14 +68,13 @@ def make_paper(
     kinds = tuple(dict.fromkeys([*formats, *(["png"] if gallery is not None else [])]))
     out.mkdir(parents=True, exist_ok=True)
     paper = Paper(index=out / "index.html")
-    identity = sources.identity()
     for page in chosen:
         lacking = missing(page, sources.given)
         done: Written | str
         if lacking:
             done = paper.skipped[page] = "; ".join(lacking)
         else:
-            done = _try(page, sources, out, kinds, identity, fresh)
+            done = _try(page, sources, out, kinds, fresh)
             if isinstance(done, str):
                 paper.failed[page] = done
             else:
@@ -88,9 +87,8 @@ def make_paper(
     return paper
 
 
-def _try(
-    page: Page, sources: Sources, out: Path, kinds: Sequence[str], identity: dict[str, str], fresh: bool
-) -> Written | str:
+def _try(page: Page, sources: Sources, out: Path, kinds: Sequence[str], fresh: bool) -> Written | str:
+    identity = sources.identity(page.uses)
     kept = None if fresh else kept_page(page, out, kinds, identity)
     if kept is not None:
         return kept

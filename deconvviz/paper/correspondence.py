@@ -38,4 +38,4 @@ def _compare(sources: Sources) -> Correspondence:
     parts = sources.parts or demo_parts()
     if parts is None:
         raise DeconvvizValueError("no file with the boxes of parts: give --parts, such as demos/faces.json")
-    return correspondence(sources.net, parts, folder=sources.data)
+    return correspondence(sources.net, parts, folder=sources.data, progress=sources.progress)

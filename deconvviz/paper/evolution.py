@@ -41,4 +41,4 @@ def _evolve(sources: Sources) -> Evolution:
     # Runs of other people's loops do not say of which network they are: then it is the one given.
     model = run_facts(sources.run).get("model", sources.net)
     layers = numbered(sources.net)
-    return evolve(sources.run, sources.data, layers, model=model, count=UNITS, most=MOST)
+    return evolve(sources.run, sources.data, layers, model=model, count=UNITS, most=MOST, progress=sources.progress)

@@ -21,6 +21,7 @@ def make(sources: Sources, page: Page) -> Made:
         [e.target for e in examples if e.target is not None] if known else None,
         low=low,
         high=high,
+        progress=sources.progress,
     )
     whose = "the true class" if known else "the class that the network gives the untransformed picture"
     caption = (

@@ -18,7 +18,10 @@ def make(sources: Sources, page: Page) -> Made:
     examples = sources.examples(PICTURES)
     layer, side = numbered(sources.net)[-1], min(sources.net.card.input_size)
     window, stride = max(round(side * WINDOW), 1), max(round(side * STRIDE), 1)
-    results = [occlude(sources.net, e.path, e.target, window=window, stride=stride, layer=layer) for e in examples]
+    results = [
+        occlude(sources.net, e.path, e.target, window=window, stride=stride, layer=layer, progress=sources.progress)
+        for e in examples
+    ]
     found = [r for r in results if not isinstance(r, list)]
     caption = (
         f"(a) The picture, covered where that costs the class most. A grey square of {window} x {window} pixels (the "

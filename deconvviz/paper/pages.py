@@ -23,12 +23,19 @@ class Page:
     """One figure or table: `name` is also its file's, `kind` and `number` are the paper's, `module` makes it.
 
     `needs` are options without which it cannot be made; each may be several, of which one is enough ("data|store").
+    `also` are options that it takes into account if they are given.
     """
 
     name: str
     title: str
     module: str
     needs: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The options that the page is made from."""
+        return (*(choice for need in self.needs for choice in need.split("|")), *self.also)
 
     @property
     def kind(self) -> str:
@@ -50,15 +57,15 @@ PAGES = (
     Page("figure1", "A deconvolutional layer attached to a convolutional one", "scheme", ("image|data",)),
     Page("figure2", "What feature maps respond to, layer by layer", "units", ("store|data",)),
     Page("figure3", "The network", "architecture"),
-    Page("figure4", "Evolution of features during training", "evolution", ("run",)),
-    Page("convergence", "When each layer settles during training", "evolution", ("run",)),
+    Page("figure4", "Evolution of features during training", "evolution", ("run",), ("data",)),
+    Page("convergence", "When each layer settles during training", "evolution", ("run",), ("data",)),
     Page("figure5", "Invariance to translation, scale and rotation", "invariance", ("image|data",)),
-    Page("figure6", "First-layer filters and their diagnosis", "filters"),
+    Page("figure6", "First-layer filters and their diagnosis", "filters", (), ("data",)),
     Page("figure7", "Sensitivity to occlusion", "occlusion", ("image|data",)),
-    Page("figure8", "Correspondence: the pictures and their parts", "correspondence", ("data",)),
-    Page("figure9", "Accuracy against pictures per category", "accuracy", ("data",)),
-    Page("table1", "Correspondence: Hamming distances", "correspondence", ("data",)),
-    Page("table4", "Accuracy on Caltech-101", "accuracy", ("data",)),
+    Page("figure8", "Correspondence: the pictures and their parts", "correspondence", ("data",), ("parts",)),
+    Page("figure9", "Accuracy against pictures per category", "accuracy", ("data",), ("run",)),
+    Page("table1", "Correspondence: Hamming distances", "correspondence", ("data",), ("parts",)),
+    Page("table4", "Accuracy on Caltech-101", "accuracy", ("data",), ("run",)),
     Page("table7", "How well each layer classifies", "probes", ("data",)),
     Page("history", "ILSVRC classification, 2010 to 2017", "history"),
 )

@@ -25,7 +25,7 @@ def _probe(sources: Sources) -> Probes:
     assert sources.data is not None
     known = any(alias.isdecimal() for alias in sources.net.card.aliases)
     layers = None if known else numbered(sources.net)
-    return probe(sources.net, sources.data, layers, per_category=(15, 30))
+    return probe(sources.net, sources.data, layers, per_category=(15, 30), progress=sources.progress)
 
 
 def _beside(result: Probes, caltech: bool) -> Table:

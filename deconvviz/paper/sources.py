@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from deconvviz.tables import Table
 
 T = TypeVar("T")
+USES = ("data", "run", "store", "parts", "image")
 
 
 class Example(NamedTuple):
@@ -51,7 +53,7 @@ class Made:
 class Sources:
     """`load` gives the network once it is needed. `data`: a folder of categories; `run`: of a training run; `store`:
     a scan's file; `images`: pictures to use instead of some chosen from the data; `parts`: a JSON file with boxes of
-    parts of pictures in the data."""
+    parts of pictures in the data; `progress` is called with the steps done and in all, for each computation anew."""
 
     load: Callable[[], Network]
     data: Path | None = None
@@ -59,6 +61,7 @@ class Sources:
     store: Path | None = None
     images: tuple[Path, ...] = ()
     parts: Path | None = None
+    progress: Callable[[int, int], None] | None = None
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
@@ -84,16 +87,19 @@ class Sources:
         known = set(registry.card("zfnet").labels)
         return self.data is not None and set(listing(self.data).labels) == known
 
-    def identity(self) -> dict[str, str]:
-        """What tells these sources from others: a page made from equal ones need not be made again."""
+    def identity(self, uses: Sequence[str] = USES) -> dict[str, str]:
+        """What tells these sources from others: a page made from equal ones need not be made again.
+
+        `uses` are the sources that count. A run that has gone on, or a file that has changed, is another one.
+        """
         facts = model_facts(self.net)
         found: dict[str, str] = {key: facts[key] for key in ("name", "sha256", "deconvviz") if key in facts}
-        for name in ("data", "run", "store", "parts"):
-            path: Path | None = getattr(self, name)
-            if path is not None:
-                found[name] = str(path.resolve())
-        if self.images:
-            found["images"] = os.pathsep.join(str(path.resolve()) for path in self.images)
+        given = {"data": self.data, "run": self.run, "store": self.store, "parts": self.parts}
+        for name, path in given.items():
+            if path is not None and name in uses:
+                found[name] = _state(path)
+        if self.images and "image" in uses:
+            found["image"] = os.pathsep.join(_state(path) for path in self.images)
         return found
 
     def examples(self, count: int) -> list[Example]:
@@ -138,6 +144,13 @@ class Sources:
 
     def _inputs(self, paths: Sequence[Path]) -> torch.Tensor:
         return torch.cat([self.net.preprocess(path) for path in paths])
+
+
+def _state(path: Path) -> str:
+    """Where a file or folder is, with the size and the time of change of the file, or of those of a run."""
+    files = [path] if path.is_file() else [path / "metrics.jsonl", *sorted(path.glob("epoch*.safetensors"))]
+    there = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
+    return json.dumps([str(path.resolve()), there])
 
 
 def held_out(folder: Path) -> list[tuple[str, Path]]:

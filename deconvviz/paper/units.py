@@ -42,6 +42,6 @@ def _scanned(sources: Sources, layers: list[str]) -> tuple[Panels, int]:
     files = [path for _, path in held_out(sources.data)]
     with tempfile.TemporaryDirectory(prefix="deconvviz-") as folder:
         path = Path(folder) / "scan.db"
-        scan(sources.net, files, layers, store=path, workers=0).close()
+        scan(sources.net, files, layers, store=path, workers=0, report=sources.progress).close()
         with Store.open(path) as store:
             return units_of(sources.net, store, units_per_layer=UNITS), store.done

@@ -68,3 +68,13 @@ def test_the_layers_of_a_paper() -> None:
     # VGG-16's aliases are names: five of its thirteen convolutions, first and last among them.
     chosen = numbered(load("vgg11_32", "random"))
     assert len(chosen) == 5 and len(set(chosen)) == 5
+
+
+def test_a_run_that_has_gone_on_is_another_source(tmp_path: Path, folder: Path) -> None:
+    before = Sources(colours, data=folder, run=tmp_path)
+    first, without = before.identity(), before.identity(("data",))
+    (tmp_path / "epoch1.safetensors").write_bytes(b"1")
+    assert before.identity() != first and before.identity(("data",)) == without
+    second = before.identity()
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    assert before.identity() != second
