@@ -12,6 +12,8 @@ from typing import Any
 from deconvviz.errors import StoreError
 from deconvviz.store import EDGES, Place, Store, StoreLayer, StorePicture
 
+# How sheets look: another number, and those of an earlier version are made again.
+LOOK = 1
 # Without classes the pictures are shown in groups of so many.
 GROUP = 200
 
@@ -97,6 +99,7 @@ class Contents:
     model: str
     facts: Mapping[str, Any]
     pictures_scanned: int
+    pictures_known: int
     unreadable: tuple[StorePicture, ...]
     top: int
     layers: tuple[Layer, ...]
@@ -123,26 +126,21 @@ def printable(text: str) -> str:
 
 
 def read(store: Store) -> Contents:
-    """Read everything from one state of the store.
+    """Read everything from the store; best inside `store.snapshot()`.
 
     Raises:
         StoreError: no picture is scanned yet.
     """
-    with store.snapshot():
-        facts = store.facts
-        if not store.done:
-            raise StoreError(f"no picture is scanned yet in {store.path}; finish the scan first")
-        kept = {picture.id: picture for picture in store.pictures("top")}
-        groups, group_of, classes = _groups(list(kept.values()))
-        layers = tuple(
-            _layer(store, facts, number, stored, kept, group_of) for number, stored in enumerate(store.layers(), 1)
-        )
-        pictures = {
-            n: Picture(n, picture, group_of[n], store.units_of(n))
-            for n, picture in kept.items()
-        }  # fmt: skip
-        unreadable = tuple(store.pictures("unreadable"))
-        done = store.done - len(unreadable)
+    facts = store.facts
+    if not store.done:
+        raise StoreError(f"no picture is scanned yet in {store.path}; finish the scan first")
+    kept = {picture.id: picture for picture in store.pictures("top")}
+    groups, group_of, classes = _groups(list(kept.values()))
+    layers = tuple(
+        _layer(store, facts, number, stored, kept, group_of) for number, stored in enumerate(store.layers(), 1)
+    )
+    pictures = {n: Picture(n, picture, group_of[n], store.units_of(n)) for n, picture in kept.items()}
+    unreadable = tuple(store.pictures("unreadable"))
     for picture in pictures.values():
         groups[picture.group].pictures.append(picture)
     for layer in layers:
@@ -153,7 +151,8 @@ def read(store: Store) -> Contents:
     return Contents(
         model=printable(str(facts["model"]["name"])),
         facts=facts,
-        pictures_scanned=done,
+        pictures_scanned=store.done - len(unreadable),
+        pictures_known=store.count,
         unreadable=unreadable,
         top=max((len(unit.places) for layer in layers for unit in layer.units), default=0),
         layers=layers,
@@ -230,7 +229,7 @@ def _key(
     pictures: Mapping[int, StorePicture],
 ) -> str:
     """What a unit's pictures depend on, as ten letters: what is the same need not be computed again."""
-    network = [facts["model"]["sha256"], facts["preprocessing"]]
+    network = [LOOK, facts["model"]["sha256"], facts["preprocessing"]]
     where = [(repr(pictures[p.picture].path), p.row, p.col, p.activation) for p in places]
     text = json.dumps([network, layer.name, unit, where], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

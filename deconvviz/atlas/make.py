@@ -45,17 +45,19 @@ def build(
     if not isinstance(store, Store):
         with Store.open(store) as opened:
             return build(opened, out, source, report)
-    contents = reading.read(store)
-    folder = Folder(Path(out))
-    folder.claim(_identity(contents))
-    unfinished = Unfinished(folder.path)
-    try:
-        plates = [plates_of(folder, unfinished, contents, layer, source, report) for layer in contents.layers]
-        photos = photographs(folder, contents, source, report)
-        write_pages(folder, contents, plates, photos, source, report)
-    except BaseException:
-        unfinished.close()
-        raise
+    # One state of the store, also for the source that reads it, whatever a scan commits meanwhile.
+    with store.snapshot():
+        contents = reading.read(store)
+        folder = Folder(Path(out))
+        folder.claim(_identity(contents))
+        unfinished = Unfinished(folder.path)
+        try:
+            plates = [plates_of(folder, unfinished, contents, layer, source, report) for layer in contents.layers]
+            photos = photographs(folder, contents, source, report)
+            write_pages(folder, contents, plates, photos, source, report)
+        except BaseException:
+            unfinished.close()
+            raise
     unfinished.remove()
     folder.sweep()
     sizes = [path.stat().st_size for path in folder.written]
