@@ -98,9 +98,9 @@ def contrasted(projection: Pixels) -> Pixels:
     signed = projection[..., :3].astype(np.float64) - 128
     sizes = np.abs(signed[projection[..., 3] > 0])
     limit = np.percentile(sizes[sizes > 0], 99.5) if (sizes > 0).any() else 127.0
-    contrasted = projection.copy()
-    contrasted[..., :3] = np.clip(np.rint(128 + 127 * signed / limit), 0, 255).astype(np.uint8)
-    return contrasted
+    full: Pixels = projection.copy()
+    full[..., :3] = np.clip(np.rint(128 + 127 * signed / limit), 0, 255).astype(np.uint8)
+    return full
 
 
 def pair(panel: PanelLike, height: int, width: int) -> tuple[Pixels, Pixels]:

@@ -23,7 +23,8 @@ def descriptor(projections: Iterable[Pixels], crops: Iterable[Pixels]) -> NDArra
 
     Half the square of its length comes from each, so the product of two descriptors is the mean of two cosines.
     """
-    return np.concatenate([_mean(projections, SIDE), _mean(crops, SIDE // 2)]) / np.sqrt(2)
+    halves: NDArray[np.float64] = np.concatenate([_mean(projections, SIDE), _mean(crops, SIDE // 2)])
+    return halves / np.sqrt(2)
 
 
 def _mean(tiles: Iterable[Pixels], side: int) -> NDArray[np.float64]:
