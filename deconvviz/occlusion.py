@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -279,14 +280,14 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
     for n, part in enumerate(parts):
         index = part.index
         first = _first_patch(picture, filled, cover, grid, grid.origins[index])
-        state = replay.run({0: first}, range(head), lambda v, p, i=index: take(v, p, i), part.rows, part.cols)
+        state = replay.run({0: first}, range(head), partial(take, part=index), part.rows, part.cols)
         waiting.append((index, state))
         together = sum(len(i) for i, _ in waiting)
         if together >= _TOGETHER * batch or n + 1 == len(parts):
             every = np.concatenate([i for i, _ in waiting])
             rest = range(head, len(replay.steps))
             if rest:
-                replay.run(_joined([s for _, s in waiting]), rest, lambda v, p, i=every: take(v, p, i))
+                replay.run(_joined([s for _, s in waiting]), rest, partial(take, part=every))
             waiting.clear()
         done += len(index)
         if progress is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deconvviz.recording import Op, Recording, Ref
 from deconvviz.rules import Rule, rule_of
+from deconvviz.rules.norm import affine
 from deconvviz.windows import Frame, Table, paste
 from deconvviz.winograd import Winograd, suits
 
@@ -302,9 +303,7 @@ def _plan(rec: Recording, keep: tuple[int, ...]) -> list[Step]:
         steps.append(step)
     last: dict[int, Step] = {}
     for step in steps:
-        for value in (*step.op.outputs, step.value, *step.uses):
-            if value is not None:
-                last[value] = step
+        last.update({value: step for value in (*step.op.outputs, step.value, *step.uses) if value is not None})
     for value, step in last.items():
         step.free.append(value)
     return steps
@@ -322,16 +321,11 @@ def _ancestors(rec: Recording, keep: tuple[int, ...]) -> list[Op]:
 
 def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[int], done: set[int]) -> Step:
     """The step of `op`: a BatchNorm behind a convolution goes into its weights, activations follow."""
-    assert op.outputs[0] is not None
-    value, after, run = op.outputs[0], [], op
-    rule = rule_of(op)
-    while len(op.outputs) == 1 or value != op.outputs[0]:
-        readers_here = readers.get(value, [])
-        if len(readers_here) != 1 or value in keep or len(readers_here[0].inputs) != 1:
-            break
-        following = readers_here[0]
-        if following.outputs[0] is None:
-            break
+    value, run = op.outputs[0], op
+    assert value is not None
+    after: list[Op] = []
+    while len(op.outputs) == 1 and value not in keep and len(readers.get(value, [])) == 1:
+        following = readers[value][0]
         scaled = _with_norm(run, following) if not after else None
         if scaled is not None:
             run = scaled
@@ -340,17 +334,24 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
         else:
             break
         done.add(following.index)
+        assert following.outputs[0] is not None
         value = following.outputs[0]
-    fast = None
-    if run.name == "convolution" and not run.args[6] and run.args[1].dim() == 4:
-        if suits(run.args[1], run.args[3], run.args[5], run.args[8]):
-            fast = Winograd(run.args[1].detach(), run.args[2])
-        weight = run.args[1].detach().contiguous(memory_format=torch.channels_last)
-        run = replace(run, args=(run.args[0], weight, *run.args[2:]))
+    run, fast = _prepared(run)
     channels = rec.values[value].shape[1] if rec.values[value].dim() > 1 else 1
     work = _work(run, channels)
     cost = work / (_FASTER if fast else 1) or 50.0 * channels
-    return Step(run, rule, value, tuple(after), tuple(dict.fromkeys(op.inputs)), work=work, cost=cost, fast=fast)
+    uses = tuple(dict.fromkeys(op.inputs))
+    return Step(run, rule_of(op), value, tuple(after), uses, work=work, cost=cost, fast=fast)
+
+
+def _prepared(op: Op) -> tuple[Op, Winograd | None]:
+    """A convolution with its weights laid out for windows, and the faster way to it if there is one."""
+    if op.name != "convolution" or op.args[6] or op.args[1].dim() != 4:
+        return op, None
+    weight, bias = op.args[1].detach(), op.args[2]
+    fast = Winograd(weight, bias) if suits(weight, op.args[3], op.args[5], op.args[8]) else None
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    return replace(op, args=(op.args[0], weight, *op.args[2:])), fast
 
 
 def _work(op: Op, channels: int) -> float:
@@ -371,8 +372,6 @@ def _plain(op: Op) -> bool:
 
 def _with_norm(conv: Op, norm: Op) -> Op | None:
     """`conv` with the scale and shift of the norm behind it in its weights, or None if it is no such pair."""
-    from deconvviz.rules.norm import affine
-
     if conv.name != "convolution" or conv.args[6]:
         return None
     found = affine(norm)

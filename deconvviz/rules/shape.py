@@ -107,7 +107,7 @@ class _Moves(GlobalNeeds):
     def leaves_first(self, rec: Recording, op: Op) -> bool:
         """Whether dimension 0 is neither moved nor cut."""
         dims = rec.values[op.inputs[0]].dim()
-        given = op.args[1] if len(op.args) > 1 else None
+        given: Any = op.args[1] if len(op.args) > 1 else None
         if op.name == "permute":
             return int(given[0]) % dims == 0
         if op.name == "transpose":
