@@ -23,8 +23,8 @@ def descriptor(projections: Iterable[Pixels], crops: Iterable[Pixels]) -> NDArra
 
     Half the square of its length comes from each, so the product of two descriptors is the mean of two cosines.
     """
-    halves: NDArray[np.float64] = np.concatenate([_mean(projections, SIDE), _mean(crops, SIDE // 2)])
-    return halves / np.sqrt(2)
+    both: NDArray[np.float64] = np.concatenate([_mean(projections, SIDE), _mean(crops, SIDE // 2)]) * 0.5**0.5
+    return both
 
 
 def _mean(tiles: Iterable[Pixels], side: int) -> NDArray[np.float64]:

@@ -326,6 +326,8 @@
     });
   }
 
+  const here = $(".tabs [aria-current]");
+  if (here) here.closest(".tabs").scrollLeft = here.offsetLeft - innerWidth / 3;
   controls();
   theme();
   search();
