@@ -228,10 +228,7 @@ class Store:
         rows = self._db.execute(
             "SELECT id, started, ended, folder, pictures, seconds, processes, machine FROM runs ORDER BY id"
         )
-        return tuple(
-            Run(number, started, ended, None if folder is None else _path_from(folder), *counts, json.loads(machine))
-            for number, started, ended, folder, *counts, machine in rows
-        )
+        return tuple(_run(row) for row in rows)
 
     # Layers and units -------------------------------------------------------------------------------------------------
 
@@ -335,6 +332,12 @@ _AMONG = {"all": "1", "unreadable": "error IS NOT NULL", "top": "id IN (SELECT p
 
 def _pair(a: int | None, b: int | None) -> tuple[int, int] | None:
     return None if a is None or b is None else (a, b)
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    number, started, ended, folder, pictures, seconds, processes, machine = row
+    kept = None if folder is None else _path_from(folder)
+    return Run(number, started, ended, kept, pictures, seconds, processes, json.loads(machine))
 
 
 def _layer(row: tuple[Any, ...]) -> StoreLayer:

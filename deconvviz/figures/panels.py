@@ -71,7 +71,7 @@ def _names(result: Panels) -> list[str]:
     for number, path, label in zip(result.pictures.tolist(), result.paths, result.labels, strict=True):
         stem = f"picture {number}" if path is None else path.rpartition("/")[2]
         shown = (label or stem).encode("utf-8", "replace").decode("utf-8")
-        names.append(_short("".join(c if c.isprintable() else "?" for c in shown), 20))
+        names.append(_short("".join(c if c.isprintable() else "?" for c in shown), 17))
     return names
 
 
@@ -114,18 +114,20 @@ def _show(figure: Figure, picture: NDArray[np.uint8], where: tuple[float, float,
 
 # The page -------------------------------------------------------------------------------------------------------------
 
-_PAIRS, _PAGE, _PAIR_GAP = 4, 7.2, 0.14  # pairs of mosaics in a row, inches of the page and between pairs
+# Pairs of mosaics in a row; inches of the page, between pairs, and of a layer's name.
+_PAIRS, _PAGE, _PAIR_GAP, _BAND = 4, 7.2, 0.14, 0.21
 
 
-def draw_page(result: Page, columns: int = _PAIRS, percentile: float = 99.5) -> Figure:
+def draw_page(result: Page, columns: int = _PAIRS, percentile: float = 98.5) -> Figure:
     """Draw a page: for each layer its units, a mosaic of projections beside one of crops each.
 
-    `columns` is the number of units in a row. A unit of a layer that reads the picture shows its filter instead.
+    `columns` is the number of units in a row. A unit of a layer that reads the picture shows its filter instead of
+    projections. Mosaics are small, so their contrast is stronger than that of `draw`.
     """
     layers = [(name, list(units)) for name, units in groupby(result.panels, lambda p: p.name)]
     side = ((_PAGE - 2 * _MARGIN - (columns - 1) * _PAIR_GAP) / columns - 0.03) / 2
     step = side + _LABEL
-    bands = [math.ceil(len(units) / columns) * step + 0.26 for _, units in layers]
+    bands = [math.ceil(len(units) / columns) * step + _BAND for _, units in layers]
     height = 0.4 + sum(bands) + _MARGIN
     with styled():
         figure = new_figure(_PAGE, height)
@@ -135,11 +137,11 @@ def draw_page(result: Page, columns: int = _PAIRS, percentile: float = 99.5) -> 
         y = height - 0.4
         for (name, units), band in zip(layers, bands, strict=True):
             words = f"{name} (filters)" if units[0].filter is not None else name
-            figure.text(_MARGIN / _PAGE, (y - 0.12) / height, words, va="center", fontsize=7, weight="bold")
+            figure.text(_MARGIN / _PAGE, (y - 0.1) / height, words, va="center", fontsize=7, weight="bold")
             for k, unit in enumerate(units):
                 row, column = divmod(k, columns)
                 x = _MARGIN + column * (2 * side + 0.03 + _PAIR_GAP)
-                _pair(figure, unit, x, y - 0.26 - row * step, side, percentile)
+                _pair(figure, unit, x, y - _BAND - row * step, side, percentile)
             y -= band
     return figure
 
@@ -152,7 +154,7 @@ def _pair(figure: Figure, unit: Panels, x: float, y: float, side: float, percent
     for n, picture in enumerate((left, mosaic(_crops(unit)))):
         where = ((x + n * (side + 0.03)) / _PAGE, (y - side) / height, side / _PAGE, side / height)
         ax = figure.add_axes(where)
-        ax.imshow(picture, interpolation="nearest")
+        ax.imshow(picture, interpolation="nearest" if own is not None else "antialiased")
         ax.set_axis_off()
     figure.text(x / _PAGE, (y - side - 0.02) / height, f"unit {unit.unit}", va="top", fontsize=5.5, color="#333333")
 
