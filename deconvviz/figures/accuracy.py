@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deconvviz.figures.style import COLOURS, new_figure, styled
 
 if TYPE_CHECKING:
-    from deconvviz.results.accuracy import Accuracy
+    from deconvviz.results.accuracy import Accuracy, Series
 
 
 def draw(result: Accuracy) -> Figure:
@@ -18,33 +19,7 @@ def draw(result: Accuracy) -> Figure:
         figure = new_figure(5.4, 3.2)
         ax = figure.add_axes((0.085, 0.13, 0.545, 0.83))
         for k, series in enumerate(result.lines):
-            colour = COLOURS[k % len(COLOURS)]
-            percent = [100 * value for value in series.values]
-            bars = [100 * value for value in series.deviations] or None
-            # A solid disc and line is measured here; a hollow one, dashed, is said in the paper.
-            ax.errorbar(
-                series.counts,
-                percent,
-                bars,
-                color=colour,
-                linestyle="-" if series.measured else (0, (3, 2)),
-                linewidth=1.2,
-                marker="o" if series.measured else "s",
-                markersize=3.8,
-                markerfacecolor=colour if series.measured else "white",
-                capsize=2,
-                elinewidth=0.7,
-                label=f"{series.name} ({'measured' if series.measured else 'paper'})",
-            )
-            ax.annotate(
-                f"{percent[-1]:.1f}",
-                (series.counts[-1], percent[-1]),
-                (6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=6,
-                color=colour,
-            )
+            _line(ax, series, COLOURS[k % len(COLOURS)])
         ax.axhline(100 * result.chance, color="#999999", linewidth=0.6, linestyle=":")
         largest = max((n for series in result.lines for n in series.counts), default=1)
         ax.set(xlim=(0, largest * 1.12), ylim=(0, 100))
@@ -57,3 +32,24 @@ def draw(result: Accuracy) -> Figure:
             ax.spines[side].set_visible(False)
         ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=6, handlelength=2.6)
     return figure
+
+
+def _line(ax: Axes, series: Series, colour: str) -> None:
+    """A solid line with discs is measured here; a dashed one with hollow squares is said in the paper."""
+    percent = [100 * value for value in series.values]
+    bars = [100 * value for value in series.deviations] or None
+    look: dict[str, Any] = {"linestyle": "-", "marker": "o", "markerfacecolor": colour}
+    if not series.measured:
+        look = {"linestyle": (0, (3, 2)), "marker": "s", "markerfacecolor": "white"}
+    name = f"{series.name} ({'measured' if series.measured else 'paper'})"
+    style: dict[str, Any] = {
+        "color": colour,
+        "linewidth": 1.2,
+        "markersize": 3.8,
+        "capsize": 2,
+        "elinewidth": 0.7,
+        "label": name,
+    }
+    ax.errorbar(series.counts, percent, bars, **look, **style)
+    at = (series.counts[-1], percent[-1])
+    ax.annotate(f"{percent[-1]:.1f}", at, (6, 0), textcoords="offset points", va="center", fontsize=6, color=colour)

@@ -42,20 +42,18 @@ def scheme(net: Network, image: str | os.PathLike[str] | Image.Image | Tensor) -
     pooled_value = pool.outputs[0]
     assert pooled_value is not None
     unit = int(sent[act].abs().sum((1, 2)).argmax())
-    kernel, stride, padding = (_square(pool.args, n, default) for n, default in ((1, 0), (2, 0), (3, 0)))
-    indices, width = _indices(rec, pool)[unit], rec.values[act].shape[3]
     signal = sent[pooled_value][unit]
     return Scheme(
         layer=rec.producer[conv].module,
         unit=unit,
         above=(rec.producer[start].module, unit_above),
         corner=_corner(signal),
-        window=(kernel, stride or kernel, padding),
+        window=_window(pool),
         image=x[0],
         convolved=rec.values[conv][0, unit],
         rectified=rec.values[act][0, unit],
         pooled=rec.values[pooled_value][0, unit],
-        switches=torch.stack([indices // width, indices % width], 2),
+        switches=_switches(rec, pool)[unit],
         signal=signal,
         unpooled=sent[act][unit],
         passed=sent[conv][unit],
@@ -101,18 +99,22 @@ def _sent(walk: Walk, start: int, seed: Signal, end: int) -> Tensor:
     return out[0]
 
 
-def _square(args: tuple[object, ...], n: int, default: int) -> int:
-    given = args[n] if len(args) > n else default
-    return (
-        int(given[0]) if isinstance(given, list | tuple) and given else default if not isinstance(given, int) else given
-    )
+def _window(pool: Op) -> tuple[int, int, int]:
+    """Kernel, stride and padding of a pool, one number for both axes."""
+
+    def side(n: int) -> int:
+        given = pool.args[n] if len(pool.args) > n else 0
+        return given if isinstance(given, int) else int(given[0]) if given else 0
+
+    return side(1), side(2) or side(1), side(3)
 
 
-def _indices(rec: Recording, pool: Op) -> Tensor:
-    """Where each maximum of the pool is, as an index into the flattened map, (C, h', w')."""
+def _switches(rec: Recording, pool: Op) -> Tensor:
+    """Where each maximum of the pool is: row and column in the map, (C, h', w', 2)."""
     args, kwargs = rec.fill(pool)
-    indices: Tensor = pool.func(*args, **kwargs)[1]
-    return indices[0]
+    indices: Tensor = pool.func(*args, **kwargs)[1][0]
+    width = rec.values[pool.inputs[0]].shape[3]
+    return torch.stack([indices // width, indices % width], -1)
 
 
 def _corner(signal: Tensor) -> tuple[int, int]:
