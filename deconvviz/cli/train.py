@@ -55,6 +55,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     show_default=True,
     help="Share of each category that is kept for testing.",
 )
+@click.option("--data-source", help="Name and licence of the pictures, for the written files.")
 @click.option(
     "--test-every",
     type=click.IntRange(1),

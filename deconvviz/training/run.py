@@ -50,6 +50,7 @@ def train(
     workers: int = 1,
     fraction: float = 0.12,
     per_category: int | None = None,
+    data_source: str | None = None,
     test_every: int = 1,
     weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -67,7 +68,8 @@ def train(
 
     `recipe`: a name or a `Recipe`; `changes` to it are the fields of `Changes` (epochs, size, stages, batch, lr,
     flip, precision). `teacher`: a network of the zoo or of timm, with the file of its weights. `weights`: a
-    file to start from. The test pictures (see `split`) are looked at every `test_every` epochs, after the epochs
+    file to start from. `data_source`: name and licence of the pictures, for the written files, where they are not
+    recognised. The test pictures (see `split`) are looked at every `test_every` epochs, after the epochs
     `KEPT` and at the end; accuracies are means over categories. `report` is called with each line of metrics,
     `shown` with what is being done, the number done and the number to do.
 
@@ -85,6 +87,8 @@ def train(
             raise DeconvvizValueError(f"batch is {chosen.batch}; allowed: a multiple of the {processes.size} processes")
         teaching = None if teacher is None else load_teacher(teacher, teacher_weights)
         pictures = _read(data, model, chosen, teaching, workers, shown)
+        if data_source is not None:
+            pictures = replace(pictures, source=data_source)
         parts = split(pictures, fraction, per_category)
         settings = {
             "model": model,

@@ -131,7 +131,7 @@ print(ends)
 
 
 def test_what_the_files_say_of_themselves(folder: Path, full: Recipe, tmp_path: Path) -> None:
-    lines = train("lenet", folder, tmp_path, recipe=full, workers=0, seed=5, fraction=0.2, epochs=1)
+    lines = train("lenet", folder, tmp_path, recipe=full, workers=0, seed=5, fraction=0.2, epochs=1, data_source="mine")
     for name in ("epoch1", "best", "final"):
         with safe_open(tmp_path / f"{name}.safetensors", framework="pt") as file:
             facts = {key: json.loads(value) for key, value in file.metadata().items()}
@@ -139,7 +139,7 @@ def test_what_the_files_say_of_themselves(folder: Path, full: Recipe, tmp_path: 
         assert facts["labels"] == ["bottom", "middle", "top"] and facts["options"] == {"classes": 3}
         assert facts["accuracy"] == {key: lines[0][key] for key in ("test", "test_ten_crops")}
         assert facts["data"]["split"] == {"fraction": 0.2, "per_category": None, "train": 36, "test": 12}
-        assert facts["data"]["source"] == "unknown" and len(facts["data"]["fingerprint"]) == 64
+        assert facts["data"]["source"] == "mine" and len(facts["data"]["fingerprint"]) == 64
         assert facts["recipe"]["name"] == "full" and facts["recipe"]["stages"] == [[1, 28]]
         assert facts["teacher"] is None and facts["start"] is None
 
