@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from deconvviz.network import Network
 from deconvviz.paper.layers import pair
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
+from deconvviz.paper.training_run import settings, tested
 from deconvviz.probes import probe
 from deconvviz.results import Accuracy, Probes, Series
 
@@ -31,12 +31,12 @@ def make(sources: Sources, page: Page) -> Made:
         from deconvviz.figures.table import draw
 
         table = result.table()
-        return Made(draw(table), table.caption, {page.name: result}, table)
+        return Made(draw(table), table.caption, {"accuracy": result}, table)
     caption = (
         "Accuracy (mean over categories) on pictures that nothing was trained on, against the number of training "
         f"pictures a category. {result.note}"
     )
-    return Made(result.figure(), caption, {page.name: result}, result.table(COUNTS))
+    return Made(result.figure(), caption, {"accuracy": result}, result.table(COUNTS))
 
 
 def _measure(sources: Sources) -> Accuracy:
@@ -86,15 +86,10 @@ def _scratch(run: Path) -> Series | None:
 
     The number of pictures is what its last checkpoint says (`deconvviz train --per-category`).
     """
-    try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        state = torch.load(run / "last.pt", map_location="cpu", weights_only=True, mmap=True)
-        count = state["settings"]["split"][1]
-    except (OSError, KeyError, IndexError, TypeError, RuntimeError):
+    lines, split = tested(run), settings(run).get("split")
+    count = split[1] if isinstance(split, list | tuple) and len(split) == 2 else None
+    if count is None or not lines:
         return None
-    tested = [line for line in map(json.loads, lines) if "test" in line]
-    if count is None or not tested:
-        return None
-    last = tested[-1]
+    last = lines[-1]
     name = f"trained from scratch, {last['epoch']} epochs"
     return Series(name, True, (int(count),), (float(last.get("test_ten_crops", last["test"])),))

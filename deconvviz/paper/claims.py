@@ -38,14 +38,12 @@ def check(numbers: Path) -> list[Claim]:
     return [make(numbers) for make in (_settling, _smoothness, _covering, _parts, _depth, _features)]
 
 
-def _load(kind: type[R], numbers: Path, *names: str) -> R | None:
-    """The first of these results that is there and can be read."""
-    for name in names:
-        try:
-            return kind.load(numbers / f"{name}.npz")
-        except DeconvvizValueError:
-            continue
-    return None
+def _load(kind: type[R], numbers: Path, name: str) -> R | None:
+    """The result, if it is there and can be read."""
+    try:
+        return kind.load(numbers / f"{name}.npz")
+    except DeconvvizValueError:
+        return None
 
 
 def _open(statement: str, source: str, needs: str) -> Claim:
@@ -54,7 +52,7 @@ def _open(statement: str, source: str, needs: str) -> Claim:
 
 def _settling(numbers: Path) -> Claim:
     said = "The lowest layer settles before the highest during training", "section 4.1, Fig. 4"
-    found = _load(Evolution, numbers, "convergence", "figure4")
+    found = _load(Evolution, numbers, "evolution")
     if found is None or len(found.layers) < 2 or len(found.epochs) < 2:
         return _open(*said, "a training run with two kept epochs or more (--run)")
     low, high = found.layers[0], found.layers[-1]
@@ -62,12 +60,22 @@ def _settling(numbers: Path) -> Claim:
     first, last = (layer.similarity().tolist() for layer in (low, high))
     holds = (settled[low.name], -sum(first)) < (settled[high.name], -sum(last)) and sum(first) > sum(last)
     epochs = ", ".join(f"{name} from epoch {epoch}" for name, epoch in settled.items())
+    start = ", ".join(f"{layer.name} {float(layer.similarity()[0]):.2f}" for layer in found.layers)
     return Claim(
         *said,
         holds,
         f"Similarity of features with those of epoch {found.epochs[-1]} is {LEVEL:g} or more: {epochs}. After epoch "
-        f"{found.epochs[0]} it is {first[0]:.2f} in {low.name} and {last[0]:.2f} in {high.name}.",
+        f"{found.epochs[0]} it is: {start}.{_helped(found)}",
     )
+
+
+def _helped(found: Evolution) -> str:
+    """What of the training's recipe makes low layers settle by itself."""
+    factors = found.policy.get("factors")
+    slowed = [f"{str(name).rstrip('.')} {factor:g}" for name, factor in factors] if isinstance(factors, list) else []
+    parts = ["the filters start from the data"] if found.policy.get("initialisation") == "data" else []
+    parts += [f"some layers learn at a fraction of the rate ({', '.join(slowed)})"] if slowed else []
+    return f" The recipe helps: {' and '.join(parts)}." if parts else ""
 
 
 def _smoothness(numbers: Path) -> Claim:
@@ -129,7 +137,7 @@ def _over_the_object(result: Occlusion) -> tuple[float, float]:
 
 def _parts(numbers: Path) -> Claim:
     said = "Covering the same part changes layer 5 more alike than covering random places", "section 4.3, Table 1"
-    found = _load(Correspondence, numbers, "table1", "figure8")
+    found = _load(Correspondence, numbers, "correspondence")
     if found is None or not found.random.shape[1]:
         return _open(*said, "table 1 (--data with the pictures of --parts)")
     # Each part against random boxes of its own sizes.
@@ -180,7 +188,7 @@ def _depth(numbers: Path) -> Claim:
 
 def _features(numbers: Path) -> Claim:
     said = "Features of a trained network beat training from scratch on few pictures", "section 5.2, Table 4"
-    found = _load(Accuracy, numbers, "table4", "figure9")
+    found = _load(Accuracy, numbers, "accuracy")
     measured = {} if found is None else {line.name: line for line in found.lines if line.measured}
     scratch = next((line for name, line in measured.items() if name.startswith("trained from scratch")), None)
     features = next((line for name, line in measured.items() if name.startswith("features of")), None)

@@ -26,12 +26,12 @@ def make(sources: Sources, page: Page) -> Made:
         from deconvviz.figures.table import draw
 
         table = result.table()
-        return Made(draw(table), f"{table.caption} {beside}", {page.name: result}, table)
+        return Made(draw(table), f"{table.caption} {beside}", {"correspondence": result}, table)
     caption = (
         f"{len(result.images)} pictures with the boxes of their parts ({', '.join(result.parts)}), each covered in "
         f"turn with the mean colour, and random boxes of the same sizes. {result.caption()}"
     )
-    return Made(result.figure(), caption, {page.name: result})
+    return Made(result.figure(), caption, {"correspondence": result})
 
 
 def _compare(sources: Sources) -> Correspondence:

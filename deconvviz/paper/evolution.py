@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deconvviz.checkpoints import run_facts
 from deconvviz.evolution import evolve
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
+from deconvviz.paper.training_run import settings
 from deconvviz.results import Evolution
 
 # Pictures, evenly spread over the data; units drawn in each layer.
@@ -26,14 +29,14 @@ def make(sources: Sources, page: Page) -> Made:
             "and places, the mean over its units) and their projections (cosine, at the same picture and place) are "
             f"after epochs {epochs}. Similarity of features of {LEVEL:g} and above: {settled}. {source}"
         )
-        return Made(result.figure(kind="convergence", level=LEVEL), caption, {page.name: result}, result.table())
+        return Made(result.figure(kind="convergence", level=LEVEL), caption, {"evolution": result}, result.table())
     jumps = sum(int(layer.jumps.sum()) for layer in result.layers)
     caption = (
         f"For {UNITS} random units of each layer (rows) the strongest activation over all pictures after epochs "
         f"{epochs} (columns), projected down to pixels and cut to its receptive field. {jumps} sudden jumps are "
         f"marked: there another picture excites the unit most. Signed, zero is mid-grey. {source}"
     )
-    return Made(result.figure(), caption, {page.name: result})
+    return Made(result.figure(), caption, {"evolution": result})
 
 
 def _evolve(sources: Sources) -> Evolution:
@@ -41,4 +44,8 @@ def _evolve(sources: Sources) -> Evolution:
     # Runs of other people's loops do not say of which network they are: then it is the one given.
     model = run_facts(sources.run).get("model", sources.net)
     layers = numbered(sources.net)
-    return evolve(sources.run, sources.data, layers, model=model, count=UNITS, most=MOST, progress=sources.progress)
+    found = evolve(sources.run, sources.data, layers, model=model, count=UNITS, most=MOST, progress=sources.progress)
+    recipe = settings(sources.run).get("recipe", {})
+    # What makes a layer settle by itself: the claims have to say it.
+    told = {name: recipe[name] for name in ("initialisation", "factors") if name in recipe}
+    return replace(found, policy={**found.policy, **told})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,10 +108,20 @@ RISING, LATE = [0.95, 0.97, 0.99, 1.0], [0.1, 0.3, 0.6, 1.0]
 
 @pytest.mark.parametrize(("low", "high", "holds"), [(RISING, LATE, True), (LATE, RISING, False), (LATE, LATE, False)])
 def test_settling(tmp_path: Path, low: list[float], high: list[float], holds: bool) -> None:
-    claim = only(tmp_path, 0, convergence=evolution(low, high))
+    claim = only(tmp_path, 0, evolution=evolution(low, high))
     assert claim.holds is holds
     if holds:
-        assert "conv1 from epoch 1, conv5 from epoch 10" in claim.numbers and "0.95" in claim.numbers
+        assert "conv1 from epoch 1, conv5 from epoch 10" in claim.numbers and "conv1 0.95, conv5 0.10" in claim.numbers
+
+
+def test_settling_by_the_recipe_is_said(tmp_path: Path) -> None:
+    found = evolution(RISING, LATE)
+    assert "The recipe helps" not in only(tmp_path, 0, evolution=found).numbers
+    slowed = replace(found, policy={"initialisation": "data", "factors": [["conv1.", 0.15]]})
+    claim = only(tmp_path, 0, evolution=slowed)
+    assert (
+        "the filters start from the data and some layers learn at a fraction of the rate (conv1 0.15)" in claim.numbers
+    )
 
 
 def test_smoothness(tmp_path: Path) -> None:
@@ -131,9 +142,9 @@ def test_covering(tmp_path: Path) -> None:
 
 
 def test_parts(tmp_path: Path) -> None:
-    claim = only(tmp_path, 3, table1=correspondence([0.2, 0.25], 0.3, 0.4))
+    claim = only(tmp_path, 3, correspondence=correspondence([0.2, 0.25], 0.3, 0.4))
     assert claim.holds is True and "part 0 0.200 against 0.300" in claim.numbers and "one place" not in claim.numbers
-    claim = only(tmp_path, 3, table1=correspondence([0.2, 0.35], 0.3, 0.1))
+    claim = only(tmp_path, 3, correspondence=correspondence([0.2, 0.35], 0.3, 0.1))
     assert claim.holds is False and "for 1 of 2 parts" in claim.numbers and "it is 0.100" in claim.numbers
 
 
@@ -144,9 +155,9 @@ def test_depth(tmp_path: Path) -> None:
 
 
 def test_features(tmp_path: Path) -> None:
-    claim = only(tmp_path, 5, table4=accuracy(0.7, 0.4))
+    claim = only(tmp_path, 5, accuracy=accuracy(0.7, 0.4))
     assert claim.holds is True and "layer 7 70.0%, trained from scratch, 64 epochs 40.0%" in claim.numbers
-    assert only(tmp_path, 5, table4=accuracy(0.3, 0.4)).holds is False
+    assert only(tmp_path, 5, accuracy=accuracy(0.3, 0.4)).holds is False
 
 
 def test_words() -> None:

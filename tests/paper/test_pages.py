@@ -58,15 +58,15 @@ def test_evolution_and_convergence(everything: Sources) -> None:
     convergence = make_page(BY_NAME["convergence"], everything)
     (result,) = evolution.results.values()
     assert isinstance(result, Evolution) and result.epochs == (1, 2, 5)
-    assert result is convergence.results["convergence"], "computed once"
+    assert result is convergence.results["evolution"], "computed once"
     assert "epochs 1, 2 and 5" in evolution.caption and convergence.table is not None
     assert result.settled()[result.layers[0].name] == 1
 
 
 def test_correspondence(everything: Sources) -> None:
     figure, table = (make_page(BY_NAME[name], everything) for name in ("figure8", "table1"))
-    assert isinstance(figure.results["figure8"], Correspondence)
-    assert figure.results["figure8"] is table.results["table1"]
+    assert isinstance(figure.results["correspondence"], Correspondence)
+    assert figure.results["correspondence"] is table.results["correspondence"]
     assert table.table is not None and [row[0] for row in table.table.rows][:2] == ["Left", "Right"]
     assert "right eye .067 ± .007" in table.caption
 
@@ -80,8 +80,8 @@ def test_probes(everything: Sources) -> None:
 
 def test_accuracy(everything: Sources) -> None:
     figure, table = (make_page(BY_NAME[name], everything) for name in ("figure9", "table4"))
-    result = figure.results["figure9"]
-    assert isinstance(result, Accuracy) and result is table.results["table4"]
+    result = figure.results["accuracy"]
+    assert isinstance(result, Accuracy) and result is table.results["accuracy"]
     assert [line.name for line in result.lines] == ["features of Colours, layer 3", "the same, random weights"]
     assert all(line.measured and line.counts == (1, 5, 10, 15, 20, 30) for line in result.lines)
     # Layer 3 is one number a colour: the classifier cannot fail.
@@ -96,7 +96,7 @@ def test_accuracy_beside_the_paper_and_a_run(
     torch.save({"settings": {"split": [0.12, 30]}}, tmp_path / "last.pt")
     monkeypatch.setattr(Sources, "caltech", True)
     made = make(Sources(colours, data=everything.data, run=tmp_path), BY_NAME["table4"])
-    result = made.results["table4"]
+    result = made.results["accuracy"]
     assert isinstance(result, Accuracy)
     assert result.lines[0] == Series("trained from scratch, 2 epochs", True, (30,), (0.35,))
     assert result.lines[-2:] == PAPER
@@ -106,5 +106,5 @@ def test_accuracy_beside_the_paper_and_a_run(
 
 
 def test_a_run_without_per_category_is_no_row(everything: Sources) -> None:
-    result = make_page(BY_NAME["table4"], everything).results["table4"]
+    result = make_page(BY_NAME["table4"], everything).results["accuracy"]
     assert isinstance(result, Accuracy) and not any(line.name.startswith("trained") for line in result.lines)
