@@ -41,7 +41,7 @@ def probe(
     splits: int = 1,
     seed: int = 0,
     grid: int = 6,
-    penalty: float = 10.0,
+    penalty: float = 1.0,
     held_out: float | str | None = "auto",
     batch: int = 32,
     progress: Callable[[int, int], object] | None = None,
@@ -318,7 +318,7 @@ def _svm(x: Tensor, signs: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     bias = torch.zeros(signs.shape[1], dtype=x.dtype)
     weights.grad, bias.grad = torch.zeros_like(weights), torch.zeros_like(bias)
     optimiser = torch.optim.LBFGS(
-        [weights, bias], max_iter=_STEPS, tolerance_grad=1e-5 * penalty, tolerance_change=1e-9, history_size=10,
+        [weights, bias], max_iter=_STEPS, tolerance_grad=1e-4 * penalty, tolerance_change=1e-9, history_size=10,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 

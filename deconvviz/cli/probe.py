@@ -30,7 +30,7 @@ TABLES = ("text", "markdown", "latex", "html")
 @click.option("--splits", type=click.IntRange(1), default=1, show_default=True, help="Random draws of pictures.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For the draws.")
 @click.option("--grid", type=click.IntRange(1), default=6, show_default=True, help="Larger maps are averaged to it.")
-@click.option("--penalty", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of the SVM.")
+@click.option("--penalty", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of the SVM.")
 @click.option(
     "--held-out",
     help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
