@@ -425,6 +425,8 @@ def batches(replay: Replay, origins: Places, window: tuple[int, int], most: int)
 def _bins(replay: Replay, traces: list[list[Spans | None]], counts: list[Places]) -> list[Places]:
     """The bin of each row and of each column: those of equal sizes first, then merged while that saves."""
     steps = [n for n, (a, b) in enumerate(zip(*traces, strict=True)) if a is not None and b is not None]
+    if not steps:  # whole maps from the first operator on: all changes are alike
+        return [np.zeros(len(count), np.int64) for count in counts]
     costs = np.array([replay.steps[n].cost for n in steps], dtype=float)
     sizes, members = [], []
     for axis in (0, 1):

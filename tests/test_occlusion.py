@@ -667,3 +667,26 @@ def test_a_model_in_train_mode_answers_as_in_eval() -> None:
     want = one(model, x, window=6)
     model.train()
     assert one(model, x, window=6) == want
+
+
+class Apart(nn.Module):
+    """Takes the picture apart by channels first, as GoogLeNet does: whole maps from the first operator on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.top = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([torch.unsqueeze(x[:, c], 1) * (c + 1) for c in range(3)], 1)
+        return self.top(self.conv(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_picture_that_is_taken_apart_first() -> None:
+    torch.manual_seed(0)
+    model, x = Apart().eval(), torch.randn(1, 3, 12, 12)
+    found = occlude(model, x, window=4, stride=4, fill=0.0)
+    assert isinstance(found, Occlusion)
+    with torch.no_grad():
+        plain = torch.cat([model(covered(x, place, (4, 4), 0.0, None)) for place in places(x, (4, 4), (4, 4))])
+    torch.testing.assert_close(found.logits, plain)

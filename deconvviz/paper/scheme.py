@@ -28,7 +28,7 @@ def scheme(net: Network, image: str | os.PathLike[str] | Image.Image | Tensor) -
     """Return what the first max-pooled convolution of `net` does with `image`, and the DeconvNet on the way back.
 
     The signal is the strongest activation of the convolution above the pool. Of the layer the one map is kept that
-    takes the most of it.
+    takes the most of it where it is active.
 
     Raises `UnsupportedOperatorError` for a network without a convolution, a max pooling and a convolution above it.
     """
@@ -41,13 +41,13 @@ def scheme(net: Network, image: str | os.PathLike[str] | Image.Image | Tensor) -
         sent = {v: _sent(walk, start, seed, v) for v in (pool.outputs[0], act, conv, 0) if v is not None}
     pooled_value = pool.outputs[0]
     assert pooled_value is not None
-    unit = int(sent[act].abs().sum((1, 2)).argmax())
+    unit = _most(sent[act], rec.values[act][0])
     signal = sent[pooled_value][unit]
     return Scheme(
-        layer=rec.producer[conv].module,
+        layer=_convolution(rec, conv),
         unit=unit,
         above=(rec.producer[start].module, unit_above),
-        corner=_corner(signal),
+        corner=_corner(signal, rec.values[pooled_value][0, unit]),
         window=_window(pool),
         image=x[0],
         convolved=rec.values[conv][0, unit],
@@ -117,10 +117,26 @@ def _switches(rec: Recording, pool: Op) -> Tensor:
     return torch.stack([indices // width, indices % width], -1)
 
 
-def _corner(signal: Tensor) -> tuple[int, int]:
-    """Where a piece of `PIECE` outputs on a side takes the most of the signal, a row away from the border if it can."""
+def _convolution(rec: Recording, value: int) -> str:
+    """The module of the convolution that a value comes from, through a normalisation."""
+    first = rec.producer[value].index
+    found = [op.module for op in rec.ops[: first + 1] if op.name == "convolution"]
+    return found[-1] if found else rec.producer[value].module
+
+
+def _most(signal: Tensor, maps: Tensor) -> int:
+    """The map (of C, h, w) where most of the signal meets activations; of none, where there is most signal."""
+    shared = (signal.abs() * maps.abs()).sum((1, 2))
+    return int((shared if bool(shared.any()) else signal.abs().sum((1, 2))).argmax())
+
+
+def _corner(signal: Tensor, pooled: Tensor) -> tuple[int, int]:
+    """Where a piece of `PIECE` outputs on a side has most of the signal, at places that are active if there are any;
+    a row away from the border if it can be."""
     height, width = signal.shape
-    sums = signal.abs().unfold(0, min(PIECE, height), 1).unfold(1, min(PIECE, width), 1).sum((2, 3))
+    weight = signal.abs() * pooled.abs()
+    weight = weight if bool(weight.any()) else signal.abs()
+    sums = weight.unfold(0, min(PIECE, height), 1).unfold(1, min(PIECE, width), 1).sum((2, 3))
     inner = torch.zeros_like(sums)
     if min(sums.shape) > 2:
         inner[1:-1, 1:-1] = sums[1:-1, 1:-1]
