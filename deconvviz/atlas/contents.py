@@ -101,7 +101,7 @@ class Contents:
     pictures_scanned: int
     pictures_known: int
     unreadable: tuple[StorePicture, ...]
-    top: int
+    top: int  # places of the unit that has most of them
     layers: tuple[Layer, ...]
     pictures: Mapping[int, Picture]
     groups: tuple[Group, ...]
@@ -134,12 +134,19 @@ def read(store: Store) -> Contents:
     facts = store.facts
     if not store.done:
         raise StoreError(f"no picture is scanned yet in {store.path}; finish the scan first")
-    kept = {picture.id: picture for picture in store.pictures("top")}
+    stored = store.layers()
+    # A place without activation excites nothing: a unit that never fires shows none.
+    tops = [[tuple(p for p in places if p.activation > 0) for places in store.tops(layer)] for layer in stored]
+    found: dict[int, list[Place]] = {}
+    for place in (place for units in tops for places in units for place in places):
+        found.setdefault(place.picture, []).append(place)
+    kept = {picture.id: picture for picture in store.pictures("top") if picture.id in found}
     groups, group_of, classes = _groups(list(kept.values()))
     layers = tuple(
-        _layer(store, facts, number, stored, kept, group_of) for number, stored in enumerate(store.layers(), 1)
+        _layer(store, facts, number, layer, units, kept, group_of)
+        for number, (layer, units) in enumerate(zip(stored, tops, strict=True), 1)
     )
-    pictures = {n: Picture(n, picture, group_of[n], store.units_of(n)) for n, picture in kept.items()}
+    pictures = {n: Picture(n, picture, group_of[n], tuple(found[n])) for n, picture in kept.items()}
     unreadable = tuple(store.pictures("unreadable"))
     for picture in pictures.values():
         groups[picture.group].pictures.append(picture)
@@ -183,15 +190,14 @@ def _layer(
     facts: Mapping[str, Any],
     number: int,
     stored: StoreLayer,
+    tops: Sequence[tuple[Place, ...]],
     pictures: Mapping[int, StorePicture],
     group_of: Mapping[int, int],
 ) -> Layer:
     statistics = store.units(stored)
     labels = _labels(facts, stored)
     units = []
-    for n, places in enumerate(store.tops(stored)):
-        # A unit that never fires has no activation worth showing.
-        places = tuple(place for place in places if place.activation > 0)
+    for n, places in enumerate(tops):
         counted = Counter(group_of[place.picture] for place in places)
         units.append(
             Unit(
@@ -229,10 +235,14 @@ def _key(
     pictures: Mapping[int, StorePicture],
 ) -> str:
     """What a unit's pictures depend on, as ten letters: what is the same need not be computed again."""
-    network = [LOOK, facts["model"]["sha256"], facts["preprocessing"]]
+    network = [LOOK, facts["model"]["sha256"], facts["preprocessing"], facts["top"]]
     where = [(repr(pictures[p.picture].path), p.row, p.col, p.activation) for p in places]
-    text = json.dumps([network, layer.name, unit, where], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashed([network, layer.name, unit, where])
+
+
+def hashed(value: object) -> str:
+    """Ten letters that stand for a plain value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def histogram_bars(histogram: Sequence[int]) -> tuple[list[tuple[float, float, int]], int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from deconvviz.atlas import similar
-from deconvviz.atlas.contents import Contents, Layer, Unit
+from deconvviz.atlas.contents import Contents, Layer, Unit, hashed
 from deconvviz.atlas.sheets import (
     COLUMNS,
     MOSAIC,
@@ -56,12 +54,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Photo:
-    """The file of a picture; `seen` is the height and width of what the network sees."""
+    """The file of a picture as the network sees it, pixel by pixel."""
 
     file: str
     width: int
     height: int
-    seen: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,9 @@ class Plates:
 def plates_of(
     folder: Folder, unfinished: Unfinished, contents: Contents, layer: Layer, source: Source, report: Report
 ) -> Plates:
+    """Write what is missing of the pictures of a layer's units: a sheet for each unit, sheets for the grid."""
     height, width = tile_size(*layer.field)
-    tile = Grid(width, height, max(contents.top, 1), 2)
+    tile = Grid(width, height, contents.facts["top"], 2)
     sheets = {
         unit.number: Sheet(f"images/units/{layer.number}/{unit.number}-{unit.key}.webp", tile)
         for unit in layer.units
@@ -107,8 +105,15 @@ def plates_of(
     }
     _compute_sheets(folder, unfinished, layer, sheets, source, report)
     grid = Grid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
-    squares, descriptors = _squares(folder, contents, layer, sheets)
-    cells = _grid(folder, layer, grid, squares)
+    descriptors = np.zeros((len(layer.units), similar.LENGTH))
+    cells: dict[int, Cell | None] = {}
+    piece = grid.columns * grid.rows
+    for n, start in enumerate(range(0, len(layer.units), piece)):
+        units = layer.units[start : start + piece]
+        tiles = {unit.number: _tiles(folder, unit, sheets[unit.number]) for unit in units if unit.places}
+        for number, (projections, crops) in tiles.items():
+            descriptors[number] = similar.descriptor(projections, crops)
+        cells.update(_grid(folder, f"{layer.number}-{{}}-{n}", grid, units, tiles, contents.top))
     table = similar.cosines(descriptors)
     return Plates(layer, sheets, tile, grid, cells, table, similar.order(table))
 
@@ -153,61 +158,43 @@ def _finish(folder: Folder, unfinished: Unfinished, unit: Unit, sheet: Sheet, lo
     unfinished.drop(unit.key)
 
 
-def _squares(
-    folder: Folder, contents: Contents, layer: Layer, sheets: Mapping[int, Sheet]
-) -> tuple[dict[int, tuple[Pixels, Pixels]], similar.Matrix]:
-    """For every unit its square of projections and its square of crops; descriptors of all units (U, D)."""
-    squares = {}
-    descriptors = np.zeros((len(layer.units), similar.LENGTH))
-    for number, sheet in sheets.items():
-        with Image.open(folder.path / sheet.file) as opened:
-            picture = opened.convert("RGBA")
-        count = len(layer.units[number].places)
-        rows = [[cut(picture, sheet.grid, rank, y) for rank in range(count)] for y in (0, 1)]
-        squares[number] = (mosaic(rows[0], contents.top, True), mosaic(rows[1], contents.top, False))
-        descriptors[number] = similar.descriptor(*rows)
-    return squares, descriptors
+def _tiles(folder: Folder, unit: Unit, sheet: Sheet) -> tuple[list[Pixels], list[Pixels]]:
+    """Projections and crops of a unit, from its sheet."""
+    with Image.open(folder.path / sheet.file) as opened:
+        picture = opened.convert("RGBA")
+    projections, crops = ([cut(picture, sheet.grid, rank, y) for rank in range(len(unit.places))] for y in (0, 1))
+    return projections, crops
 
 
 def _grid(
-    folder: Folder, layer: Layer, grid: Grid, squares: Mapping[int, tuple[Pixels, Pixels]]
+    folder: Folder,
+    name: str,
+    grid: Grid,
+    units: Sequence[Unit],
+    tiles: Mapping[int, tuple[list[Pixels], list[Pixels]]],
+    places: int,
 ) -> dict[int, Cell | None]:
-    cells: dict[int, Cell | None] = {}
-    per_sheet = grid.columns * grid.rows
-    for start in range(0, len(layer.units), per_sheet):
-        units = layer.units[start : start + per_sheet]
-        key = _hash([unit.key if unit.places else None for unit in units])
-        names = []
-        for y, what in enumerate(("projections", "pictures")):
-            names.append(f"images/grid/{layer.number}-{what}-{start // per_sheet}-{key}.webp")
-            if not folder.has(names[y]):
-                tiles = {
-                    (n % grid.columns, n // grid.columns): squares[unit.number][y]
-                    for n, unit in enumerate(units)
-                    if unit.places
-                }
-                folder.bytes(names[y], encode(compose(grid, tiles), GRID_QUALITY))
-        for n, unit in enumerate(units):
-            cell = Cell(names[0], names[1], n % grid.columns, n // grid.columns)
-            cells[unit.number] = cell if unit.places else None
-    return cells
+    """Write the two sheets of some units of a layer's grid, of projections and of crops; `name` says which."""
+    key = hashed([places, *(unit.key if unit.places else None for unit in units)])
+    corners = {unit.number: (n % grid.columns, n // grid.columns) for n, unit in enumerate(units)}
+    names = [f"images/grid/{name.format(what)}-{key}.webp" for what in ("projections", "pictures")]
+    for y, file in enumerate(names):
+        if not folder.has(file):
+            squares = {corners[n]: mosaic(both[y], places, projections=y == 0) for n, both in tiles.items()}
+            folder.bytes(file, encode(compose(grid, squares), GRID_QUALITY))
+    return {n: Cell(names[0], names[1], *corner) if n in tiles else None for n, corner in corners.items()}
 
 
 def photographs(folder: Folder, contents: Contents, source: Source, report: Report) -> dict[int, Photo]:
+    """Write what is missing of the pictures as the network sees them."""
     photos = {}
-    network = [contents.facts.get(key) for key in ("preprocessing",)]
     for n, picture in enumerate(contents.pictures.values()):
         stored = picture.stored
-        key = _hash([network, repr(stored.path), stored.width, stored.height])
+        key = hashed([contents.facts["preprocessing"], repr(stored.path), stored.width, stored.height])
         name = f"images/pictures/{picture.number}-{key}.webp"
         if not folder.has(name):
             folder.bytes(name, encode(Image.fromarray(source.photograph(stored)), PHOTO_QUALITY))
         with Image.open(folder.path / name) as opened:
-            width, height = opened.size
-        photos[picture.number] = Photo(name, width, height, (height, width))
+            photos[picture.number] = Photo(name, *opened.size)
         report("pictures", n + 1, len(contents.pictures))
     return photos
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]

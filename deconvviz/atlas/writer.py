@@ -29,6 +29,7 @@ def write_pages(
     source: Source,
     report: Report,
 ) -> None:
+    """Write every page, the search's index, and the files that all pages use."""
     env = pages.environment()
     env.globals.update(contents=contents, similarity=similar.NAME)
     write = _Writer(folder, env, report, contents)
@@ -51,9 +52,7 @@ class _Writer:
         self.report = report
         self.contents = contents
         self.done = 0
-        self.total = (
-            2 + len(contents.layers) + contents.units + len(contents.groups) + len(contents.pictures)
-        )  # fmt: skip
+        self.total = 2 + len(contents.layers) + contents.units + len(contents.groups) + len(contents.pictures)
 
     def page(self, name: str, template: str, here: object, exact: bool = False, **values: Any) -> None:
         """Render a page; links in it start from its own folder."""
@@ -188,9 +187,11 @@ _WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "
 def what_a_square_shows(contents: Contents) -> str:
     """The end of the sentence that explains a square."""
     scanned, top = pages.number(contents.pictures_scanned), contents.top
-    which = "the picture" if top == 1 else f"the {_WORDS.get(top, top)} pictures"
+    what = "picture" if contents.facts["per_picture"] == 1 else "place"
+    which = f"the {what}" if top == 1 else f"the {_WORDS.get(top, top)} {what}s"
+    among = f", of {scanned}," if what == "picture" else f" in {scanned} pictures"
     verb = "excites" if top == 1 else "excite"
-    return f"{which}, of {scanned}, that {verb} it most, sent back through the network to the pixels that did it."
+    return f"{which}{among} that {verb} it most, sent back through the network to the pixels that did it."
 
 
 def facts_line(layer: Layer) -> str:

@@ -64,6 +64,7 @@ def write_store(
         "aliases": {"conv1": "features.0", "1": "features.0", "conv2": "features.3", "2": "features.3"},
         "labels": list(LABELS),
         "top": top,
+        "per_picture": 1,
     }
     layers = [replace(layer, maps=n) for layer, n in zip(LAYERS, maps, strict=True)]
     keys = [(layer.id, unit) for layer in layers for unit in range(layer.maps)]

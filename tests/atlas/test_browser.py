@@ -24,7 +24,7 @@ def find_browser() -> str | None:
     return given or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as play:
         path = find_browser() or play.chromium.executable_path
