@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def draw(result: Accuracy) -> Figure:
     """Draw `result`: a line for each series, with bars of its deviation; the last value of each is written out."""
     with styled():
-        figure = new_figure(5.4, 3.2)
-        ax = figure.add_axes((0.085, 0.13, 0.545, 0.83))
+        figure = new_figure(6.6, 3.2)
+        ax = figure.add_axes((0.07, 0.13, 0.52, 0.83))
         for k, series in enumerate(result.lines):
             _line(ax, series, COLOURS[k % len(COLOURS)])
         ax.axhline(100 * result.chance, color="#999999", linewidth=0.6, linestyle=":")

@@ -50,6 +50,8 @@ def _measure(sources: Sources) -> Accuracy:
     scratch = None if sources.run is None else _scratch(sources.run)
     if scratch is not None:
         series.insert(0, scratch)
+        crops = "ten crops" if "test_ten_crops" in tested(sources.run)[-1] else "the centre crop"
+        said.append(f"The network from scratch is tested on up to 50 other pictures of each category, on {crops}.")
     elif sources.run is None:
         said.append("No training run was given, so training from scratch was not measured.")
     if sources.caltech:
