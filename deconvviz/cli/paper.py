@@ -84,6 +84,9 @@ def _command(options: dict[str, Any], gallery: Path | None) -> str:
     for key in ("data", "run", "store", "parts"):
         if options[key]:
             parts += [f"--{key}", options[key].name]
+    data: Path | None = options["data"]
     for image in options["images"]:
-        parts += ["--image", image.name]
+        inside = data is not None and image.resolve().is_relative_to(data.resolve())
+        shown = Path(data.name) / image.resolve().relative_to(data.resolve()) if inside and data else image.name
+        parts += ["--image", Path(shown).as_posix()]
     return shlex.join([*parts, *(["--gallery", gallery.as_posix()] if gallery else [])])

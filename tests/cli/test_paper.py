@@ -118,3 +118,18 @@ def test_a_failing_page_is_1_and_loses_no_other(
     facts = json.loads(capsys.readouterr().out)
     assert facts["failed"] == {"figure3": "no such luck"} and list(facts["pages"]) == ["figure1"]
     assert {claim["holds"] for claim in facts["claims"]} == {None}
+
+
+def test_the_gallerys_command_names_pictures_by_their_folder(tmp_path: Path) -> None:
+    from deconvviz.cli.paper import _command
+
+    options = {"model": "zfnet", "weights": None, "checkpoint": None, "run": tmp_path / "run", "store": None}
+    options |= {
+        "parts": None,
+        "data": tmp_path / "photos",
+        "images": (tmp_path / "photos" / "a" / "1.jpg", Path("b.jpg")),
+    }
+    said = _command(options, Path("docs/gallery"))
+    assert said == (
+        "deconvviz paper --data photos --run run --image photos/a/1.jpg --image b.jpg --gallery docs/gallery"
+    )
