@@ -48,7 +48,7 @@ def _measure(sources: Sources) -> Accuracy:
     series = [_series(f"features of {net.card.name}, layer {layer}", own), _series("the same, random weights", bare)]
     said = [own.note] if own.note else []
     scratch = None if sources.run is None else _scratch(sources.run)
-    if scratch is not None:
+    if scratch is not None and sources.run is not None:
         series.insert(0, scratch)
         crops = "ten crops" if "test_ten_crops" in tested(sources.run)[-1] else "the centre crop"
         said.append(f"The network from scratch is tested on up to 50 other pictures of each category, on {crops}.")
