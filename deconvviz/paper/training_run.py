@@ -8,15 +8,13 @@ from typing import Any, cast
 
 import torch
 
-_READING = (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
-
 
 def settings(run: Path) -> dict[str, Any]:
     """Return the settings in the last checkpoint of `deconvviz train` (recipe, split, …); empty for another's run."""
     try:
         state = torch.load(run / "last.pt", map_location="cpu", weights_only=True, mmap=True)
         return cast(dict[str, Any], dict(state["settings"]))
-    except _READING:
+    except Exception:  # a file of another kind, or a damaged one: torch has many ways to say so
         return {}
 
 
@@ -25,5 +23,5 @@ def tested(run: Path) -> list[dict[str, Any]]:
     try:
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [line for line in map(json.loads, lines) if "test" in line]
-    except _READING:
+    except (OSError, ValueError):
         return []
