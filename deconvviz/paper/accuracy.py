@@ -12,7 +12,7 @@ from deconvviz.network import Network
 from deconvviz.paper.layers import pair
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.paper.training_run import settings, tested
+from deconvviz.paper.training_run import measured_epochs, settings
 from deconvviz.probes import probe
 from deconvviz.results import Accuracy, Probes, Series
 
@@ -50,7 +50,7 @@ def _measure(sources: Sources) -> Accuracy:
     scratch = None if sources.run is None else _scratch(sources.run)
     if scratch is not None and sources.run is not None:
         series.insert(0, scratch)
-        crops = "ten crops" if "test_ten_crops" in tested(sources.run)[-1] else "the centre crop"
+        crops = "ten crops" if "test_ten_crops" in measured_epochs(sources.run)[-1] else "the centre crop"
         said.append(f"The network from scratch is tested on up to 50 other pictures of each category, on {crops}.")
     elif sources.run is None:
         said.append("No training run was given, so training from scratch was not measured.")
@@ -88,7 +88,7 @@ def _scratch(run: Path) -> Series | None:
 
     The number of pictures is what its last checkpoint says (`deconvviz train --per-category`).
     """
-    lines, split = tested(run), settings(run).get("split")
+    lines, split = measured_epochs(run), settings(run).get("split")
     count = split[1] if isinstance(split, list | tuple) and len(split) == 2 else None
     if count is None or not lines:
         return None

@@ -18,7 +18,7 @@ def settings(run: Path) -> dict[str, Any]:
         return {}
 
 
-def tested(run: Path) -> list[dict[str, Any]]:
+def measured_epochs(run: Path) -> list[dict[str, Any]]:
     """Return the lines of the run's metrics that hold an accuracy on test pictures; none if there are no metrics."""
     try:
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

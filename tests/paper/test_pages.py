@@ -13,7 +13,7 @@ from deconvviz.paper.accuracy import PAPER, make
 from deconvviz.paper.book import make as make_page
 from deconvviz.paper.pages import BY_NAME
 from deconvviz.paper.sources import Sources
-from deconvviz.paper.training_run import settings, tested
+from deconvviz.paper.training_run import measured_epochs, settings
 from deconvviz.results import Accuracy, Correspondence, Evolution, Page, Probes, Series
 
 from .conftest import colours
@@ -112,7 +112,7 @@ def test_a_run_without_per_category_is_no_row(everything: Sources) -> None:
 
 
 def test_a_run_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
-    assert settings(tmp_path) == {} and tested(tmp_path) == []
+    assert settings(tmp_path) == {} and measured_epochs(tmp_path) == []
     (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
     (tmp_path / "metrics.jsonl").write_text("{half a line")
-    assert settings(tmp_path) == {} and tested(tmp_path) == []
+    assert settings(tmp_path) == {} and measured_epochs(tmp_path) == []
