@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import json
 import os
-import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -320,7 +319,7 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
     except Exception as error:
         # torch's own words for what it will not unpickle tell how to unpickle it all the same.
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        why = "" if isinstance(error, pickle.UnpicklingError) else f": {line}"
+        why = "" if type(error).__name__ == "UnpicklingError" else f": {line}"
         raise WeightsError(f"{path} is neither safetensors nor a plain state dict{why}") from error
     return _plain(state, path), facts
 

@@ -117,7 +117,7 @@ def test_models_know_only_the_card() -> None:
 
 def test_pictures_are_drawn_from_results_alone() -> None:
     known = {part_of(dotted) for path in PARTS["figures"] for dotted, _, _ in imports(path)}
-    assert known <= {None, "figures", "results", "images", "errors", "tables", "windows"}
+    assert known <= {None, "figures", "results", "images", "errors", "tables", "transforms", "windows"}
 
 
 def test_only_the_command_line_prints() -> None:

@@ -34,7 +34,6 @@ def atlas(
 
     \b
     Example:
-      deconvviz scan --model zfnet --images photos/ --layers 1-5 --store atlas.db
       deconvviz atlas --store atlas.db --out site/
     """
     from deconvviz.atlas import build
