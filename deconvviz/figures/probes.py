@@ -17,16 +17,23 @@ def draw(result: Probes) -> Figure:
     """Draw `result` and return the figure; bars are the standard deviation over the splits, if there are several."""
     note = wrap(result.note, 88)
     foot = 0.5 + 0.11 * len(note)
-    width, height = max(3.8, 1.2 + 0.42 * len(result)), 2.1 + foot
+    width, height = max(3.8, 1.2 + 0.42 * len(result)), 2.25 + foot
     several = result.accuracy.shape[2] > 1
     places = list(range(len(result)))
     with styled():
         figure = new_figure(width, height)
-        ax = figure.add_axes((0.5 / width, foot / height, 1 - 0.62 / width, 1 - (foot + 0.32) / height))
+        ax = figure.add_axes(
+            (
+                0.5 / width,
+                foot / height,
+                1 - 0.62 / width,
+                1 - (foot + 0.47 + 0.12 * ((len(result.per_category) - 1) // 3)) / height,
+            )
+        )
         for p, (count, colour) in enumerate(zip(result.per_category, COLOURS * len(result.per_category), strict=False)):
             mean = (100 * result.mean[:, p]).tolist()
             spread = (100 * result.spread[:, p]).tolist() if several else None
-            label = f"{count} pictures a category"
+            label = f"{count} a category"
             ax.errorbar(
                 places, mean, spread, color=colour, lw=1.2, marker="o", ms=3.2, capsize=2, elinewidth=0.7, label=label
             )
@@ -51,7 +58,10 @@ def draw(result: Probes) -> Figure:
         ax.set_axisbelow(True)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
-        ax.legend(fontsize=6, frameon=False, loc="upper left")
+        ax.legend(
+            fontsize=6, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, borderpad=0,
+            columnspacing=1.2,
+        )  # fmt: skip
         title = f"{result.model.get('name', 'model')}: a linear classifier on each layer"
         figure.text(0.08 / width, 1 - 0.08 / height, title, va="top", fontsize=8, weight="bold")
         if note:

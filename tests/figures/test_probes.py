@@ -43,7 +43,9 @@ def test_lines_go_through_the_means_and_bars_are_the_deviation(splits: int) -> N
     assert len(chance) == 1
 
 
-@pytest.mark.parametrize("result", [make(6, 2, 1), make(1, 1, 2), make(12, 3, 3, ""), make(3, 2, 1, "Short.")])
+@pytest.mark.parametrize(
+    "result", [make(6, 2, 1), make(1, 1, 2), make(12, 3, 3, ""), make(4, 5, 1), make(3, 2, 1, "Short.")]
+)
 def test_words_lie_inside_and_apart(result: Probes) -> None:
     figure = result.figure()
     canvas = figure.canvas
@@ -52,7 +54,13 @@ def test_words_lie_inside_and_apart(result: Probes) -> None:
         canvas.draw()  # type: ignore[no-untyped-call]
         renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         boxes = [text.get_window_extent(renderer) for text in figure.texts]
-        boxes.append(figure.axes[0].get_tightbbox(renderer))
+        ax = figure.axes[0]
+        legend = ax.get_legend()
+        assert legend is not None
+        key = legend.get_window_extent(renderer)
+        values = [t.get_window_extent(renderer) for t in ax.texts]
+        assert not any(key.overlaps(v) for v in values) and not key.overlaps(ax.bbox)
+        boxes.append(ax.get_tightbbox(renderer))
     for i, box in enumerate(boxes):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
         assert not any(box.overlaps(other) for other in boxes[i + 1 :])
