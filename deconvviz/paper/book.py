@@ -13,7 +13,7 @@ from deconvviz.errors import DeconvvizValueError
 from deconvviz.paper import claims as claims_of
 from deconvviz.paper.claims import Claim
 from deconvviz.paper.index import gallery_page, index_page
-from deconvviz.paper.pages import BY_NAME, PAGES, Page, missing
+from deconvviz.paper.pages import BY_NAME, CREDIT, PAGES, Page, missing
 from deconvviz.paper.sources import Made, Sources
 from deconvviz.paper.writing import FORMATS, NUMBERS, Written, keep_numbers, kept_page, lean, write_page
 from deconvviz.projection import model_facts
@@ -109,8 +109,9 @@ def _finish(paper: Paper, sources: Sources, out: Path) -> None:
     model = model_facts(sources.net)
     paper.claims[:] = claims_of.check(out / NUMBERS)
     write_whole(out / "claims.txt", claims_of.as_text(paper.claims, model["name"]).encode())
+    credit = CREDIT if sources.caltech else ""
     absent = {**paper.failed, **paper.skipped}
-    write_whole(out / "index.html", index_page(paper.written, absent, paper.claims, model).encode())
+    write_whole(out / "index.html", index_page(paper.written, absent, paper.claims, model, credit).encode())
 
 
 def _gallery(paper: Paper, sources: Sources, folder: Path, command: str) -> None:
@@ -122,5 +123,6 @@ def _gallery(paper: Paper, sources: Sources, folder: Path, command: str) -> None
         if written.page.kind != "table":
             path = pictures[written.page.name] = folder / f"{written.page.name}.webp"
             write_whole(path, lean(written.files["png"].read_bytes()))
-    write_whole(folder / "README.md", gallery_page(paper.written, pictures, command, model).encode())
+    credit = CREDIT if sources.caltech else ""
+    write_whole(folder / "README.md", gallery_page(paper.written, pictures, command, model, credit).encode())
     write_whole(folder / "claims.md", claims_of.as_markdown(paper.claims, model["name"]).encode())

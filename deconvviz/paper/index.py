@@ -59,8 +59,12 @@ def index_page(
     absent: dict[Page, str],
     claims: Sequence[Claim],
     model: dict[str, str],
+    credit: str = "",
 ) -> str:
-    """Return the index page: figures with captions and links to their files, tables, claims, and what is missing."""
+    """Return the index page: figures with captions and links to their files, tables, claims, and what is missing.
+
+    `credit` says whose photographs are shown.
+    """
     sections = [_section(w) for w in written]
     links = [f'<a href="#{w.page.name}">{html.escape(w.page.heading)}</a>' for w in written]
     if claims:
@@ -85,6 +89,7 @@ def index_page(
             f"<h1>{_TITLE}</h1>",
             f"<p>The figures and tables of Zeiler &amp; Fergus (ECCV 2014) on <strong>{name}</strong>.</p>",
             f"<p>Weights: {weights}. Made by deconvviz {html.escape(model.get('deconvviz', ''))}.</p>",
+            *([f"<p>{html.escape(credit)}</p>"] if credit else []),
             f"<nav>{''.join(links)}</nav>",
             "</header>",
             f"<main>\n{''.join(sections)}</main>",
@@ -130,7 +135,9 @@ def _absent(absent: dict[Page, str]) -> str:
     return f'<section id="absent"><h2>Not made</h2><ul class="claims">{items}</ul></section>\n'
 
 
-def gallery_page(written: Sequence[Written], pictures: dict[str, Path], command: str, model: dict[str, str]) -> str:
+def gallery_page(
+    written: Sequence[Written], pictures: dict[str, Path], command: str, model: dict[str, str], credit: str = ""
+) -> str:
     """Return the Markdown page of a gallery; `pictures` are the files of the figures, by the page's name."""
     lines = [
         f"# The figures and tables of Zeiler & Fergus (2014), on {model.get('name', 'model')}",
@@ -141,6 +148,7 @@ def gallery_page(written: Sequence[Written], pictures: dict[str, Path], command:
         command,
         "```",
         "",
+        *([credit, ""] if credit else []),
         "What the paper claims, checked on these numbers: [claims.md](claims.md).",
     ]
     for w in written:

@@ -10,6 +10,12 @@ CALTECH = "Caltech-101 (CaltechDATA, https://doi.org/10.22002/D1.20086, CC BY 4.
 DEMOS = ("chelsea", "coffee", "rocket", "astronaut")
 PARTS = "faces.json"
 
+# What a page of photographs from there has to say.
+CREDIT = (
+    "Photographs: Caltech-101, F.-F. Li, M. Andreetto, M. Ranzato, P. Perona, CaltechDATA, "
+    "https://doi.org/10.22002/D1.20086, CC BY 4.0."
+)
+
 # What a page may need that the package does not bring: option -> what to give it, and where that is from.
 NEEDS = {
     "data": f"a folder with one folder of pictures for each category, such as {CALTECH}",

@@ -196,3 +196,14 @@ def test_a_table_page(sources: Sources, tmp_path: Path, monkeypatch: pytest.Monk
     assert "| 5 \\<b\\> | 86.2 |" in (tmp_path / "g" / "README.md").read_text(encoding="utf-8")
     facts = json.loads((tmp_path / "numbers" / "table7.json").read_text(encoding="utf-8"))
     assert Table(**facts["table"]) == table
+
+
+def test_photographs_of_caltech_are_credited(sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_paper(sources, tmp_path / "a", ("svg",), ("figure3",), gallery=tmp_path / "b")
+    monkeypatch.setattr(Sources, "caltech", True)
+    make_paper(sources, tmp_path / "c", ("svg",), ("figure3",), gallery=tmp_path / "d")
+    said = [
+        (tmp_path / page).read_text(encoding="utf-8").count("CC BY 4.0")
+        for page in ("a/index.html", "b/README.md", "c/index.html", "d/README.md")
+    ]
+    assert said == [0, 0, 1, 1]
