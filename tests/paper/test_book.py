@@ -201,7 +201,7 @@ def test_a_table_page(sources: Sources, tmp_path: Path, monkeypatch: pytest.Monk
 def test_photographs_of_caltech_are_credited(sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_paper(sources, tmp_path / "a", ("svg",), ("figure3",), gallery=tmp_path / "b")
     monkeypatch.setattr(Sources, "caltech", True)
-    make_paper(sources, tmp_path / "c", ("svg",), ("figure3",), gallery=tmp_path / "d")
+    make_paper(Sources(colours, data=sources.data), tmp_path / "c", ("svg",), ("figure3",), gallery=tmp_path / "d")
     said = [
         (tmp_path / page).read_text(encoding="utf-8").count("CC BY 4.0")
         for page in ("a/index.html", "b/README.md", "c/index.html", "d/README.md")
