@@ -182,7 +182,7 @@ def _twins(weights: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
     unit = weights / norm.view(-1, 1, 1, 1)
     group = torch.arange(count) * groups // count
     best = [torch.zeros(count), torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=torch.long)]
-    for part in torch.arange(count).split(32):
+    for part in torch.split(torch.arange(count), 32):
         # Every filter over every other, at every place where they touch.
         found = F.conv2d(unit[part], unit, padding=(height - 1, width - 1)).flatten(2)
         found[part[:, None] == torch.arange(count)] = 0
