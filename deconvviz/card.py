@@ -42,6 +42,10 @@ class Card:
     resize: int | None = None
     value_range: tuple[float, float] = (0.0, 1.0)
 
+    def alias_of(self, path: str) -> str | None:
+        """The longest alias of a module path ("conv5" before "5"), or None."""
+        return max((a for a, p in self.aliases.items() if p == path), key=len, default=None)
+
     @property
     def channels(self) -> int:
         """Number of input channels."""

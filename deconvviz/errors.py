@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class DeconvvizError(Exception):
@@ -46,3 +46,17 @@ def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Return `"; did you mean 'a' or 'b'?"` for the names nearest to `name`, or an empty string."""
     near = difflib.get_close_matches(str(name), list(dict.fromkeys(known)), n=count, cutoff=0.5)
     return "; did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else ""
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise `UnknownNameError` if the argument `name` is not one of `allowed`."""
+    if value not in allowed:
+        hint = suggest(str(value), allowed)
+        raise UnknownNameError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}{hint}")
+
+
+def check_counts(**numbers: object) -> None:
+    """Raise `DeconvvizValueError` if one of these arguments, given by name, is not a whole number from 1."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from deconvviz.checkpoints import checkpoints as of_run
 from deconvviz.checkpoints import run_facts
 from deconvviz.datasets import listing
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_choice, check_counts
 from deconvviz.features import features
 from deconvviz.geometry import field_of
 from deconvviz.network import Network, load, load_state, read_weights
-from deconvviz.projection import METHODS, OVERLAPS, check_choice, project
+from deconvviz.projection import METHODS, OVERLAPS, project
 from deconvviz.recording import record_to
 from deconvviz.results import Evolution, EvolutionLayer, Projection
 
@@ -67,11 +67,7 @@ def evolve(
     """
     check_choice("method", method, METHODS)
     check_choice("overlap", overlap, OVERLAPS)
-    for name, number in (("count", count), ("batch", batch), ("most", most)):
-        if (number is not None or name != "most") and (
-            isinstance(number, bool) or not isinstance(number, int) or number < 1
-        ):
-            raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
+    check_counts(count=count, batch=batch, **({} if most is None else {"most": most}))
     sources = _sources(checkpoints)
     net = _architecture(model, list(sources.values()))
     _to(net, device)

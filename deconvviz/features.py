@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_counts
 from deconvviz.network import Network
 from deconvviz.projection import prepare
 from deconvviz.recording import Recording, find_layer, record, unwrap
@@ -43,8 +43,7 @@ def features(
     that cannot be recorded. The model is left exactly as it was.
     """
     module, x = _prepare(model, inputs)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise DeconvvizValueError(f"batch is {batch!r}; allowed: a whole number from 1")
+    check_counts(batch=batch)
     aliases: Mapping[str, str] = model.card.aliases if isinstance(model, Network) else {}
     names = {name_of(module, layer): layer for layer in layers}
     parts = [_pass(module, part, names, aliases) for part in torch.split(x, batch)]

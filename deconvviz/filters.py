@@ -88,26 +88,16 @@ def _one(
     if images is not None and op.outputs[0] not in rec.calls.get(op.module, []):
         raise DeconvvizValueError(f"the convolution in '{op.module}' is no module of its own; give no images")
     fires, count = (None, 0) if images is None else _fires(model, op.module, images, batch)
+    alias = model.card.alias_of(op.module) if isinstance(model, Network) else None
     return Filters(
-        op.module, _alias(model, op.module), weights, rms.float(), cosine, twin, shift, above, peak, stride, scale,
+        op.module, alias, weights, rms.float(), cosine, twin, shift, above, peak, stride, scale,
         bound, fires, count, policy, model_facts(model),
     )  # fmt: skip
 
 
 def _example(model: Network | nn.Module, module: nn.Module) -> Tensor:
-    if isinstance(model, Network):
-        return example_input(module, model.card.channels or _channels(module), model.card.input_size)
-    return example_input(module, _channels(module), (224, 224))
-
-
-def _channels(module: nn.Module) -> int:
-    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    return first.in_channels if first is not None else 3
-
-
-def _alias(model: Network | nn.Module, path: str) -> str | None:
-    names = [a for a, p in model.card.aliases.items() if p == path] if isinstance(model, Network) else []
-    return max(names, key=len) if names else None
+    card = model.card if isinstance(model, Network) else None
+    return example_input(module, card.channels if card else 0, card.input_size if card else (224, 224))
 
 
 def _convolution(rec: Recording, module: nn.Module, layer: str | nn.Module | None, aliases: object) -> Op:

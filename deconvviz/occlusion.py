@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
+from deconvviz.errors import (
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    UnknownNameError,
+    check_choice,
+    check_counts,
+    suggest,
+)
 from deconvviz.network import Network
 from deconvviz.projection import class_number, layer_maps, model_facts, prepare, project
 from deconvviz.recording import Recording, Target, find_layer, plain_mode, record
@@ -73,10 +80,11 @@ def occlude(
     """
     pictures = _pictures(image)
     if pictures is not None:
-        one_each = isinstance(target, Sequence) and not isinstance(target, str)
-        if one_each and len(target) != len(pictures):  # type: ignore[arg-type]
-            raise DeconvvizValueError(f"target has {len(target)} classes for {len(pictures)} pictures")  # type: ignore[arg-type]
-        targets: list[Any] = list(target) if one_each else [target] * len(pictures)  # type: ignore[arg-type]
+        targets: list[Any] = [target] * len(pictures)
+        if isinstance(target, Sequence) and not isinstance(target, str):
+            targets = list(target)
+        if len(targets) != len(pictures):
+            raise DeconvvizValueError(f"target has {len(targets)} classes for {len(pictures)} pictures")
         return [
             _one(model, p, t, window, stride, fill, layer, batch, mask, positions, seed, progress)
             for p, t in zip(pictures, targets, strict=True)
@@ -94,12 +102,8 @@ def _one(
     model: Any, image: Any, target: Any, window: Any, stride: Any, fill: Any, layer: Any, batch: int, mask: Any,
     positions: str, seed: int, progress: Callable[[int, int], object] | None,
 ) -> Occlusion:  # fmt: skip
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise DeconvvizValueError(f"batch is {batch!r}; allowed: a whole number from 1")
-    if positions not in POSITIONS:
-        raise UnknownNameError(
-            f"positions is {positions!r}; allowed: 'all', 'captum'{suggest(str(positions), POSITIONS)}"
-        )
+    check_counts(batch=batch)
+    check_choice("positions", positions, POSITIONS)
     module, x, aliases = prepare(model, image)
     grid = _grid(x, window, stride, positions)
     cover = _cover(x, fill, mask, grid, seed, model)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvviz.datasets import Listing, listing
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_counts
 from deconvviz.features import features
 from deconvviz.network import Network
 from deconvviz.projection import model_facts
@@ -103,16 +103,17 @@ def probe(
 # What is given --------------------------------------------------------------------------------------------------------
 
 
-def _check(per_category: object, **numbers: object) -> tuple[int, ...]:
-    counts = (per_category,) if isinstance(per_category, int) else tuple(per_category)  # type: ignore[arg-type]
-    pairs = [*numbers.items(), *(("per_category", n) for n in counts or (0,))]
-    for name, number in pairs:
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
+def _check(per_category: int | Sequence[int], **numbers: object) -> tuple[int, ...]:
+    counts = (per_category,) if isinstance(per_category, int) else tuple(per_category)
+    check_counts(**numbers)
+    for count in counts or (0,):
+        check_counts(per_category=count)
     return tuple(dict.fromkeys(counts))
 
 
-def _layers(model: Network | nn.Module, layers: object) -> list[str | nn.Module]:
+def _layers(
+    model: Network | nn.Module, layers: str | nn.Module | Sequence[str | nn.Module] | None
+) -> list[str | nn.Module]:
     if not isinstance(model, Network | nn.Module):
         raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
     if layers is None:
@@ -121,7 +122,7 @@ def _layers(model: Network | nn.Module, layers: object) -> list[str | nn.Module]
         if not numbered:
             raise DeconvvizValueError("this model has no numbered aliases: give layers")
         return list(numbered)
-    given = [layers] if isinstance(layers, str | nn.Module) else list(layers)  # type: ignore[call-overload]
+    given = [layers] if isinstance(layers, str | nn.Module) else list(layers)
     if not given:
         raise DeconvvizValueError("layers is empty; allowed: one or more")
     return given

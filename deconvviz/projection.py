@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
+from deconvviz.errors import (
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    UnknownNameError,
+    check_choice,
+    check_counts,
+    suggest,
+)
 from deconvviz.geometry import boxes
 from deconvviz.network import Network
 from deconvviz.recording import Recording, Target, find_layer, plain_mode, record, record_to, unwrap
@@ -60,9 +67,7 @@ def project(
     """
     check_choice("method", method, METHODS)
     check_choice("overlap", overlap, OVERLAPS)
-    for name, number in (("top", top), ("batch", batch)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
+    check_counts(top=top, batch=batch)
     module, x, aliases = prepare(model, image)
     if isinstance(units, str):
         check_choice("units", units, ("class",))
@@ -96,13 +101,6 @@ class _Seeds:
     activations: Tensor
     maps: Tensor | None
     shape: tuple[int, ...]
-
-
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise `UnknownNameError` if `value` is not one of `allowed`."""
-    if value not in allowed:
-        hint = suggest(str(value), allowed)
-        raise UnknownNameError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}{hint}")
 
 
 def prepare(model: object, image: Any) -> tuple[nn.Module, Tensor, Mapping[str, str]]:
@@ -355,8 +353,7 @@ def _result(
     else:
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     card = model.card if isinstance(model, Network) else None
-    names = [a for a, p in card.aliases.items() if p == found.path] if card is not None else []
-    alias = max(names, key=len) if names and layer in card.aliases else None  # type: ignore[union-attr]
+    alias = card.alias_of(found.path) if card is not None and layer in card.aliases else None
     acts = seeds.activations
     return Projection(
         layer=found.path, alias=alias, units=index, places=seeds.places,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from deconvviz.tables import KINDS
+
 
 @click.command()
-@click.option(
-    "--table", "kind", type=click.Choice(["text", "markdown", "latex", "html"]), help="Print the table alone."
-)
+@click.option("--table", "kind", type=click.Choice(KINDS), help="Print the table alone.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

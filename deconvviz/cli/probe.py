@@ -10,8 +10,7 @@ import click
 
 from deconvviz.cli.common import get_network, model_options, output_file, output_options, parse_layers, to_device
 from deconvviz.cli.progress import Progress
-
-TABLES = ("text", "markdown", "latex", "html")
+from deconvviz.tables import KINDS
 
 
 @click.command()
@@ -37,7 +36,7 @@ TABLES = ("text", "markdown", "latex", "html")
 )
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
-@click.option("--table", type=click.Choice(TABLES), default="text", show_default=True, help="How the table is printed.")
+@click.option("--table", type=click.Choice(KINDS), default="text", show_default=True, help="How the table is printed.")
 @output_options
 def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how well a linear classifier does on the features of each layer, trained on a few pictures a category.

@@ -165,8 +165,7 @@ def _layers(
     found: dict[int, tuple[Target, str | None]] = {}
     for layer in chosen:
         target = find_layer(rec, module, layer, net.card.aliases)
-        names = [a for a, p in net.card.aliases.items() if p == target.path] if layer in net.card.aliases else []
-        found.setdefault(target.value, (target, max(names, key=len) if names else None))
+        found.setdefault(target.value, (target, net.card.alias_of(target.path) if layer in net.card.aliases else None))
     values = sorted(found)
     rows = tuple(_row(rec, n, *found[value]) for n, value in enumerate(values))
     return rows, find_taps(module, sample, rec, values)

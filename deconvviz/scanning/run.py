@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, StoreError
+from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network import Network
 from deconvviz.recording import unwrap
 from deconvviz.scanning.block import Part, look
@@ -65,7 +65,7 @@ def scan(
     layers or options, or one that cannot be written; `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`,
     `ImageError` for what is given. The model is left exactly as it was.
     """
-    _check(top=top, per_picture=per_picture, batch=1 if batch is None else batch)
+    check_counts(top=top, per_picture=per_picture, batch=1 if batch is None else batch)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
         raise DeconvvizValueError(f"workers is {workers!r}; allowed: None or a whole number from 0")
     if not isinstance(model, Network | nn.Module):
@@ -83,12 +83,6 @@ def scan(
             job.run(plan.source(net, images), workers)
         team.tell(None)  # the others read the store only when it is finished
     return Store.open(path)
-
-
-def _check(**numbers: object) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
 
 
 def _together(team: Ranks, make: Callable[[], tuple[Plan, Writer]]) -> tuple[Plan, Writer | None]:
