@@ -196,7 +196,7 @@ class Replay:
                 assert span is not None  # a rule that says what is reached says what is needed
                 spans.append(span)
             (top, low), (left, right) = spans
-            size = live[value].frame.size  # type: ignore[union-attr]  # `reach` has found a frame
+            size = live[value].frame.size  # type: ignore[union-attr]  # `frame` has found that all have one
             need = Frame(top, left, int(low[0] - top[0]), int(right[0] - left[0]), size)
             windows[value] = self.surround(value, live[value], need, step.rule.padding)
         if step.fast is not None and step.fast.pays(windows[step.op.inputs[0]]):
@@ -410,7 +410,7 @@ def batches(replay: Replay, origins: Places, window: tuple[int, int], most: int)
         lines.append(line)
         which.append(number.reshape(-1))
         traces.append(replay.trace(line, window[axis], axis))
-    bins = _bins(replay, traces, [np.bincount(w) for w in which])
+    bins = _bins(replay, traces, [len(line) for line in lines])
     label = bins[0][which[0]] * (bins[1].max() + 1) + bins[1][which[1]]
     found = []
     for group in np.unique(label):
@@ -422,42 +422,56 @@ def batches(replay: Replay, origins: Places, window: tuple[int, int], most: int)
     return found
 
 
-def _bins(replay: Replay, traces: list[list[Spans | None]], counts: list[Places]) -> list[Places]:
+@dataclass(frozen=True)
+class _Bin:
+    """Rows or columns that go together: their numbers, and the size of their windows at each step."""
+
+    members: list[int]
+    size: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def _bins(replay: Replay, traces: list[list[Spans | None]], counts: list[int]) -> list[Places]:
     """The bin of each row and of each column: those of equal sizes first, then merged while that saves."""
     steps = [n for n, (a, b) in enumerate(zip(*traces, strict=True)) if a is not None and b is not None]
     if not steps:  # whole maps from the first operator on: all changes are alike
-        return [np.zeros(len(count), np.int64) for count in counts]
+        return [np.zeros(count, np.int64) for count in counts]
     costs = np.array([replay.steps[n].cost for n in steps], dtype=float)
-    sizes, members = [], []
-    for axis in (0, 1):
-        size = np.array([traces[axis][n][1] - traces[axis][n][0] for n in steps]).reshape(len(steps), -1).T  # type: ignore[index]
-        alike, number = np.unique(size, axis=0, return_inverse=True)
-        sizes.append(list(alike.astype(float)))
-        members.append([[k for k in range(len(size)) if number.reshape(-1)[k] == a] for a in range(len(alike))])
     overhead = _STEP_COST * len(replay.steps)
 
-    def merged(axis: int, a: int, b: int) -> tuple[list[Any], list[Any]]:
-        keep = [n for n in range(len(sizes[axis])) if n not in (a, b)]
-        return ([sizes[axis][n] for n in keep] + [np.maximum(sizes[axis][a], sizes[axis][b])],
-                [members[axis][n] for n in keep] + [members[axis][a] + members[axis][b]])  # fmt: skip
+    def price(ways: list[list[_Bin]]) -> float:
+        rows, cols = (sum(len(b.members) * b.size for b in way) for way in ways)
+        return float((costs * rows * cols).sum()) + overhead * len(ways[0]) * len(ways[1])
 
-    def total(axis: int, size: list[Any], member: list[Any]) -> float:
-        ways = [(size, member), (sizes[1 - axis], members[1 - axis])]
-        sums = [sum(s * len(m) for s, m in zip(*way, strict=True)) for way in ways]
-        return float((costs * sums[0] * sums[1]).sum()) + overhead * len(size) * len(ways[1][0])
-
-    best = total(0, sizes[0], members[0])
+    ways = [_alike([trace[n] for n in steps]) for trace in traces]
+    best = price(ways)
     while True:
-        tries = [(total(axis, *merged(axis, a, b)), axis, a, b)
-                 for axis in (0, 1) for a in range(len(sizes[axis])) for b in range(a)]  # fmt: skip
-        if not tries or min(tries)[0] >= best:
+        tries = [_merged(ways, axis, a, b) for axis in (0, 1) for a in range(len(ways[axis])) for b in range(a)]
+        priced = [(price(way), n) for n, way in enumerate(tries)]
+        if not priced or min(priced)[0] >= best:
             break
-        best, axis, a, b = min(tries)
-        sizes[axis], members[axis] = merged(axis, a, b)
-    bins = []
-    for axis in (0, 1):
-        bin_of = np.zeros(len(counts[axis]), np.int64)
-        for n, member in enumerate(members[axis]):
-            bin_of[member] = n
-        bins.append(bin_of)
-    return bins
+        best, cheapest = min(priced)
+        ways = tries[cheapest]
+    return [_numbered(way, count) for way, count in zip(ways, counts, strict=True)]
+
+
+def _alike(trace: list[Spans | None]) -> list[_Bin]:
+    """The rows (or columns) whose windows are equal in size at every step, a bin each."""
+    sizes = np.stack([spans[1] - spans[0] for spans in trace if spans is not None], 1).astype(float)
+    kinds, number = np.unique(sizes, axis=0, return_inverse=True)
+    return [_Bin(np.flatnonzero(number.reshape(-1) == n).tolist(), size) for n, size in enumerate(kinds)]
+
+
+def _merged(ways: list[list[_Bin]], axis: int, a: int, b: int) -> list[list[_Bin]]:
+    """The same with bins `a` and `b` of one axis made one."""
+    one, other = ways[axis][a], ways[axis][b]
+    kept = [each for n, each in enumerate(ways[axis]) if n not in (a, b)]
+    merged = [*kept, _Bin(one.members + other.members, np.maximum(one.size, other.size))]
+    return [merged, ways[1]] if axis == 0 else [ways[0], merged]
+
+
+def _numbered(way: list[_Bin], count: int) -> Places:
+    """For each row (or column) the number of its bin."""
+    found = np.zeros(count, np.int64)
+    for n, each in enumerate(way):
+        found[each.members] = n
+    return found
