@@ -40,16 +40,10 @@ def slow():
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to work in with a network, a readable picture and a folder with one more and one unreadable."""
-    (tmp_path / "tiny_for_tests.py").write_text(SOURCE)
-    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    (tmp_path / "more").mkdir()
-    Image.fromarray(noise).save(tmp_path / "a.png")
-    Image.fromarray(noise[::-1]).save(tmp_path / "more" / "a.png")
-    (tmp_path / "more" / "bad.jpg").write_text("not a picture")
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
+def place(pictures: Path) -> Iterator[Path]:
+    """The folder with pictures, and a network in it."""
+    (pictures / "tiny_for_tests.py").write_text(SOURCE)
+    yield pictures
     sys.modules.pop("tiny_for_tests", None)
 
 

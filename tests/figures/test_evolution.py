@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -71,18 +72,9 @@ def test_rows_are_units_columns_are_epochs_and_jumps_are_marked() -> None:
 
 
 @pytest.mark.parametrize("made", [make(), make(1, (1,), 1), make(2, (1, 2), 6), make(4, units=2)])
-def test_words_lie_inside_and_apart(made: Evolution) -> None:
+def test_words_lie_inside_and_apart(made: Evolution, words_apart: Callable[[Figure], None]) -> None:
     figure = made.figure()
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    with styled():
-        canvas.draw()  # type: ignore[no-untyped-call]
-        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-        boxes = [text.get_window_extent(renderer) for text in figure.texts]
-    for i, box in enumerate(boxes):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
-        assert not any(box.overlaps(ax.bbox) for ax in figure.axes)
+    words_apart(figure)
     areas = [ax.bbox for ax in figure.axes]
     assert not any(a.overlaps(b) for i, a in enumerate(areas) for b in areas[i + 1 :])
 
