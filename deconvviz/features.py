@@ -1,4 +1,4 @@
-"""The values of some layers for a batch of pictures: one pass that stops at the deepest and holds nothing else."""
+"""The values of some layers for many pictures: passes that stop at the deepest and hold nothing else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from deconvviz.capture import MisfitError, Probe, Tap, find_taps
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_counts
 from deconvviz.network import Network
 from deconvviz.projection import prepare
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 # The model's own output, as a layer: the path that `named_modules` gives the model itself.
 OUTPUT = ""
 
-# How to find layers again without recording everything: the value of each, the operators up to the deepest.
-_Plan = tuple[dict[str, int], tuple[str, ...]]
+# How to find layers again without recording: the tap of each by its name.
+_Plan = dict[str, Tap]
 _PLANS: weakref.WeakKeyDictionary[nn.Module, dict[object, _Plan]] = weakref.WeakKeyDictionary()
 
 
@@ -46,7 +47,8 @@ def features(
     check_counts(batch=batch)
     aliases: Mapping[str, str] = model.card.aliases if isinstance(model, Network) else {}
     names = {name_of(module, layer): layer for layer in layers}
-    parts = [_pass(module, part, names, aliases) for part in torch.split(x, batch)]
+    with torch.compiler.set_stance("force_eager"):
+        parts = [_pass(module, part, names, aliases) for part in torch.split(x, batch)]
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
@@ -99,28 +101,35 @@ def name_of(model: Network | nn.Module, layer: str | nn.Module) -> str:
 def _pass(
     module: nn.Module, x: Tensor, layers: Mapping[str, str | nn.Module], aliases: Mapping[str, str]
 ) -> dict[str, Tensor]:
-    """The layers' values for one batch, by the plan of an earlier pass as long as the same operators run."""
+    """The layers' values for one batch, found as in an earlier pass if the same operators run."""
     # A hook that came or went since may change what runs, or what it returns.
     hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
     key = (tuple(layers), tuple(x.shape[1:]), x.dtype, tuple(aliases.items()), hooks)
     plans = _PLANS.setdefault(module, {})
     if key not in plans:
-        plans[key] = _plan(record(module, x[:1]), module, layers, aliases)
-    values, names = plans[key]
-    rec = record(module, x, len(names), names, keep=set(values.values()))
-    if tuple(op.name for op in rec.ops[: len(names)]) != names:
-        # A batch runs other operators than one picture does.
-        rec = record(module, x)
-        values, _ = _plan(rec, module, layers, aliases)
-    return {name: _rows(rec.values[value], name, len(x)) for name, value in values.items()}
+        plans[key] = _plan(module, x[:1], layers, aliases)
+    try:
+        return _take(module, x, plans[key])
+    except MisfitError:
+        return _take(module, x, _plan(module, x, layers, aliases))
 
 
-def _plan(
-    rec: Recording, module: nn.Module, layers: Mapping[str, str | nn.Module], aliases: Mapping[str, str]
-) -> _Plan:
-    values = {name: _value(rec, module, layer, aliases) for name, layer in layers.items()}
-    last = max((rec.producer[v].index + 1 for v in values.values() if v in rec.producer), default=0)
-    return values, tuple(op.name for op in rec.ops[:last])
+def _plan(module: nn.Module, x: Tensor, layers: Mapping[str, str | nn.Module], aliases: Mapping[str, str]) -> _Plan:
+    rec = record(module, x)
+    values = [_value(rec, module, layer, aliases) for layer in layers.values()]
+    return dict(zip(layers, find_taps(rec, values), strict=True))
+
+
+def _take(module: nn.Module, x: Tensor, plan: _Plan) -> dict[str, Tensor]:
+    taps = list(dict.fromkeys(plan.values()))  # two names may stand for one value
+    found: dict[Tap, Tensor] = {}
+
+    def see(number: int, value: Tensor) -> None:
+        found[taps[number]] = value.clone()  # the model may write over it later
+
+    # The model itself, not a copy: its users' own hooks run as they are.
+    Probe(module, taps, copied=False).run(x, see)
+    return {name: _rows(found[tap], name, len(x)) for name, tap in plan.items()}
 
 
 def _value(rec: Recording, module: nn.Module, layer: str | nn.Module, aliases: Mapping[str, str]) -> int:

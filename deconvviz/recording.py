@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -37,7 +37,10 @@ class Ref:
 
 @dataclass
 class Op:
-    """One operator that ran: its arguments hold a `Ref` where an image-dependent tensor stood."""
+    """One operator that ran: its arguments hold a `Ref` where an image-dependent tensor stood.
+
+    `position` is its place among all operators of the pass (`Recording.dispatched`), those without the image included.
+    """
 
     index: int
     name: str
@@ -47,11 +50,15 @@ class Op:
     inputs: tuple[int, ...]
     outputs: tuple[int | None, ...]
     module: str
+    position: int
 
 
 @dataclass
 class Recording:
-    """The operators, values and module calls of one forward pass; value 0 is the image (1, C, H, W)."""
+    """The operators, values and module calls of one forward pass; value 0 is the image (1, C, H, W).
+
+    `dispatched` are the names of all operators in order, also of those that do not depend on the image.
+    """
 
     ops: list[Op] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
@@ -60,6 +67,7 @@ class Recording:
     kinds: dict[str, str] = field(default_factory=dict)
     output: int | None = None
     complete: bool = True
+    dispatched: list[str] = field(default_factory=list)
 
     def consumers(self, value: int) -> list[Op]:
         """Operators that read `value`."""
@@ -158,6 +166,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         kwargs = kwargs or {}
         flat = tree_flatten((args, kwargs))[0]
         name = op_name(func)
+        self.rec.dispatched.append(name)
         # Dropout draws its mask on a fresh tensor: nothing of the image is among its arguments.
         if not self.paused and torch.Tag.nondeterministic_seeded in func.tags and "scaled_dot_product" not in name:
             self.refuse(name, "is random; switch it off (for dropout: eval mode)")
@@ -240,7 +249,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         outs = out if isinstance(out, (tuple, list)) else (out,)
         numbers = tuple(self.add_value(o) if isinstance(o, Tensor) else None for o in outs)
         index = len(self.rec.ops)
-        op = Op(index, name, func, record_args[0], record_args[1], inputs, numbers, self.where)
+        at = len(self.rec.dispatched) - 1
+        op = Op(index, name, func, record_args[0], record_args[1], inputs, numbers, self.where, at)
         self.rec.ops.append(op)
         for n in numbers:
             if n is not None:
@@ -261,37 +271,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             pass
         value = self.number[id(out)] if self.tracked(out) else None
         self.rec.calls.setdefault(path, []).append(value)
-
-
-class _Light(_Recorder):  # type: ignore[no-untyped-call]  # as above
-    """Holds copies of the values in `keep` alone and lets the others go: what a batch of pictures needs.
-
-    Views are not watched: the model's full recording has passed the same operators already.
-    """
-
-    def __init__(self, image: Tensor, stop: int | None, names: Sequence[str] | None, keep: Collection[int]) -> None:
-        self.wanted = keep
-        self.alive: dict[int, weakref.ref[Tensor]] = {}
-        super().__init__(image, stop, names)
-
-    def add_value(self, tensor: Tensor) -> int:
-        number = len(self.rec.values)
-        # Copied before it has a number, or the copy itself would be recorded.
-        self.rec.values.append(tensor.clone() if number in self.wanted else _GONE)
-        key = id(tensor)
-        self.number[key] = number
-        # The id is free again once the tensor is gone.
-        self.alive[key] = weakref.ref(tensor, lambda _: self.number.pop(key, None))
-        return number
-
-    def save(self, tensor: Tensor) -> None:
-        pass  # copies need no saving
-
-    def mark_stale(self, tensor: Tensor, name: str) -> None:
-        pass
-
-
-_GONE = torch.empty(0)
 
 
 class _Functions(TorchFunctionMode):
@@ -392,12 +371,10 @@ def record(
     image: Tensor,
     stop: int | None = None,
     names: Sequence[str] | None = None,
-    keep: Collection[int] | None = None,
 ) -> Recording:
     """Run `module` on `image` (1, C, H, W) once and return what ran.
 
-    `stop` ends the pass after that many operators, if they are the ones of `names` so far. `keep` holds only the values
-    with these numbers, so that a batch (N, C, H, W) takes no more memory than a forward pass. The module is left as it
+    `stop` ends the pass after that many operators, if they are the ones of `names` so far. The module is left as it
     was: no hook, mode, grad or buffer changed, also after an exception.
     """
     if not isinstance(module, nn.Module):
@@ -408,7 +385,7 @@ def record(
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(untouched(module))
         image = image.detach().clone()
-        recorder = _Recorder(image, stop, names) if keep is None else _Light(image, stop, names, keep)
+        recorder = _Recorder(image, stop, names)
         stack.enter_context(_hooks(module, recorder))
         try:
             with _Functions(recorder), recorder:

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deconvviz.capture import Probe
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.scanning.capture import Probe
 from deconvviz.scanning.plan import Plan
 from deconvviz.scanning.sources import Block, Told
 from deconvviz.scanning.tally import Places, Tally

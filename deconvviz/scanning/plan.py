@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deconvviz.capture import Tap, find_taps
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnsupportedOperatorError
 from deconvviz.geometry import field_of
 from deconvviz.network import Network
 from deconvviz.projection import weights_hash
 from deconvviz.recording import Recording, Target, find_layer, record, unwrap
-from deconvviz.scanning.capture import Tap, find_taps
 from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
 from deconvviz.scanning.tally import Tally
 from deconvviz.store import Store, StoreLayer, Writer, blank
@@ -168,7 +168,7 @@ def _layers(
         found.setdefault(target.value, (target, net.card.alias_of(target.path) if layer in net.card.aliases else None))
     values = sorted(found)
     rows = tuple(_row(rec, n, *found[value]) for n, value in enumerate(values))
-    return rows, find_taps(module, sample, rec, values)
+    return rows, find_taps(rec, values)
 
 
 def _row(rec: Recording, number: int, target: Target, alias: str | None) -> StoreLayer:

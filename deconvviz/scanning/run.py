@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
+from deconvviz.capture import Probe
 from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network import Network
 from deconvviz.recording import unwrap
 from deconvviz.scanning.block import Part, look
-from deconvviz.scanning.capture import Probe
 from deconvviz.scanning.plan import Plan, make_plan, now
 from deconvviz.scanning.ranks import Ranks, ranks
 from deconvviz.scanning.sources import Block, Blocks, Source, Told
@@ -104,13 +104,17 @@ def _together(team: Ranks, make: Callable[[], tuple[Plan, Writer]]) -> tuple[Pla
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Every operator on one thread: how its sums are cut up for several would change their last bits."""
+    """Every operator on one thread: how its sums are cut up for several would change their last bits.
+
+    What is compiled runs eagerly, as it was recorded.
+    """
     threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     torch.set_num_threads(1)
     cudnn.benchmark, cudnn.deterministic = False, True
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         torch.set_num_threads(threads)
         cudnn.benchmark, cudnn.deterministic = before

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,75 +19,64 @@ See = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a layer's value appears: on return of the `call`-th call of `module`, or (no module returns it) as the
-    result of the `call`-th operator of the pass, which is an `operator`."""
+    """Where a layer's value appears in a plain pass.
+
+    On return of the `call`-th call of `module`; or, if no module returns it, as the `output`-th result of the last of
+    the first `operators` of the pass (their names).
+    """
 
     module: str | None
-    call: int
-    operator: str = ""
+    call: int = 0
+    operators: tuple[str, ...] = ()
+    output: int = 0
+
+    def __str__(self) -> str:
+        return f"'{self.module or (self.operators[-1] if self.operators else 'the model')}'"
+
+
+class MisfitError(DeconvvizValueError):
+    """A batch does not run what the recorded picture ran."""
 
 
 class _Done(BaseException):
     """Ends a forward pass early; a BaseException, so that no `except Exception` in a model swallows it."""
 
 
-def find_taps(module: nn.Module, image: Tensor, rec: Recording, values: Sequence[int]) -> tuple[Tap, ...]:
-    """Taps for recorded values; `rec` is the recording of `module` on `image` (1, C, H, W)."""
+def find_taps(rec: Recording, values: Sequence[int]) -> tuple[Tap, ...]:
+    """Where recorded values appear in later, plain passes of the same model."""
     returned: dict[int, Tap] = {}
     for path, calls in rec.calls.items():
         for call, value in enumerate(calls):
             if value is not None:
                 returned.setdefault(value, Tap(path, call))
-    hidden = {v: rec.values[v] for v in values if v not in returned}
-    if hidden:
-        search, image = _Search(hidden), image.detach().clone()
-        with plain_mode(image.device.type), untouched(module), search:
-            module(image)
-        returned.update(search.found)
-    for value in values:
-        if value not in returned:
-            op = rec.producer.get(value)
-            raise DeconvvizValueError(f"the result of '{op.name if op else 'input'}' cannot be found in a plain pass")
-    return tuple(returned[value] for value in values)
+    return tuple(returned[value] if value in returned else _result(rec, value) for value in values)
 
 
-class _Search(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no annotations
-    """Finds the first operator whose result equals each of some values."""
-
-    def __init__(self, values: dict[int, Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
-        self.left = dict(values)
-        self.found: dict[int, Tap] = {}
-        self.number = -1
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self.number += 1
-        for number, value in list(self.left.items()):
-            if isinstance(out, Tensor) and out.shape == value.shape and torch.equal(out, value):
-                self.found[number] = Tap(None, self.number, op_name(func))
-                del self.left[number]
-        return out
+def _result(rec: Recording, value: int) -> Tap:
+    op = rec.producer[value]
+    return Tap(None, operators=tuple(rec.dispatched[: op.position + 1]), output=op.outputs.index(value))
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no annotations
-    """Shows the results of chosen operators of a pass."""
+    """Shows the results of chosen operators of a pass; `taps` are layers with their taps."""
 
-    def __init__(self, taps: dict[int, tuple[int, str]], see: See) -> None:
+    def __init__(self, taps: Mapping[int, Tap], see: See) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
-        self.taps, self.see, self.number = taps, see, -1
-        self.seeing = False
+        self.expected: tuple[str, ...] = max((tap.operators for tap in taps.values()), key=len)
+        self.at: dict[int, list[tuple[int, int]]] = {}  # position → layers and which result
+        for layer, tap in taps.items():
+            self.at.setdefault(len(tap.operators) - 1, []).append((layer, tap.output))
+        self.see, self.number, self.seeing = see, -1, False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if self.seeing:
             return out  # what is done with a value is no part of the pass
         self.number += 1
-        if self.number in self.taps:
-            layer, name = self.taps[self.number]
-            if op_name(func) != name:
-                raise DeconvvizValueError(f"a batch runs '{op_name(func)}' where one picture runs '{name}'")
-            self.see(layer, out)
+        if self.number < len(self.expected) and op_name(func) != self.expected[self.number]:
+            raise MisfitError(f"a batch runs '{op_name(func)}' where one picture runs '{self.expected[self.number]}'")
+        for layer, output in self.at.get(self.number, ()):
+            self.see(layer, out[output] if isinstance(out, tuple | list) else out)
         return out
 
     @contextlib.contextmanager
@@ -102,26 +90,28 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 
 
 class Probe:
-    """A model's own copy, sharing its parameters, that shows the values at `taps` as a batch passes.
+    """Shows the values at `taps` as a batch passes through a model.
 
-    The copy lets several threads run at once, and nothing is ever attached to the model itself. A model that cannot be
-    copied is used as it is (`alone`: by one thread only) and left as it was after every pass.
+    A `copied` probe has a copy of the model that shares its parameters: several threads may run one each, and nothing
+    is attached to the model itself. Else, or if the model cannot be copied, the model itself is used (`alone`: by one
+    thread only) and left as it was after every pass.
     """
 
-    def __init__(self, module: nn.Module, taps: Sequence[Tap]) -> None:
+    def __init__(self, module: nn.Module, taps: Sequence[Tap], copied: bool = True) -> None:
         self.taps = taps
-        self.alone = False
-        self._like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
-        try:
-            self.module = _twin(module)
-        except Exception:
-            self.module, self.alone = module, True
+        self._like = next((p for p in module.parameters() if p.is_floating_point()), None)
+        twin = _twin(module) if copied else None
+        self.module, self.alone = (module, True) if twin is None else (twin, False)
 
     def run(self, x: Tensor, see: See) -> None:
-        """Run a batch (N, C, H, W); `see(i, value)` is called with the value of tap i as it appears."""
-        x = x.to(self._like.device, self._like.dtype)
+        """Run a batch (N, C, H, W); `see(i, value)` is called with the value of tap i as it appears.
+
+        The pass ends with the last value. Raises `MisfitError` if the batch does not run what the taps were found for.
+        """
+        if self._like is not None:
+            x = x.to(self._like.device, self._like.dtype)
         missing = set(range(len(self.taps)))
-        bare = {tap.call: (layer, tap.operator) for layer, tap in enumerate(self.taps) if tap.module is None}
+        bare = {layer: tap for layer, tap in enumerate(self.taps) if tap.module is None}
         operators = _Operators(bare, lambda layer, value: seen(layer, value)) if bare else None
 
         def seen(layer: int, value: Tensor) -> None:
@@ -141,10 +131,7 @@ class Probe:
                 self.module(x)
             except _Done:
                 return
-        gone = self.taps[min(missing)]
-        raise DeconvvizValueError(
-            f"'{gone.module or gone.operator}' ran for one picture and does not run for a batch of {len(x)}"
-        )
+        raise MisfitError(f"{self.taps[min(missing)]} ran for one picture and does not run for a batch of {len(x)}")
 
     @contextlib.contextmanager
     def _hooks(self, see: See) -> Iterator[None]:
@@ -175,10 +162,13 @@ def _hook(calls: dict[int, int], see: See) -> Callable[[nn.Module, Any, Any], No
     return hook
 
 
-def _twin(module: nn.Module) -> nn.Module:
-    """A deep copy in eval mode that shares the parameters."""
+def _twin(module: nn.Module) -> nn.Module | None:
+    """A deep copy in eval mode that shares the parameters; None if the model cannot be copied."""
     shared: dict[int, Any] = {id(p): p for p in module.parameters()}
     for part in module.modules():
         # A weight that a hook computes anew (weight norm) cannot be copied, and need not be.
         shared.update({id(v): v for v in vars(part).values() if isinstance(v, Tensor) and v.grad_fn is not None})
-    return copy.deepcopy(module, shared).eval()
+    try:
+        return copy.deepcopy(module, shared).eval()
+    except Exception:  # whatever a user's own modules raise
+        return None
