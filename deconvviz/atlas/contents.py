@@ -13,7 +13,7 @@ from deconvviz.errors import StoreError
 from deconvviz.store import EDGES, Place, Store, StoreLayer, StorePicture
 
 # How sheets look: another number, and those of an earlier version are made again.
-LOOK = 1
+LOOK = 2
 # Without classes the pictures are shown in groups of so many.
 GROUP = 200
 

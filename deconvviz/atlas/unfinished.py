@@ -84,7 +84,7 @@ class Unfinished:
         try:
             self._db.commit()
         except sqlite3.Error as error:
-            raise AtlasError(f"cannot write {self.path}: {error}") from error
+            raise AtlasError(f"cannot write {self.path}: {error}; run again to go on") from error
         self._waiting = 0
 
     def close(self) -> None:
@@ -107,4 +107,4 @@ class Unfinished:
         try:
             self._db.execute(statement, values)
         except sqlite3.Error as error:
-            raise AtlasError(f"cannot write {self.path}: {error}") from error
+            raise AtlasError(f"cannot write {self.path}: {error}; run again to go on") from error

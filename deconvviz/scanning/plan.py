@@ -18,7 +18,6 @@ from deconvviz.capture import Tap, find_taps
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnsupportedOperatorError
 from deconvviz.geometry import field_of
 from deconvviz.network import Network
-from deconvviz.projection import weights_hash
 from deconvviz.recording import Recording, Target, find_layer, record, unwrap
 from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
 from deconvviz.scanning.tally import Tally
@@ -193,7 +192,8 @@ def _model_facts(net: Network) -> dict[str, Any]:
     card = net.card
     weights = f"{card.weights.name}: {card.weights.source}" if card.weights is not None else "given"
     return {
-        "model": {"name": card.name, "weights": weights, "sha256": weights_hash(net)},
+        # Hashed anew: writing through `.data` changes weights and leaves no sign.
+        "model": {"name": card.name, "weights": weights, "sha256": net.weights_hash()},
         "preprocessing": {
             "input_size": list(card.input_size), "mean": list(card.mean), "std": list(card.std),
             "resize": card.resize, "value_range": list(card.value_range),
@@ -221,7 +221,9 @@ def _differ(store: Store, facts: Mapping[str, Any], keys: Sequence[str]) -> None
     for key, what in (("name", "model"), ("sha256", "weights")):
         if old["model"][key] != facts["model"][key]:
             was, given = old["model"][key], facts["model"][key]
-            raise StoreError(f"{store.path} was made with the {what} {was:.16}, not {given:.16}; {_ADVICE}")
+            if key == "sha256":
+                was, given = was[:16], given[:16]
+            raise StoreError(f"{store.path} was made with the {what} {was}, not {given}; {_ADVICE}")
     for key in keys:
         if old[key] != facts[key]:
             raise StoreError(f"{store.path} was made with {_DECIDES[key]} {old[key]}, not {facts[key]}; {_ADVICE}")
