@@ -19,25 +19,33 @@ from deconvviz.panels import PanelSource
 
 
 def main() -> None:
-    """Scan the pictures, then write the pages."""
+    """Take the arguments; what is wrong with them is one line."""
     parser = argparse.ArgumentParser(description="Build an atlas of the bundled ZFNet from a folder of pictures.")
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--out", type=Path, default=Path("site"), help="folder of the site")
     parser.add_argument("--layers", nargs="+", default=["1", "2", "3", "4", "5"], help="layers of the network")
     given = parser.parse_args()
+    try:
+        make(given.images, given.out, given.layers)
+    except deconvviz.DeconvvizError as error:
+        sys.exit(f"{parser.prog}: {error}")
 
+
+def make(images: Path, out: Path, layers: list[str]) -> None:
+    """Scan the pictures, then write the pages."""
     start = time.monotonic()
     net = deconvviz.load("zfnet")
-    store = given.out.with_name(f"{given.out.name}.db")
+    store = out.with_name(f"{out.name}.db")
     with deconvviz.scan(
-        net, given.images, given.layers, store=store, report=lambda done, total: tell("scan", done, total)
+        net, images, layers, store=store, report=lambda done, total: tell("scan", done, total)
     ) as scanned:
         pictures, middle = scanned.done, time.monotonic()
-        site = build(scanned, given.out, PanelSource(net, scanned), tell)
+        again = len(scanned.runs()) > 1
+        site = build(scanned, out, PanelSource(net, scanned), tell)
     end = time.monotonic()
     print(f"scan   {middle - start:7.0f} s   {pictures} pictures, {site.units} units -> {store}")
     print(f"atlas  {end - middle:7.0f} s   {site.files} files, {site.bytes / 1e6:.0f} MB -> {site.index}")
-    print(f"whole  {end - start:7.0f} s")
+    print(f"whole  {end - start:7.0f} s{'   of this run: earlier ones are not counted' if again else ''}")
 
 
 def tell(what: str, done: int, total: int) -> None:
