@@ -125,6 +125,16 @@ def test_nothing_sticks_out_of_a_phone(browser: Browser, site: Path, name: str) 
         assert visit.problems == []
 
 
+def test_the_tab_of_a_page_is_whole_on_a_phone(browser: Browser, site: Path) -> None:
+    with browser.new_context(viewport={"width": 260, "height": 740}, offline=True) as context:
+        visit = Visit(context, site)
+        page = visit.open("pictures.html")
+        box = page.locator(".tabs [aria-current]").bounding_box()
+        assert box is not None and box["x"] >= 4 and box["x"] + box["width"] <= 256
+        assert page.evaluate("(t => t.scrollWidth > t.clientWidth)(document.querySelector('.tabs'))")
+        assert visit.problems == []
+
+
 def test_every_link_leads_to_a_page(site: Path) -> None:
     broken = []
     for path in site.rglob("*.html"):
