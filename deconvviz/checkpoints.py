@@ -36,7 +36,20 @@ def write_weights(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, A
 
     # Copies, because safetensors refuses tensors that share memory (tied weights).
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    write_whole(path, save(tensors, {key: json.dumps(value) for key, value in facts.items()}))
+    write_whole(path, _in_order(save(tensors, {key: json.dumps(value) for key, value in facts.items()})))
+
+
+def _in_order(file: bytes) -> bytes:
+    """The same safetensors file with its metadata in the order of their names.
+
+    safetensors writes them in an order that changes from process to process: equal weights would not be equal files.
+    """
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[tuple[int, Path]]:
@@ -47,11 +60,16 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[tuple[int, Path]]:
     root = Path(folder)
     if not root.is_dir():
         raise DeconvvizValueError(f"the folder {root} does not exist")
-    matches = [(re.fullmatch(r"epoch([1-9]\d*)\.safetensors", path.name), path) for path in root.iterdir()]
-    found = sorted((int(match[1]), path) for match, path in matches if match)
+    found = kept(root)
     if not found:
         raise DeconvvizValueError(f"{root} holds no checkpoint; they are called {checkpoint_name(1)} and so on")
     return found
+
+
+def kept(folder: Path) -> list[tuple[int, Path]]:
+    """As `checkpoints`, for a folder that is there; empty if it holds none."""
+    matches = [(re.fullmatch(r"epoch([1-9]\d*)\.safetensors", path.name), path) for path in folder.iterdir()]
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def note_run(folder: Path, model: str, data: str | os.PathLike[str]) -> None:

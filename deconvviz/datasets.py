@@ -1,4 +1,4 @@
-"""The pictures of a folder as a list, none of them decoded yet: loose files, one folder a category, or idx files."""
+"""The pictures of a folder as a list, none of them decoded yet: loose files, one folder a category, or MNIST, CIFAR."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deconvviz.errors import ImageError
 from deconvviz.images import SUFFIXES
 from deconvviz.training import read_data
 from deconvviz.training.data import LEFT_OUT
+from deconvviz.training.packed import is_packed
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ class Listing:
 def listing(folder: str | os.PathLike[str], channels: int = 3) -> Listing:
     """List the pictures of `folder`: those directly in it, or else those of its sub-folders, one for each category.
 
-    A folder in the idx format of MNIST is read as `channels` (1: grey, 3: RGB); of Caltech-101 the background
-    category is left out, as in training. Raises `ImageError` for a folder that does not exist or holds no pictures.
+    A folder with the files of MNIST (idx) or CIFAR is read as `channels` (1: grey, 3: RGB); of Caltech-101 the
+    background category is left out, as in training. Raises `ImageError` for a folder that does not exist or holds no
+    pictures.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"the folder {root} does not exist")
-    if any(root.glob("*-idx3-ubyte*")):
+    if is_packed(root):
         data = read_data(root, channels)
         given = tuple(data.given.tolist()) if data.given is not None else ()
         return Listing(_Pixels(data.pixels), data.names, tuple(data.classes.tolist()), data.labels, given)

@@ -52,7 +52,7 @@ def evolve(
     `checkpoints` is the folder of a run (`deconvviz train`, `EvolutionCheckpoints`), a list of files with the epoch in
     their names, or a mapping of epochs to files, state dicts or networks. `model` is the architecture: a name in the
     zoo or a network, which is copied; not needed for what `deconvviz train` wrote, nor if a network is among the
-    checkpoints. `images` is a folder (of pictures, of one folder a category, or of idx files), of whose pictures at
+    checkpoints. `images` is a folder (of pictures, of one folder a category, or of MNIST, CIFAR), of whose pictures at
     most `most` are taken, evenly spread; or a picture or pictures as for `project`; None is what the run was trained
     on. `layer` is one layer or several, as aliases or module paths; None is all with a number for an alias that have
     maps (ZFNet: 1 to 5). `units` are feature maps: numbers, for each layer by name, or None for `count` drawn with

@@ -48,13 +48,13 @@ def probe(
 ) -> Probes:
     """Train a linear classifier on the features of each of `layers` and test it: the paper's protocol.
 
-    `data` is a folder with one folder of pictures a category (or with idx files), or a pair of preprocessed inputs
-    (N, C, H, W) and their classes (N,). `layers` are aliases, module paths or modules; None takes all with a number for
-    an alias. For each number of `per_category`, so many pictures of each category train and up to `most` others test;
-    a category that is too small for that keeps 12 % of its pictures for testing and trains on the others. `splits` are
-    independent random draws from `seed`. The classifier is a linear SVM (one against the rest, squared hinge loss with
-    weight `penalty`, an unpenalised bias) on standardised features, scaled so that a picture's have a length of about
-    1; maps larger than `grid` × `grid` are averaged down to it.
+    `data` is a folder with one folder of pictures a category (or with the files of MNIST or CIFAR), or a pair of
+    preprocessed inputs (N, C, H, W) and their classes (N,). `layers` are aliases, module paths or modules; None takes
+    all with a number for an alias. For each number of `per_category`, so many pictures of each category train and up to
+    `most` others test; a category that is too small for that keeps 12 % of its pictures for testing and trains on the
+    others. `splits` are independent random draws from `seed`. The classifier is a linear SVM (one against the rest,
+    squared hinge loss with weight `penalty`, an unpenalised bias) on standardised features, scaled so that a picture's
+    have a length of about 1; maps larger than `grid` × `grid` are averaged down to it.
 
     `held_out` is for a network that was trained on the same pictures by `deconvviz train`: the share that it kept for
     testing. Only pictures of that part then test. "auto" takes that command's own share if the network's labels are the

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,22 @@ def test_facts_are_json_in_the_file(tmp_path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         facts = {key: json.loads(value) for key, value in file.metadata().items()}
     assert facts == {"labels": ["x", "y"], "accuracy": 0.5}
+
+
+def test_equal_weights_are_equal_files_in_every_process(tmp_path: Path) -> None:
+    code = """
+import sys, torch
+from pathlib import Path
+from deconvviz.checkpoints import write_weights
+write_weights(Path(sys.argv[1]), {"a": torch.arange(6.0), "b": torch.ones(3)}, {f"é{k}": k for k in range(9)})
+"""
+    files = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    for file in files:
+        subprocess.run([sys.executable, "-c", code, str(file)], check=True)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert torch.equal(load_file(files[0])["a"], torch.arange(6.0))
+    with safe_open(files[0], framework="pt") as file:
+        assert file.metadata() == {f"é{k}": str(k) for k in range(9)}
 
 
 def test_the_note_of_a_run_tells_its_network_and_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

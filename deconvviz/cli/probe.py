@@ -19,7 +19,7 @@ from deconvviz.tables import KINDS
     "--data",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of pictures per category, or with the idx files of (Fashion-)MNIST.",
+    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
 )
 @click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5,7 or conv3. Default: all with a number.")
 @click.option(

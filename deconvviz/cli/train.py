@@ -26,7 +26,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     "--data",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of pictures per category, or with the idx files of (Fashion-)MNIST.",
+    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
 )
 @click.option(
     "--out",
@@ -70,13 +70,16 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--fresh", is_flag=True, help="Start again, over what is in --out.")
-def train(resume: bool, fresh: bool, **options: Any) -> None:
+@click.option("--evolve", is_flag=True, help="At the end draw how features evolved, as `deconvviz evolve` does.")
+@click.pass_context
+def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **options: Any) -> None:
     """Train a network on a folder of pictures; Ctrl-C stops it, --resume goes on.
 
     \b
     Example:
       deconvviz train --model zfnet --data photos/ --out run
       deconvviz train --model lenet --data fashion-mnist/ --out run --epochs 8
+      deconvviz train --model resnet18_32 --data cifar-100-binary/ --out run --evolve
       deconvviz train --model zfnet --data photos/ --out run --teacher tf_efficientnet_lite0 --teacher-weights lite0.pth
       torchrun --nproc-per-node 2 -m deconvviz train --model zfnet --data photos/ --out run
     """
@@ -108,6 +111,10 @@ def train(resume: bool, fresh: bool, **options: Any) -> None:
         count = len(unreadable.read_text(encoding="utf-8").splitlines())
         click.echo(f"{count} pictures could not be read and were left out; see {unreadable}", err=True)
     click.echo(str(out / "final.safetensors"))
+    if evolve:
+        from deconvviz.cli.evolve import evolve as command
+
+        context.invoke(command, run=out, out=out)
 
 
 class _Bars:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
 import os
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,11 +19,11 @@ from deconvviz.errors import DeconvvizValueError, ImageError
 from deconvviz.images import SUFFIXES, read_image
 from deconvviz.models import registry
 
+from .packed import is_packed, read_packed
+
 LEFT_OUT = ("BACKGROUND_Google",)
 # Categories of Caltech-101 with the same photographs, differently cut: a pair stays on one side of a split.
 SAME_PICTURES = {"Faces_easy": "Faces"}
-# SHA-256 of the 10,000 test labels: the idx files of Fashion-MNIST and of MNIST look the same, and name no class.
-FASHION_MNIST = "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9"
 CALTECH101 = "Caltech-101 (Li, Andreetto, Ranzato, Perona; CC BY 4.0)"
 
 
@@ -57,7 +54,7 @@ def read_data(
     workers: int = 1,
     shown: Callable[[int, int], None] | None = None,
 ) -> Pictures:
-    """Pictures of a folder with one sub-folder per category, or of a folder in the idx format of MNIST.
+    """Pictures of a folder with one sub-folder per category, or of a folder with the files of MNIST (idx) or CIFAR.
 
     The shorter side is brought down to `side` (`channels` 1: grey, 3: RGB). A picture that cannot be read is
     listed in `unreadable`. `shown` is called with the numbers of pictures read and of all. Raises
@@ -66,8 +63,8 @@ def read_data(
     root = Path(path)
     if not root.is_dir():
         raise DeconvvizValueError(f"the data folder {root} does not exist")
-    if any(root.glob("*-idx3-ubyte*")):
-        return _read_idx(root, channels)
+    if is_packed(root):
+        return _read_packed(root, channels)
     labels = tuple(sorted(d.name for d in root.iterdir() if d.is_dir() and d.name not in LEFT_OUT and d.name[0] != "."))
     files = [(c, f) for c, label in enumerate(labels) for f in _pictures_of(root / label)]
     if len({c for c, _ in files}) < 2:
@@ -114,36 +111,10 @@ def _decode(file: Path, channels: int, side: int) -> Tensor:
     return flat.view(picture.height, picture.width, channels).permute(2, 0, 1).contiguous()
 
 
-def _read_idx(root: Path, channels: int) -> Pictures:
-    parts = []
-    for part in ("train", "t10k"):
-        x, y = _idx(root, f"{part}-images-idx3-ubyte"), _idx(root, f"{part}-labels-idx1-ubyte")
-        if x.dim() != 3 or y.dim() != 1 or len(x) != len(y):
-            raise DeconvvizValueError(f"{root}: the {part} pictures and labels do not belong together")
-        parts.append((x[:, None].expand(-1, channels, -1, -1), y.long()))
-    classes = torch.cat([y for _, y in parts])
-    given = torch.cat([torch.full((len(y),), k == 1) for k, (_, y) in enumerate(parts)])
-    names = tuple(f"{'test' if t else 'train'}{i}" for i, t in enumerate(given.tolist()))
-    labels, source = tuple(str(k) for k in range(int(classes.max()) + 1)), "unknown"
-    if hashlib.sha256(parts[1][1].to(torch.uint8).numpy().tobytes()).hexdigest() == FASHION_MNIST:
-        labels, source = registry.card("lenet").labels, "Fashion-MNIST (Zalando Research; MIT)"
-    return Pictures([x for part, _ in parts for x in part], classes, names, labels, given=given, source=source)
-
-
-def _idx(root: Path, name: str) -> Tensor:
-    """An array in the idx format (big endian: two zeros, type 8 for bytes, rank, sizes), zipped or not."""
-    path = next((p for p in (root / f"{name}.gz", root / name) if p.is_file()), None)
-    if path is None:
-        raise DeconvvizValueError(f"{root} has no {name}.gz")
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zeros, kind, rank = struct.unpack(">HBB", data[:4])
-        sizes = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise DeconvvizValueError(f"{path} is damaged: {error}") from error
-    if zeros != 0 or kind != 8 or len(data) != 4 + 4 * rank + math.prod(sizes):
-        raise DeconvvizValueError(f"{path} is not an idx file of bytes, or is cut short")
-    return torch.frombuffer(bytearray(data[4 + 4 * rank :]), dtype=torch.uint8).view(sizes)
+def _read_packed(root: Path, channels: int) -> Pictures:
+    found = read_packed(root, channels)
+    names = tuple(f"{'test' if t else 'train'}{i}" for i, t in enumerate(found.given.tolist()))
+    return Pictures(list(found.pixels), found.classes, names, found.labels, given=found.given, source=found.source)
 
 
 def split(

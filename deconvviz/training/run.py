@@ -24,6 +24,7 @@ from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.models import registry
 from deconvviz.models.recipes import Recipe
 from deconvviz.network import Network
+from deconvviz.results.base import write_whole
 
 from .curves import learning_curves
 from .data import Pictures, read_data, split
@@ -62,7 +63,7 @@ def train(
     """Train the network `model` of the zoo on the pictures of the folder `data`; returns the metrics.
 
     Into the folder `out` go `last.pt` after every epoch, for `resume`; `epochN.safetensors` after the
-    epochs `KEPT`, `best.safetensors` (by accuracy on the test pictures) and, at the end,
+    epochs `KEPT` and the last one, `best.safetensors` (by accuracy on the test pictures) and, at the end,
     `final.safetensors` (float16), all for `deconvviz.load(model, path)`; `metrics.jsonl`, one line an epoch,
     and `curves.png` and `.pdf` of it; `unreadable.txt` if there were such pictures.
 
@@ -100,9 +101,6 @@ def train(
             "teacher": None if teaching is None else [teacher, teaching.weights_hash()],
             "processes": processes.size,
         }
-        _prepare(folder, pictures, processes, resume)
-        if processes.leads:
-            note_run(folder, model, data)
         expert = None
         if teaching is not None:
             expert = Teacher(teaching, pictures, parts[0], chosen.teaching, lambda n, of: shown("teacher", n, of))
@@ -111,6 +109,10 @@ def train(
         run = start(model, card, course, settings, None if weights is None else Path(weights), resume)
         if resume:
             restore(run, folder / LAST)
+        # Last: whatever is wrong with what was given is said before an earlier run is lost.
+        _prepare(folder, pictures, processes, resume)
+        if processes.leads:
+            note_run(folder, model, data)
         return _go(run, course, folder, report)
 
 
@@ -147,7 +149,7 @@ def _prepare(folder: Path, pictures: Pictures, processes: Team, resume: bool) ->
     if not resume:
         clear(folder)
     if pictures.unreadable:
-        (folder / UNREADABLE).write_text("\n".join(pictures.unreadable) + "\n", encoding="utf-8")
+        write_whole(folder / UNREADABLE, ("\n".join(pictures.unreadable) + "\n").encode())
 
 
 def _go(

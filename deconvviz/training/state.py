@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.card import Card
-from deconvviz.checkpoints import KEPT, NOTE, checkpoint_name, write_weights
+from deconvviz.checkpoints import KEPT, NOTE, checkpoint_name, kept, write_weights
 from deconvviz.errors import DeconvvizValueError, WeightsError
 from deconvviz.models import registry
 from deconvviz.results.base import write_whole
@@ -97,18 +97,21 @@ class Run:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run has written: its epochs must not be taken for this one's."""
-    for name in (*map(checkpoint_name, KEPT), NOTE, LAST, BEST, FINAL, METRICS, UNREADABLE, *CURVES):
+    for _, path in kept(folder):
+        path.unlink()
+    for name in (NOTE, LAST, BEST, FINAL, METRICS, UNREADABLE, *CURVES):
         (folder / name).unlink(missing_ok=True)
 
 
 def save(run: Run, folder: Path, course: Course) -> None:
     """Write what the end of an epoch leaves in the folder of a run; `last.pt` comes last."""
     weights, facts = run.averaged(), _facts(run, course)
-    if run.epoch in KEPT:
+    ends = run.epoch == course.recipe.epochs
+    if ends or run.epoch in KEPT:  # the last one too: that is what an evolution leads to
         write_weights(folder / checkpoint_name(run.epoch), weights, facts)
     if run.is_best():
         write_weights(folder / BEST, weights, facts)
-    if run.epoch == course.recipe.epochs:
+    if ends:
         write_weights(folder / FINAL, _halves(weights), facts)
     write_metrics(run, folder)
     buffer = io.BytesIO()

@@ -24,6 +24,17 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, [*args, "--resume"]).exit_code == 0
 
 
+def test_straight_into_evolution(folder: Path, tmp_path: Path) -> None:
+    args = ["train", "--model", "lenet", "--data", str(folder), "--out", str(tmp_path / "run"), "--evolve"]
+    done = CliRunner().invoke(cli, [*args, "--epochs", "3", "--batch", "8", "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    assert "epoch 1  epoch 2  epoch 3" in done.output  # the last one too, whatever its number
+    assert {p.name for p in (tmp_path / "run").glob("run-evolution*")} == {
+        "run-evolution.png",
+        "run-evolution-convergence.png",
+    }
+
+
 def test_options_of_the_recipe_reach_the_run(folder: Path, tmp_path: Path) -> None:
     args = ["train", "--model", "lenet", "--data", str(folder), "--out", str(tmp_path / "out"), "--workers", "0"]
     args += ["--stages", "1x28, 2x28", "--batch", "8", "--flip", "1", "--precision", "bfloat16", "--teacher", "lenet"]

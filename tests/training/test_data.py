@@ -83,7 +83,7 @@ def test_the_two_data_sets_in_idx_files_are_told_apart(tmp_path: Path, monkeypat
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", (30,), labels)
     digits = read_data(tmp_path, 1)
     assert digits.labels == tuple("0123456789") and digits.source == "unknown"
-    monkeypatch.setattr("deconvviz.training.data.FASHION_MNIST", hashlib.sha256(labels).hexdigest())
+    monkeypatch.setattr("deconvviz.training.packed.FASHION_MNIST", hashlib.sha256(labels).hexdigest())
     clothes = read_data(tmp_path, 1)
     assert clothes.labels[9] == "Ankle boot" and "Fashion-MNIST" in clothes.source
 

@@ -40,7 +40,7 @@ def test_loss_falls_and_files_load(folder: Path, full: Recipe, tmp_path: Path) -
     assert [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()] == lines
     assert "broken.png" in (out / "unreadable.txt").read_text()
     assert {p.name for p in out.glob("*.safetensors")} == {
-        *(f"epoch{n}.safetensors" for n in (1, 2, 5, 10)),
+        *(f"epoch{n}.safetensors" for n in (1, 2, 5, 10, 12)),  # the last one too
         "best.safetensors",
         "final.safetensors",
     }
@@ -68,6 +68,7 @@ def test_resumed_is_bit_equal_to_uninterrupted(folder: Path, full: Recipe, tmp_p
     assert a["epoch"] == 3 and same(a, b)
     for name in ("final.safetensors", "epoch2.safetensors"):
         assert same(load_file(whole / name), load_file(parts / name))
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
     assert (whole / "metrics.jsonl").read_bytes() == (parts / "metrics.jsonl").read_bytes()
     assert not list(parts.glob("*.part"))
 
@@ -83,9 +84,14 @@ def test_resume_refuses_another_run(folder: Path, full: Recipe, tmp_path: Path) 
         train("lenet", folder, out, recipe=full, epochs=2, seed=1, resume=True)
     with pytest.raises(UnknownNameError, match="did you mean 'lenet'"):
         train("lennet", folder, out)
-    (out / "epoch64.safetensors").touch()
+    for name in ("epoch64.safetensors", "epoch77.safetensors"):
+        (out / name).touch()
+    before = {p: p.read_bytes() for p in out.iterdir()}
+    with pytest.raises(DeconvvizValueError, match="does not take inputs of size 4"):
+        train("lenet", folder, out, recipe=full, epochs=1, size=4, workers=0, fresh=True)
+    assert {p: p.read_bytes() for p in out.iterdir()} == before  # a wrong option costs no earlier run
     train("lenet", folder, out, recipe=full, epochs=1, workers=0, fresh=True)
-    assert not (out / "epoch64.safetensors").exists()  # of the earlier run
+    assert [p.name for p in out.glob("epoch*")] == ["epoch1.safetensors"]  # none of the earlier run
     with pytest.raises(UnknownNameError, match="'zfnet'"):
         train("lenet", folder, out, recipe="zfnt", fresh=True)
 
