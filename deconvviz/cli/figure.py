@@ -11,7 +11,7 @@ import click
 
 from deconvviz.cli.common import get_network, to_device
 from deconvviz.cli.progress import Progress
-from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, numbers
+from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, numbers, parts_of
 
 if TYPE_CHECKING:
     from deconvviz.network import Network
@@ -70,6 +70,8 @@ def one_page(name: str, options: dict[str, Any]) -> None:
     given = {key for key in ("data", "run", "store") if options[key]}
     if options["images"] or demo_pictures():
         given.add("image")
+    if parts_of(options["parts"], options["data"]):
+        given.add("parts")
     lacking = missing(page, given)
     if lacking:  # before torch is loaded
         raise click.UsageError("; ".join(lacking))

@@ -98,7 +98,7 @@ def _smoothness(numbers: Path) -> Claim:
         f"At a tenth of the way the distance is {low['early']:.0%} of its largest in {names[0]} and "
         f"{high['early']:.0%} in {names[1]} (a straight line: 10%); a straight line explains "
         f"{low['linearity']:.0%} and {high['linearity']:.0%} of its variance. Mean of {len(found.images)} "
-        f"pictures.{but}",
+        f"picture{'s' if len(found.images) > 1 else ''}.{but}",
     )
 
 

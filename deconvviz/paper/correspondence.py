@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from deconvviz.correspondence import correspondence
-from deconvviz.errors import DeconvvizValueError
-from deconvviz.paper.pages import Page, demo_parts
+from deconvviz.paper.pages import Page, parts_of
 from deconvviz.paper.sources import Made, Sources
 from deconvviz.results import Correspondence
 
@@ -35,7 +34,6 @@ def make(sources: Sources, page: Page) -> Made:
 
 
 def _compare(sources: Sources) -> Correspondence:
-    parts = sources.parts or demo_parts()
-    if parts is None:
-        raise DeconvvizValueError("no file with the boxes of parts: give --parts, such as demos/faces.json")
+    parts = parts_of(sources.parts, sources.data)
+    assert parts is not None
     return correspondence(sources.net, parts, folder=sources.data, progress=sources.progress)

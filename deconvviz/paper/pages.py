@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,10 @@ CREDIT = (
 NEEDS = {
     "data": f"a folder with one folder of pictures for each category, such as {CALTECH}",
     "run": "the folder of a training run, made by `deconvviz train --model zfnet --data DIR --out RUN`",
+    "parts": (
+        "a JSON file with the boxes of parts of pictures in --data; "
+        f"the one that comes with deconvviz, demos/faces.json, is of faces of {CALTECH}"
+    ),
     "image": "a picture, such as those of demos/images in the repository of deconvviz",
 }
 
@@ -68,9 +73,9 @@ PAGES = (
     Page("figure5", "Invariance to translation, scale and rotation", "invariance", ("image|data",)),
     Page("figure6", "First-layer filters and their diagnosis", "filters", (), ("data",)),
     Page("figure7", "Sensitivity to occlusion", "occlusion", ("image|data",)),
-    Page("figure8", "Correspondence: the pictures and their parts", "correspondence", ("data",), ("parts",)),
+    Page("figure8", "Correspondence: the pictures and their parts", "correspondence", ("data", "parts")),
     Page("figure9", "Accuracy against pictures per category", "accuracy", ("data",), ("run",)),
-    Page("table1", "Correspondence: Hamming distances", "correspondence", ("data",), ("parts",)),
+    Page("table1", "Correspondence: Hamming distances", "correspondence", ("data", "parts")),
     Page("table4", "Accuracy on Caltech-101", "accuracy", ("data",), ("run",)),
     Page("table7", "How well each layer classifies", "probes", ("data",)),
     Page("history", "ILSVRC classification, 2010 to 2017", "history"),
@@ -97,6 +102,15 @@ def demo_parts() -> Path | None:
     return next((folder / PARTS for folder in _demos() if (folder / PARTS).is_file()), None)
 
 
+def parts_of(parts: Path | None, data: Path | None) -> Path | None:
+    """Return the file of parts: the one that is given, else the repository's if its pictures are in `data`."""
+    demo = None if parts is not None or data is None else demo_parts()
+    if demo is None or data is None:
+        return parts
+    files = [image["file"] for image in json.loads(demo.read_text(encoding="utf-8"))["images"]]
+    return demo if all((data / file).is_file() for file in files) else None
+
+
 def _demos() -> list[Path]:
     return [Path("demos"), Path(__file__).parents[2] / "demos"]
 
@@ -105,6 +119,8 @@ def missing(page: Page, given: set[str]) -> list[str]:
     """Return what `page` still needs if the options `given` are there: one line each, with where to get it."""
     lines = []
     for need in page.needs:
+        if need == "parts" and "data" not in given:
+            continue  # Caltech-101 brings both
         choices = need.split("|")
         if not given & set(choices):
             named = " or ".join(f"--{choice}" for choice in choices)

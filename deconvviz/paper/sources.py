@@ -17,7 +17,7 @@ from deconvviz.errors import DeconvvizValueError
 from deconvviz.features import OUTPUT, features
 from deconvviz.models import registry
 from deconvviz.network import Network
-from deconvviz.paper.pages import demo_pictures
+from deconvviz.paper.pages import demo_pictures, parts_of
 from deconvviz.projection import model_facts
 from deconvviz.training import Pictures, split
 
@@ -78,7 +78,10 @@ class Sources:
     @property
     def given(self) -> set[str]:
         """The names of what was given."""
-        paths = {"data": self.data, "run": self.run, "store": self.store, "image": self.images or demo_pictures()}
+        paths = {
+            "data": self.data, "run": self.run, "store": self.store, "parts": parts_of(self.parts, self.data),
+            "image": self.images or demo_pictures(),
+        }  # fmt: skip
         return {name for name, value in paths.items() if value}
 
     @functools.cached_property

@@ -17,7 +17,7 @@ from PIL import Image
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.paper import book, filters
 from deconvviz.paper.book import Paper, make_page, make_paper
-from deconvviz.paper.pages import BY_NAME, PAGES, missing, numbers
+from deconvviz.paper.pages import BY_NAME, PAGES, demo_parts, missing, numbers, parts_of
 from deconvviz.paper.sources import Made, Sources
 from deconvviz.paper.writing import lean
 from deconvviz.results import Filters
@@ -45,6 +45,10 @@ def test_what_is_missing_says_where_it_is() -> None:
     assert data.startswith("table 7 needs --data: ") and "https://doi.org/10.22002/D1.20086" in data
     assert missing(BY_NAME["figure4"], {"run"}) == []
     assert missing(BY_NAME["figure7"], {"image"}) == missing(BY_NAME["figure7"], {"data"}) == []
+    (parts,) = missing(BY_NAME["figure8"], {"data"})
+    assert parts.startswith("figure 8 needs --parts: a JSON file") and "Caltech-101" in parts
+    (both,) = missing(BY_NAME["table1"], set())  # one line, though it needs two things
+    assert both.startswith("table 1 needs --data")
     with pytest.raises(DeconvvizValueError, match="table 7 needs --data"):
         book.make(BY_NAME["table7"], Sources(colours))
 
@@ -109,6 +113,17 @@ def fail(error: BaseException) -> Callable[[Sources, object], Made]:
         raise error
 
     return make
+
+
+def test_the_parts_of_the_repository_are_for_its_pictures_only(sources: Sources, folder: Path, tmp_path: Path) -> None:
+    done = make_paper(sources, tmp_path, ("png",), ("figure8", "table1"))
+    assert not done.failed and [page.name for page in done.skipped] == ["figure8", "table1"]
+    demo = demo_parts()
+    assert demo is not None and parts_of(None, folder) is None and parts_of(demo, folder) == demo
+    for image in json.loads(demo.read_text())["images"]:
+        (tmp_path / image["file"]).parent.mkdir(exist_ok=True)
+        (tmp_path / image["file"]).touch()
+    assert parts_of(None, tmp_path) == demo
 
 
 def test_a_failure_loses_no_other(sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
