@@ -25,10 +25,13 @@ def draw(curves: LearningCurves, width: float = 6.0) -> Figure:
     with styled():
         figure = new_figure(width, 0.4 * width)
         left, right = figure.subplots(1, 2)
-        figure.subplots_adjust(left=0.075, right=0.905, bottom=0.17, top=0.88, wspace=0.3)
+        figure.subplots_adjust(left=0.095, right=0.905, bottom=0.17, top=0.88, wspace=0.32)
         epochs = curves.epochs.numpy()
         left.plot(epochs, curves.loss.numpy(), color=_TRAIN, **_line(curves))
         left.set_ylabel("training loss")
+        # Few enough digits for the margin, whatever the range.
+        left.yaxis.set_major_locator(MaxNLocator(5))
+        left.yaxis.set_major_formatter(lambda y, _: f"{y:.3g}")
         _accuracies(right, curves)
         for panel, letter in ((left, "a"), (right, "b")):
             _axes(panel, curves)

@@ -43,7 +43,7 @@ def draw(result: Evolution, scale: str = "panel", percentile: float = 98, column
     width, height = max(columns * block, 4.4), _TITLE + sum(heights) + _FOOT
     with styled():
         figure = new_figure(width, height)
-        title = f"{result.model.get('name', 'model')}: evolution of features · {result.policy.get('method')}"
+        title = f"{result.model.get('name', 'model')} · evolution of features, {result.policy.get('method')}"
         figure.text(0.06 / width, 1 - 0.08 / height, title, va="top", fontsize=8, weight="bold")
         top = height - _TITLE
         for row, tall in zip(rows, heights, strict=True):

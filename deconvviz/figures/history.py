@@ -87,7 +87,7 @@ def _legend(ax: Axes, extra: bool) -> None:
         handles,
         ["winner", "runner-up", "the paper's own entry"],
         loc="lower left",
-        bbox_to_anchor=(0.42, 0.02),
+        bbox_to_anchor=(0.3, 0.02),
         frameon=False,
         handlelength=1.2,
         title="white line: with extra data" if extra else None,

@@ -131,7 +131,7 @@ def draw_page(result: Page, columns: int = _PAIRS, percentile: float = 98.5) -> 
     height = 0.4 + sum(bands) + _MARGIN
     with styled():
         figure = new_figure(_PAGE, height)
-        title = f"{result.model.get('name', 'model')}: strongest places of random units"
+        title = f"{result.model.get('name', 'model')} · strongest places of random units"
         figure.text(_MARGIN / _PAGE, 1 - 0.14 / height, title, va="center", fontsize=8, weight="bold")
         figure.text(_MARGIN / _PAGE, 1 - 0.3 / height, _NOTE, va="center", fontsize=5.5, color="#555555")
         y = height - 0.4

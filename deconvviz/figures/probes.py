@@ -5,7 +5,9 @@ from __future__ import annotations
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from deconvviz.figures.style import COLOURS, new_figure, styled
 
@@ -37,12 +39,8 @@ def draw(result: Probes) -> Figure:
             ax.errorbar(
                 places, mean, spread, color=colour, lw=1.2, marker="o", ms=3.2, capsize=2, elinewidth=0.7, label=label
             )
-            for x, y in zip(places, mean, strict=True):
-                above = p == len(result.per_category) - 1
-                ax.annotate(
-                    f"{y:.1f}", (x, y), xytext=(0, 5 if above else -5), textcoords="offset points", ha="center",
-                    va="bottom" if above else "top", fontsize=5.5, color=colour,
-                )  # fmt: skip
+            for x in places:
+                _value(ax, result, x, p, colour)
         ax.axhline(100 * result.chance, color="#999999", lw=0.6, ls="--", zorder=0)
         ax.annotate(
             f"chance, {100 * result.chance:.2g} %", (1, 100 * result.chance), xycoords=("axes fraction", "data"),
@@ -50,7 +48,9 @@ def draw(result: Probes) -> Figure:
         )  # fmt: skip
         ax.set_xticks(places, list(result.layers))
         ax.set_xlim(-0.4, len(result) - 0.6)
-        ax.set_ylim(0, min(108.0, 100 * float(result.mean.max()) * 1.14 + 4))
+        highest = float((result.mean + result.spread).max() if several else result.mean.max())
+        ax.set_ylim(0, 100 * highest * 1.1 + 3)
+        ax.yaxis.set_major_locator(FixedLocator(range(0, 101, 20)))
         ax.set_xlabel("layer", fontsize=6.5)
         ax.set_ylabel("accuracy, mean over categories (%)", fontsize=6.5)
         ax.tick_params(labelsize=6, width=0.5, length=2)
@@ -62,8 +62,21 @@ def draw(result: Probes) -> Figure:
             fontsize=6, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, borderpad=0,
             columnspacing=1.2,
         )  # fmt: skip
-        title = f"{result.model.get('name', 'model')}: a linear classifier on each layer"
+        title = f"{result.model.get('name', 'model')} · a linear classifier on each layer"
         figure.text(0.08 / width, 1 - 0.08 / height, title, va="top", fontsize=8, weight="bold")
         if note:
             figure.text(0.08 / width, 0.06 / height, "\n".join(note), fontsize=5.2, color="#555555", va="bottom")
     return figure
+
+
+def _value(ax: Axes, result: Probes, layer: int, count: int, colour: str) -> None:
+    """Write the accuracy of a layer beyond its bar: above the highest of its lines, below the others."""
+    means = result.mean[layer].tolist()
+    # Of equal ones the last line counts as the highest: it is drawn on top.
+    above = count == max(range(len(means)), key=lambda k: (means[k], k))
+    spread = float(result.spread[layer, count]) if result.accuracy.shape[2] > 1 else 0.0
+    end = 100 * (means[count] + (spread if above else -spread))
+    ax.annotate(
+        f"{100 * means[count]:.1f}", (layer, end), xytext=(0, 4 if above else -4), textcoords="offset points",
+        ha="center", va="bottom" if above else "top", fontsize=5.5, color=colour, annotation_clip=False,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,15 @@ def test_lines_hold_the_values() -> None:
     assert {"112²", "224²", "○ best 57.5%, epoch 12", "training", "test"} <= set(texts(shown.figure()))
 
 
-@pytest.mark.parametrize("shown", [curves(64, [112] * 61 + [224] * 3, 4), curves(1, [28], 1), curves(2, [28] * 2, 9)])
+def narrow() -> LearningCurves:
+    """A loss that hardly falls: its axis needs many digits."""
+    flat = curves(10, [64] * 10, 1)
+    return replace(flat, loss=1.3 + 0.1 / flat.epochs.double())
+
+
+@pytest.mark.parametrize(
+    "shown", [curves(64, [112] * 61 + [224] * 3, 4), curves(1, [28], 1), curves(2, [28] * 2, 9), narrow()]
+)
 def test_nothing_is_cut(shown: LearningCurves) -> None:
     figure = shown.figure()
     figure.canvas.draw()
