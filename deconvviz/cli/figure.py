@@ -64,6 +64,15 @@ def sources(options: dict[str, Any], progress: Progress | None = None) -> Source
     return Sources(load, images=tuple(options["images"]), progress=reach, **paths)
 
 
+def make_folder(out: Path) -> Path:
+    """Return the folder `out`, made if need be; a usage error if that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
+    return out
+
+
 def one_page(name: str, options: dict[str, Any]) -> None:
     """Make the page `name` and print its files."""
     page = BY_NAME[name]
@@ -75,11 +84,7 @@ def one_page(name: str, options: dict[str, Any]) -> None:
     lacking = missing(page, given)
     if lacking:  # before torch is loaded
         raise click.UsageError("; ".join(lacking))
-    out: Path = options["out"] or Path()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
+    out = make_folder(options["out"] or Path())
     from deconvviz.paper.book import make_page
     from deconvviz.paper.writing import FORMATS
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.figure import format_option, source_options, sources
+from deconvviz.cli.figure import format_option, make_folder, source_options, sources
 from deconvviz.cli.progress import Progress
 from deconvviz.paper.pages import BY_NAME
 
@@ -43,6 +43,9 @@ def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_
     from deconvviz.paper.book import make_paper
     from deconvviz.paper.writing import FORMATS
 
+    for folder in (out, gallery):
+        if folder is not None:
+            make_folder(folder)
     formats, command = options["formats"] or FORMATS, _command(options, gallery)
     with Progress(len(only or BY_NAME), "pages") as progress:
 

@@ -23,7 +23,11 @@ from deconvviz.tables import KINDS
 )
 @click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5,7 or conv3. Default: all with a number.")
 @click.option(
-    "--per-category", "counts", multiple=True, type=click.IntRange(1), help="Training pictures. Default: 15 and 30."
+    "--per-category",
+    "counts",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Training pictures; may be repeated. Default: 15 and 30.",
 )
 @click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="Test pictures of a category.")
 @click.option("--splits", type=click.IntRange(1), default=1, show_default=True, help="Random draws of pictures.")

@@ -71,6 +71,7 @@ def test_formats_folder_and_json(place: Path, capsys: pytest.CaptureFixture[str]
         (["table", "2"], "'2' is not one of '1', '4', '7'"),
         (["figure", "3", "--out", "a.png/x"], "cannot make the folder"),
         (["paper", "--only", "figure11"], "figure11"),
+        (["paper", "--out", "a.png/x"], "cannot make the folder"),
     ],
 )
 def test_wrong_usage_is_2_with_one_line(
