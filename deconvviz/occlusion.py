@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from deconvviz.branching import Grid
 from deconvviz.errors import (
     DeconvvizTypeError,
     DeconvvizValueError,
@@ -30,7 +30,7 @@ from deconvviz.errors import (
 from deconvviz.network import Network
 from deconvviz.projection import class_number, layer_maps, model_facts, prepare, project
 from deconvviz.recording import Recording, Target, find_layer, plain_mode, record
-from deconvviz.replay import Patch, Replay, batches
+from deconvviz.replay import Patch, Replay
 from deconvviz.results import Occlusion
 from deconvviz.windows import Frame, Table, paste
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 FILLS = ("grey", "mean", "blur", "noise")
 POSITIONS = ("all", "captum")
-# Fully connected layers take so many batches at once: they are bound by reading their weights.
-_TOGETHER = 4
 
 
 def occlude(
@@ -267,7 +265,6 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
     assert rec.output is not None
     classes = rec.values[rec.output]
     replay = Replay(rec, (rec.output,) if watch is None else (rec.output, watch.value))
-    head = replay.head()
     logits = classes.new_empty(len(grid.origins), classes.shape[1])
     activity = torch.empty(len(grid.origins), dtype=torch.float64) if watch is not None else None
 
@@ -278,31 +275,14 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
             logits[part] = patch.data
 
     picture, filled = Table(rec.values[0]), Table(cover.values[None]) if cover.values.shape[1:] != (1, 1) else None
-    waiting: list[tuple[NDArray[np.int64], dict[int, Patch]]] = []
+    rows, cols = (np.unique(grid.origins[:, axis]) for axis in (0, 1))
     done = 0
-    parts = batches(replay, grid.origins, grid.window, batch)
-    for n, part in enumerate(parts):
-        index = part.index
-        first = _first_patch(picture, filled, cover, grid, grid.origins[index])
-        state = replay.run({0: first}, range(head), partial(take, part=index), part.rows, part.cols)
-        waiting.append((index, state))
-        together = sum(len(i) for i, _ in waiting)
-        if together >= _TOGETHER * batch or n + 1 == len(parts):
-            every = np.concatenate([i for i, _ in waiting])
-            rest = range(head, len(replay.steps))
-            if rest:
-                replay.run(_joined([s for _, s in waiting]), rest, partial(take, part=every))
-            waiting.clear()
-        done += len(index)
+    changes = Grid(replay, rows, cols, grid.window, batch)
+    for done in changes.run(lambda k: _first_patch(picture, filled, cover, grid, grid.origins[k]), take):
         if progress is not None:
             progress(done, len(grid.origins))
     share = replay.done / max(replay.whole_work() * done, 1)
     return _Seen(logits, activity, watch.unit if watch is not None else None, share)
-
-
-def _joined(states: list[dict[int, Patch]]) -> dict[int, Patch]:
-    """Whole values of several batches as those of one."""
-    return {value: Patch(torch.cat([s[value].data for s in states]), None) for value in states[0]}
 
 
 def _first_patch(picture: Table, filled: Table | None, cover: _Cover, grid: _Grid, origins: NDArray[np.int64]) -> Patch:

@@ -23,7 +23,7 @@ from deconvviz.windows import Frame, Table, paste
 from deconvviz.winograd import Winograd, suits
 
 # A window of at least this share of its map is taken as the whole map: gathering it would cost more than it saves.
-_NEARLY_ALL = 0.85
+NEARLY_ALL = 0.9
 # How much less a convolution costs the fast way.
 _FASTER = 1.5
 
@@ -43,6 +43,10 @@ class Patch:
     frame: Frame | None
     own: bool = True
 
+    def part(self, which: slice) -> Patch:
+        """Some of the K, in the same memory."""
+        return Patch(self.data[which], None if self.frame is None else self.frame.part(which), self.own)
+
 
 @dataclass
 class Step:
@@ -56,6 +60,7 @@ class Step:
     free: list[int] = field(default_factory=list)
     work: float = 0.0
     cost: float = 0.0
+    weights: int = 0
     fast: Winograd | None = None
 
 
@@ -181,7 +186,7 @@ class Replay:
             return None
         height, width = self.rec.values[step.value].shape[2:]
         h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
-        if h * w >= _NEARLY_ALL * height * width:
+        if h * w >= NEARLY_ALL * height * width:
             return None
         # A window cut by the border moves inwards, where it computes recorded values again.
         return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
@@ -341,7 +346,8 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     work = _work(run, channels)
     cost = work / (_FASTER if fast else 1) or 50.0 * channels
     uses = tuple(dict.fromkeys(op.inputs))
-    return Step(run, rule_of(op), value, tuple(after), uses, work=work, cost=cost, fast=fast)
+    weights = int(run.args[1].numel()) if run.name == "convolution" else 0
+    return Step(run, rule_of(op), value, tuple(after), uses, work=work, cost=cost, weights=weights, fast=fast)
 
 
 def _prepared(op: Op) -> tuple[Op, Winograd | None]:
@@ -381,97 +387,3 @@ def _with_norm(conv: Op, norm: Op) -> Op | None:
     weight, bias = conv.args[1].detach(), conv.args[2]
     shift = shift if bias is None else shift + bias.detach() * scale
     return replace(conv, args=(conv.args[0], weight * scale.view(-1, 1, 1, 1), shift, *conv.args[3:]))
-
-
-# Which changes go together ------------------------------------------------------------------------------------------
-
-# What one step costs besides its arithmetic, in operations: about a sixth of a millisecond.
-_STEP_COST = 3e7
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Changes that are computed together: their numbers `index` (K,), and for each step what they can reach."""
-
-    index: Places
-    rows: list[Spans | None]
-    cols: list[Spans | None]
-
-
-def batches(replay: Replay, origins: Places, window: tuple[int, int], most: int) -> list[Batch]:
-    """Changes at `origins` (P, 2), `window` large, in batches of at most `most` whose windows grow alike.
-
-    Windows of a batch are equal in size, so the largest counts: windows cut by the border, or lying otherwise on the
-    strides, are smaller. Rows and columns are put into bins, as many as pay for what each batch costs by itself.
-    """
-    lines, which, traces = [], [], []
-    for axis in (0, 1):
-        line, number = np.unique(origins[:, axis], return_inverse=True)
-        lines.append(line)
-        which.append(number.reshape(-1))
-        traces.append(replay.trace(line, window[axis], axis))
-    bins = _bins(replay, traces, [len(line) for line in lines])
-    label = bins[0][which[0]] * (bins[1].max() + 1) + bins[1][which[1]]
-    found = []
-    for group in np.unique(label):
-        members = np.flatnonzero(label == group)
-        for index in np.array_split(members, -(-len(members) // most)):
-            spans = [[None if t is None else (t[0][w[index]], t[1][w[index]]) for t in trace]
-                     for trace, w in zip(traces, which, strict=True)]  # fmt: skip
-            found.append(Batch(index, spans[0], spans[1]))
-    return found
-
-
-@dataclass(frozen=True)
-class _Bin:
-    """Rows or columns that go together: their numbers, and the size of their windows at each step."""
-
-    members: list[int]
-    size: np.ndarray[Any, np.dtype[np.float64]]
-
-
-def _bins(replay: Replay, traces: list[list[Spans | None]], counts: list[int]) -> list[Places]:
-    """The bin of each row and of each column: those of equal sizes first, then merged while that saves."""
-    steps = [n for n, (a, b) in enumerate(zip(*traces, strict=True)) if a is not None and b is not None]
-    if not steps:  # whole maps from the first operator on: all changes are alike
-        return [np.zeros(count, np.int64) for count in counts]
-    costs = np.array([replay.steps[n].cost for n in steps], dtype=float)
-    overhead = _STEP_COST * len(replay.steps)
-
-    def price(ways: list[list[_Bin]]) -> float:
-        rows, cols = (sum(len(b.members) * b.size for b in way) for way in ways)
-        return float((costs * rows * cols).sum()) + overhead * len(ways[0]) * len(ways[1])
-
-    ways = [_alike([trace[n] for n in steps]) for trace in traces]
-    best = price(ways)
-    while True:
-        tries = [_merged(ways, axis, a, b) for axis in (0, 1) for a in range(len(ways[axis])) for b in range(a)]
-        priced = [(price(way), n) for n, way in enumerate(tries)]
-        if not priced or min(priced)[0] >= best:
-            break
-        best, cheapest = min(priced)
-        ways = tries[cheapest]
-    return [_numbered(way, count) for way, count in zip(ways, counts, strict=True)]
-
-
-def _alike(trace: list[Spans | None]) -> list[_Bin]:
-    """The rows (or columns) whose windows are equal in size at every step, a bin each."""
-    sizes = np.stack([spans[1] - spans[0] for spans in trace if spans is not None], 1).astype(float)
-    kinds, number = np.unique(sizes, axis=0, return_inverse=True)
-    return [_Bin(np.flatnonzero(number.reshape(-1) == n).tolist(), size) for n, size in enumerate(kinds)]
-
-
-def _merged(ways: list[list[_Bin]], axis: int, a: int, b: int) -> list[list[_Bin]]:
-    """The same with bins `a` and `b` of one axis made one."""
-    one, other = ways[axis][a], ways[axis][b]
-    kept = [each for n, each in enumerate(ways[axis]) if n not in (a, b)]
-    merged = [*kept, _Bin(one.members + other.members, np.maximum(one.size, other.size))]
-    return [merged, ways[1]] if axis == 0 else [ways[0], merged]
-
-
-def _numbered(way: list[_Bin], count: int) -> Places:
-    """For each row (or column) the number of its bin."""
-    found = np.zeros(count, np.int64)
-    for n, each in enumerate(way):
-        found[each.members] = n
-    return found

@@ -149,6 +149,10 @@ class Frame:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def part(self, which: slice) -> Frame:
+        """Some of the K windows."""
+        return Frame(self.rows[which], self.cols[which], self.height, self.width, self.size)
+
     def places(self, beyond: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Places (K · height · width,) in the flattened map; `beyond` where the window leaves the map."""
         full_h, full_w = self.size
