@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,6 @@ from torch import Tensor, nn
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
 from deconvviz.recording import Recording, record, record_to
 from deconvviz.rules import rule_of
-from deconvviz.rules.base import Span
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -45,32 +46,56 @@ def spans(rec: Recording, value: int, start: Places, axis: int, clipped: bool) -
         return start, start + 1
     if len(rec.values[value].shape) != 4:
         return everything
-    pending: dict[int, tuple[Places, Places]] = {value: (start, start + 1)}
+    pending = {value: _Rows(start, start + 1, _outer(rec, value, axis), rec.values[value].shape[2 + axis])}
     last = rec.producer[value].index
     for op in reversed(rec.ops[: last + 1]):
         for out in op.outputs:
             if out is None or out not in pending:
                 continue
-            span = pending.pop(out)
+            rows = pending.pop(out)
             for i, source in enumerate(op.inputs):
-                need = _need(rec, op, i, span, axis, clipped)
-                if need is None:
-                    return everything
+                need = _need(rec, op, i, rows, axis, clipped)
                 old = pending.get(source, need)
-                pending[source] = np.minimum(old[0], need[0]), np.maximum(old[1], need[1])
-    low, high = pending.get(0, everything)
-    return (np.maximum(low, 0), np.minimum(high, everything[1])) if clipped else (low, high)
+                if need is None or old is None or need.outer != old.outer:
+                    return everything
+                low, high = np.minimum(old.low, need.low), np.maximum(old.high, need.high)
+                pending[source] = _Rows(low, high, need.outer, need.size)
+    image = pending.get(0)
+    if image is None or image.outer != _outer(rec, 0, axis):
+        return everything
+    return image.low, image.high
 
 
-def _need(rec: Recording, op: Any, i: int, span: Span, axis: int, clipped: bool) -> Span | None:
-    shape = rec.values[op.inputs[i]].shape
-    if len(shape) != 4:
-        return None
-    need = rule_of(op).needs(rec, op, i, span, axis)
-    # A gate (1, C, 1, 1) is read as a whole and depends on everything.
-    if need is None or not clipped:
-        return need
-    return np.maximum(need[0], 0), np.minimum(need[1], shape[2 + axis])
+@dataclass(frozen=True)
+class _Rows:
+    """Intervals of rows (or columns) of a value of any rank; `outer` and `size` as for `Rule.carries`."""
+
+    low: Places
+    high: Places
+    outer: int
+    size: int
+
+
+def _outer(rec: Recording, value: int, axis: int) -> int:
+    """The `outer` of rows (axis 0) or columns of a map (1, C, H, W); 0 for other values."""
+    shape = rec.values[value].shape
+    return math.prod(shape[: 2 + axis]) if len(shape) == 4 else 0
+
+
+def _need(rec: Recording, op: Any, i: int, rows: _Rows, axis: int, clipped: bool) -> _Rows | None:
+    source = op.inputs[i]
+    outer = _outer(rec, source, axis)
+    need = None
+    if outer and rows.outer == _outer(rec, op.outputs[0], axis):
+        need = rule_of(op).needs(rec, op, i, (rows.low, rows.high), axis)
+    if need is None:
+        # Values of another rank, or with their dimensions in another order.
+        carried = rule_of(op).carries(rec, op, i, rows.outer, rows.size)
+        # A gate (1, C, 1, 1) is read as a whole and depends on everything.
+        return None if carried is None else _Rows(rows.low, rows.high, carried, rows.size)
+    size = rec.values[source].shape[2 + axis]
+    low, high = (np.maximum(need[0], 0), np.minimum(need[1], size)) if clipped else need
+    return _Rows(low, high, outer, size)
 
 
 def boxes(rec: Recording, value: int, places: Sequence[tuple[int, int]]) -> Tensor:
@@ -150,11 +175,19 @@ def receptive_field(model: Any, layer: str | nn.Module, place: tuple[int, int]) 
     rec, target = record_to(model.module, image, layer, model.card.aliases)
     shape = rec.values[target.value].shape
     height, width = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
-    row, col = place
+    row, col = _place(place)
     if not (0 <= row < height and 0 <= col < width):
-        raise DeconvvizValueError(f"place {tuple(place)} is outside the {height}×{width} map of layer '{target.path}'")
-    box = boxes(rec, target.value, [(int(row), int(col))])[0].tolist()
+        raise DeconvvizValueError(f"place {(row, col)} is outside the {height}×{width} map of layer '{target.path}'")
+    box = boxes(rec, target.value, [(row, col)])[0].tolist()
     return box[0], box[1], box[2], box[3]
+
+
+def _place(place: Any) -> tuple[int, int]:
+    try:
+        row, col = (operator.index(number) for number in place)
+    except (TypeError, ValueError):
+        raise DeconvvizTypeError(f"place is {place!r}; allowed: two whole numbers (row, column)") from None
+    return row, col
 
 
 __all__ = ["Layer", "boxes", "field_of", "layers", "receptive_field"]

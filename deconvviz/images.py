@@ -16,6 +16,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 MAX_PIXELS = 100_000_000
 # Networks look at 224 pixels or so; a larger picture is reduced while decoding to bound memory.
 MAX_SIDE = 4096
+# What Pillow raises for a damaged or unusual file.
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError)
 
 
 def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
@@ -32,7 +34,10 @@ def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
     """
     if isinstance(image, Image.Image):
         _check_size(image, "the picture")
-        return _convert(image, "the picture")
+        try:
+            return _convert(image, "the picture")
+        except _UNREADABLE as error:  # opened but not decoded until now
+            raise ImageError(f"cannot read the picture: {_reason(error)}") from error
     if not isinstance(image, (str, os.PathLike)):
         raise DeconvvizTypeError(f"image must be a path or a PIL image, not {type(image).__name__}")
     path = Path(image)
@@ -52,7 +57,7 @@ def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
         raise
     except Image.DecompressionBombError:
         raise ImageError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+    except _UNREADABLE as error:
         raise ImageError(f"cannot read {path} as a picture: {_reason(error)}") from error
 
 

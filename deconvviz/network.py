@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -99,10 +100,10 @@ class Network:
     def __repr__(self) -> str:
         return f"Network({self.card.name}, input {self.card.input_size})"
 
-    def _like(self) -> Tensor:
-        """A value with the device and dtype of the module's parameters."""
-        floats = (p for p in self.module.parameters() if p.is_floating_point())
-        return next(floats, torch.zeros(()))
+    def _like(self, otherwise: Tensor) -> Tensor:
+        """A value with the device and dtype of the module: of its parameters, its buffers, or `otherwise`."""
+        own = itertools.chain(self.module.parameters(), self.module.buffers())
+        return next((t for t in own if t.is_floating_point()), otherwise)
 
     def preprocess(self, image: str | os.PathLike[str] | Image.Image | Tensor) -> Tensor:
         """The input (1, C, H, W) for a path, a PIL image, or a preprocessed tensor (C, H, W) or (1, C, H, W).
@@ -129,7 +130,7 @@ class Network:
         pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).reshape(size)
         low, high = self.card.value_range
         x = pixels.permute(2, 0, 1).float().div(255) * (high - low) + low
-        like = self._like()
+        like = self._like(x)
         return ((x - self._column("mean")) / self._column("std"))[None].to(like.device, like.dtype)
 
     def _take_tensor(self, image: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ class Network:
             raise DeconvvizValueError(f"image has shape {tuple(image.shape)}; allowed: (C, H, W) or (1, C, H, W)")
         if self.card.mean and x.shape[1] != self.card.channels:
             raise DeconvvizValueError(f"image has {x.shape[1]} channels; {self.card.name} takes {self.card.channels}")
-        like = self._like()
+        like = self._like(x)
         # A copy and no more than a tensor: a result must not change with what its user does to the image afterwards.
         return x.detach().as_subclass(Tensor).to(like.device, like.dtype, copy=True)
 

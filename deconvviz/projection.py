@@ -205,7 +205,12 @@ def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: 
     if seeds.maps is None:
         # Seeded with 1 and scaled: linear in the activation, also in a negative one.
         out *= seeds.activations.view(-1, 1, 1, 1)
-    return out.float() if out.dtype in (torch.float16, torch.bfloat16) else out
+    return _kept(out)
+
+
+def _kept(value: Tensor) -> Tensor:
+    """As results keep it: half types as float32."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _by_place(seeds: _Seeds) -> list[int]:
@@ -354,11 +359,9 @@ def _result(
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     card = model.card if isinstance(model, Network) else None
     alias = card.alias_of(found.path) if card is not None and layer in card.aliases else None
-    acts = seeds.activations
     return Projection(
         layer=found.path, alias=alias, units=index, places=seeds.places,
-        activations=acts.float() if acts.dtype in (torch.float16, torch.bfloat16) else acts.clone(),
-        pixels=pixels, boxes=box, image=x[0], policy=policy,
+        activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(x[0]), policy=policy,
         mean=card.mean if card else (), std=card.std if card else (),
         model=model_facts(model), labels=card.labels if card else (),
     )  # fmt: skip

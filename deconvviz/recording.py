@@ -7,6 +7,7 @@ spelled. Values are numbered as in static single assignment, so an in-place oper
 from __future__ import annotations
 
 import contextlib
+import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,15 @@ _FACTORIES = {
 }
 
 
+def spoken(path: str) -> str:
+    """A module path as messages say it; "" is the model."""
+    return f"layer '{path}'" if path else "the model itself"
+
+
+# Methods of a tensor that hand its content out without any operator; only function level sees them.
+_HANDS_OUT = {Tensor.numpy, Tensor.tolist, Tensor.__array__}
+
+
 def op_name(func: Any) -> str:
     """Short operator name: `aten.relu_.default` → `relu_`."""
     name = str(func)
@@ -157,7 +167,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         return number
 
     def refuse(self, name: str, why: str) -> NoReturn:
-        raise UnsupportedOperatorError(f"operator '{name}' in layer '{self.where}': {why}")
+        raise UnsupportedOperatorError(f"operator '{name}' in {spoken(self.where)}: {why}")
 
     def tracked(self, a: Any) -> bool:
         return isinstance(a, Tensor) and id(a) in self.number
@@ -283,6 +293,8 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         r = self.recorder
+        if func in _HANDS_OUT and not r.paused and args and r.tracked(args[0]):
+            r.refuse(func.__name__, "hands values to Python (what follows could depend on them unseen)")
         if func is not F.local_response_norm or r.paused or not args or not r.tracked(args[0]):
             return func(*args, **kwargs)
         r.paused = True
@@ -339,6 +351,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     finally:
         for m, mode, own in zip(modules, modes, buffers, strict=True):
             m.training = mode
+            m._buffers.clear()  # one that forward itself registered goes, too
             m._buffers.update(own)
         with torch.no_grad():
             for b, version, copy in copies:
@@ -366,6 +379,26 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
+def _takes_one_input(module: nn.Module) -> None:
+    """Raise, naming them, if `forward` needs other arguments than one picture."""
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):
+        return  # not a Python function: its own error will say it
+    needed = [
+        p.name
+        for p in signature.parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise DeconvvizTypeError(
+            f"the model's forward needs ({', '.join(needed)}), and is given one picture; "
+            "wrap it in a module whose forward takes the picture alone"
+        ) from None
+
+
 def record(
     module: nn.Module,
     image: Tensor,
@@ -380,6 +413,7 @@ def record(
     if not isinstance(module, nn.Module):
         raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
     module = unwrap(module)
+    _takes_one_input(module)
     with contextlib.ExitStack() as stack:
         stack.enter_context(plain_mode(image.device.type))
         stack.enter_context(torch.compiler.set_stance("force_eager"))

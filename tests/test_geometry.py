@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -105,3 +107,49 @@ def test_every_small_network_projects_from_its_logits(name: str) -> None:
     (want,) = torch.autograd.grad(logit, leaf)
     error = (p.pixels[0] - want[0] * logit.detach()).norm() / (want[0] * logit.detach()).norm()
     assert error < 1e-4
+
+
+class Mixed(nn.Module):
+    """Shuffled maps and a block with channels last, as in ShuffleNet and ConvNeXt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 6, 3, stride=2)
+        self.b = nn.Conv2d(6, 6, (3, 1), padding=(1, 0), groups=2)
+        self.norm, self.linear = nn.LayerNorm(6), nn.Linear(6, 6)
+        self.end = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (1, 6, h, w)."""
+        y = self.a(x)
+        n, c, h, w = y.shape
+        y = self.b(y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
+        z = self.linear(self.norm(y.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        out: torch.Tensor = self.end(y + z)
+        return out
+
+
+def test_fields_pass_through_values_of_other_ranks_and_orders() -> None:
+    torch.manual_seed(0)
+    model = Mixed().double().eval()
+    net = deconvviz.Network(model, (15, 13))
+    x = torch.randn(1, 3, 15, 13, dtype=torch.float64, requires_grad=True)
+    maps = model(x)[0]
+    for row in range(maps.shape[1]):
+        for col in range(maps.shape[2]):
+            (g,) = torch.autograd.grad(maps[:, row, col].sum(), x, retain_graph=True)
+            ys, xs = torch.nonzero(g[0].abs().sum(0), as_tuple=True)
+            want = (int(ys.min()), int(xs.min()), int(ys.max()) + 1, int(xs.max()) + 1)
+            assert deconvviz.receptive_field(net, "end", (row, col)) == want
+
+
+def test_statistics_of_the_picture_itself_read_all_of_it() -> None:
+    net = deconvviz.Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4)), 8)
+    assert deconvviz.receptive_field(net, "1", (0, 0)) == (0, 0, 8, 8)
+
+
+@pytest.mark.parametrize("place", [(0,), (0, 0, 0), None, ("a", 1), (1.5, 0), 5])
+def test_receptive_field_refuses_what_is_no_place(place: Any) -> None:
+    net = deconvviz.Network(nn.Conv2d(3, 4, 3), 8)
+    with pytest.raises(deconvviz.DeconvvizError, match="two whole numbers"):
+        deconvviz.receptive_field(net, net.module, place)

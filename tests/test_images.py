@@ -152,3 +152,11 @@ def test_the_largest_picture_is_read_in_bounded_memory(tmp_path: Path) -> None:
     side, colour = size.split(" ", 1)
     assert int(side) <= images.MAX_SIDE and colour == "(255, 255, 255)"
     assert int(peak) < 1_000_000
+
+
+def test_a_given_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    Image.effect_noise((200, 200), 50).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with Image.open(path) as opened, pytest.raises(ImageError, match="cannot read the picture"):
+        read_image(opened)

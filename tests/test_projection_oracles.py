@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -678,3 +680,26 @@ def test_bad_arguments(given: dict[str, object], said: str) -> None:
     with pytest.raises(DeconvvizError, match=r"^[^\n]+$") as raised:
         project(**arguments)  # type: ignore[arg-type]
     assert said in str(raised.value)
+
+
+def test_weights_in_buffers_and_none_at_all_keep_the_dtype() -> None:
+    class Buffers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("w", torch.randn(4, 3, 3, 3, dtype=torch.float64))
+            self.relu = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return cast(Tensor, self.relu(F.conv2d(x, self.w)))
+
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    for model, layer in ((Buffers(), "relu"), (nn.Sequential(nn.AvgPool2d(2), nn.ReLU()), "1")):
+        assert deconvviz.project(model, x, layer).pixels.dtype == torch.float64
+
+
+def test_half_types_with_a_norm_in_float32_and_back_from_a_file(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).bfloat16().eval()
+    model[1].float()
+    p = deconvviz.project(model, torch.randn(1, 3, 12, 12), "3")
+    assert p.pixels.dtype == p.image.dtype == torch.float32
+    assert deconvviz.Projection.load(p.save(tmp_path / "p.npz")) == p

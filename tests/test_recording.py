@@ -408,3 +408,33 @@ def test_a_model_that_handles_a_misfit_itself_goes_on() -> None:
             return x.relu()
 
     assert names(record(Function(careful), IMAGE)) == ["relu"]
+
+
+@pytest.mark.parametrize("method", ["numpy", "tolist"])
+def test_values_handed_to_python_are_named(method: str) -> None:
+    class Hands(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * float(getattr(x.mean(), method)())
+
+    with pytest.raises(UnsupportedOperatorError, match=f"'{method}' in the model itself"):
+        record(Hands(), torch.rand(1, 3, 4, 4))
+
+
+def test_a_model_of_other_inputs_is_named_with_its_parts() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return x + mask
+
+    with pytest.raises(DeconvvizTypeError, match=r"needs \(x, mask\)"):
+        record(Two(), torch.rand(1, 3, 4, 4))
+
+
+def test_a_buffer_that_forward_registers_goes_again() -> None:
+    class Caches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            self.register_buffer("seen", x.mean((2, 3)))
+            return x
+
+    model = Caches()
+    record(model, torch.rand(1, 3, 4, 4))
+    assert not list(model.buffers())

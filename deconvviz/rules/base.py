@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
-from deconvviz.recording import Op, Recording, Ref, put
+from deconvviz.recording import Op, Recording, Ref, put, spoken
 from deconvviz.windows import Frame, Signal, from_whole
 
 # Half-open interval of rows or columns. The formulas of the rules are plain integer arithmetic (`//` rounds down), so
@@ -67,6 +67,15 @@ class Rule:
         """Output rows (axis 0) or columns (axis 1) that rows `span` of input `i` touch, unclipped; None for all."""
         return None
 
+    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """Where input `i` holds the rows that the output holds, wherever they lie in values of any rank.
+
+        `outer` is the number of times that the `size` rows are gone through in the flattened value: in a map (1, C, H,
+        W) C times for rows, C · H times for columns; with channels last once, and H times. Returns that of the input,
+        or None if an output row reads more than its own input row. `needs` comes first where maps are (1, C, H, W).
+        """
+        return None
+
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
         """The operator on K windows: `windows` holds for each input value (by number) what the output windows of
         `frame` need of it, (K, C, h, w), padding filled in. Returns what the operator returns, on the windows.
@@ -100,6 +109,10 @@ class PointwiseNeeds(Rule):
     def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """The same rows."""
         return self.needs(rec, op, i, span, axis)
+
+    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """Where they are."""
+        return outer if rec.values[op.inputs[i]].shape == rec.values[_first(op)].shape else None
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
         """The operator itself, constants cut to the windows."""
@@ -189,7 +202,7 @@ def rule_of(op: Op, missing_ok: bool = False) -> Rule:
 
 def refuse(op: Op, why: str) -> NoReturn:
     """Raise the error that names operator and layer."""
-    raise UnsupportedOperatorError(f"operator '{op.name}' in layer '{op.module}' {why}")
+    raise UnsupportedOperatorError(f"operator '{op.name}' in {spoken(op.module)} {why}")
 
 
 def local_gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:

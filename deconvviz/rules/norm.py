@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,9 +26,13 @@ class BatchNorm(PointwiseNeeds):
     role = "norm"
     broadcast = False
 
-    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """The same rows, unless the statistics are the picture's own."""
-        return None if _batch_statistics(op) else self.needs(rec, op, i, span, axis)
+        return None if _batch_statistics(op) else super().needs(rec, op, i, span, axis)
+
+    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """Where they are, unless the statistics are the picture's own."""
+        return None if _batch_statistics(op) else super().carries(rec, op, i, outer, size)
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """As recorded, unless the statistics are the picture's own."""
@@ -40,7 +45,7 @@ class BatchNorm(PointwiseNeeds):
             return local_gradient(walk, op, i, s)
         scale = walk.once(("scale", op.index), lambda: _scale(walk, op, batch))
         spatial = s.data.dim() - (2 if s.windowed else 3)
-        return s.like(s.data * scale.view(-1, *[1] * spatial))
+        return s.like(s.data * scale.view(-1, *[1] * spatial).to(s.data.dtype))
 
 
 def affine(op: Op) -> tuple[Tensor, Tensor] | None:
@@ -100,6 +105,13 @@ class StatisticsNorm(GlobalNeeds):
         groups, eps = op.args[6:8]
         return (F.group_norm(values[op.inputs[0]], groups, op.args[1], op.args[2], eps), None, None)
 
+    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """A layer norm of the dimensions behind the rows leaves them where they are."""
+        if op.name != "native_layer_norm":
+            return None
+        shape = rec.values[op.inputs[0]].shape
+        return outer if math.prod(shape[: len(shape) - len(op.args[1])]) % (outer * size) == 0 else None
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Scale by the recorded statistics; differentiate them in `gradient`."""
         if walk.method == "gradient":
@@ -114,7 +126,7 @@ class StatisticsNorm(GlobalNeeds):
             factor = rstd.repeat_interleave(shape[1] // groups, 1)
             factor = factor if weight is None else factor * weight
             factor = factor.view(*factor.shape, *[1] * (len(shape) - 2))
-        whole = s.whole() * factor.detach()
+        whole = s.whole() * factor.detach().to(s.data.dtype)
         return from_whole(whole, shape)
 
 

@@ -85,6 +85,10 @@ class Softmax(PointwiseNeeds):
         """All rows: the denominator may sum over them."""
         return None
 
+    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """Not: the denominator."""
+        return None
+
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """As recorded, unless it goes over the pictures."""
         return as_recorded(rec, op, values) if int(op.args[1]) % rec.values[op.inputs[0]].dim() else None

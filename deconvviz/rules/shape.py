@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,6 +29,10 @@ class View(GlobalNeeds):
         """The same rows if only the maps (dimension 1) are rearranged."""
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
         return span if len(a) == len(b) == 4 and a[2:] == b[2:] else None
+
+    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """Where they are: the order of the numbers stays."""
+        return outer
 
     def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
         """The same rows if only the maps are rearranged."""
@@ -96,6 +101,20 @@ class _Moves(GlobalNeeds):
         whole = s.whole().reshape(len(s), -1)
         data = whole.new_zeros(len(s), torch.Size(shape).numel()).index_add_(1, places, whole)
         return from_whole(data.view(len(s), *shape), shape)
+
+    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """A permutation moves whole dimensions."""
+        a, b = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
+        if op.name not in ("permute", "transpose", "t"):
+            return None
+        order = list(range(len(a)))
+        if op.name == "permute":
+            order = [int(d) % len(a) for d in op.args[1]]
+        elif len(a) > 1:
+            first, second = (int(d) % len(a) for d in (op.args[1:3] if op.name == "transpose" else (0, 1)))
+            order[first], order[second] = order[second], order[first]
+        found = [order[d] for d in range(len(b)) if b[d] == size and math.prod(b[:d]) == outer]
+        return math.prod(a[: found[0]]) if found else None
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """As recorded, if the first dimension is a bystander."""
