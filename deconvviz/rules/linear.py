@@ -133,14 +133,6 @@ class Linear(GlobalNeeds):
             return None
         return outer if rec.values[left.value].shape[0] % (outer * size) == 0 else None
 
-    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """Rows that lie among the places (the left matrix's rows) stay there."""
-        left, right = op.args[-2:]
-        plain = op.name in ("addmm", "mm") and isinstance(left, Ref) and not isinstance(right, Ref)
-        if not plain or op.inputs != (left.value,):
-            return None
-        return outer if rec.values[left.value].shape[0] % (outer * size) == 0 else None
-
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Multiply by the transposed matrix."""
         args = op.args[1:] if op.name == "addmm" else op.args
