@@ -136,7 +136,9 @@ def _value(rec: Recording, module: nn.Module, layer: str | nn.Module, aliases: M
     if layer != OUTPUT:
         return find_layer(rec, module, layer, aliases).value
     if rec.output is None:
-        raise DeconvvizValueError("the model does not return one tensor that depends on the picture")
+        raise DeconvvizValueError(
+            f"the model does not return one tensor that depends on the picture, but {rec.returned}"
+        )
     return rec.output
 
 

@@ -106,7 +106,7 @@ def _one(
     grid = _grid(x, window, stride, positions)
     cover = _cover(x, fill, mask, grid, seed, model)
     rec = record(module, x)
-    logits = _logits(rec)
+    logits = rec.values[rec.logits("occlude")]
     number = class_number(target, logits.shape[1], getattr(model, "card", None), int(logits.argmax()))
     found = find_layer(rec, module, layer, aliases) if layer is not None else None
     with plain_mode(x.device.type):
@@ -130,13 +130,6 @@ def _one(
 
 def _float(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _logits(rec: Recording) -> Tensor:
-    if rec.output is None or rec.values[rec.output].dim() != 2 or rec.values[rec.output].shape[0] != 1:
-        shape = None if rec.output is None else tuple(rec.values[rec.output].shape)
-        raise DeconvvizValueError(f"occlude needs a model whose output is logits (N, classes); this one gives {shape}")
-    return rec.values[rec.output]
 
 
 # Where and what ------------------------------------------------------------------------------------------------------

@@ -283,9 +283,8 @@ def _deposit(signal: Signal, units: list[int], out: Tensor) -> None:
 
 def _class_units(rec: Recording, found: Target, target: int | str | None, top: int, card: Any) -> Tensor:
     """The maps of a layer with the largest Σ activation × ∂logit/∂activation for the class."""
-    if rec.output is None or rec.values[rec.output].dim() != 2:
-        raise DeconvvizValueError('units="class" needs a model whose output is logits (N, classes)')
-    logits = rec.values[rec.output]
+    output = rec.logits('units="class"')
+    logits = rec.values[output]
     classes = logits.shape[1]
     number = class_number(target, classes, card, int(logits.argmax()))
     walk = Walk(rec, "gradient", "add")
@@ -295,7 +294,7 @@ def _class_units(rec: Recording, found: Target, target: int | str | None, top: i
     gradient = torch.zeros_like(value)
     walk_back(
         walk,
-        {rec.output: from_whole(seed[None], tuple(logits.shape))},
+        {output: from_whole(seed[None], tuple(logits.shape))},
         len(rec.ops) - 1,
         found.value,
         [0],

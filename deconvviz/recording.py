@@ -67,12 +67,22 @@ class Recording:
     calls: dict[str, list[int | None]] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     output: int | None = None
+    returned: str = "nothing yet"
     complete: bool = True
     dispatched: list[str] = field(default_factory=list)
 
     def consumers(self, value: int) -> list[Op]:
         """Operators that read `value`."""
         return [op for op in self.ops if value in op.inputs]
+
+    def logits(self, what: str) -> int:
+        """The value (1, classes) that came out; if it is something else, an error that says `what` needs logits."""
+        shape = () if self.output is None else self.values[self.output].shape
+        if self.output is None or len(shape) != 2 or shape[0] != 1:
+            raise DeconvvizValueError(
+                f"{what} needs a model whose output is logits (N, classes); this one returns {self.returned}"
+            )
+        return self.output
 
     def fill(self, op: Op, swap: Mapping[int, Tensor] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments of `op` with the recorded tensors (or those of `swap`, by value number) put back."""
@@ -432,7 +442,23 @@ def record(
                 raise  # an error of the user's own code keeps its type
             raise DeconvvizValueError(why) from error
         recorder.rec.output = recorder.number[id(out)] if recorder.tracked(out) else None
+        recorder.rec.returned = _described(out)
         return recorder.rec
+
+
+def _described(out: Any) -> str:
+    """What a forward pass has returned, in words: a shape, or the parts with theirs."""
+    if isinstance(out, Tensor):
+        return str(tuple(out.shape))
+    parts = None
+    if isinstance(out, Mapping):
+        parts = [f"{key!r} {_described(value)}" for key, value in out.items()]
+    elif isinstance(out, list | tuple):
+        parts = [f"[{n}] {_described(value)}" for n, value in enumerate(out)]
+    if parts is None:
+        return type(out).__name__
+    advice = "wrap it in a module that returns the one you mean"
+    return f"{type(out).__name__} of {', '.join(parts) or 'nothing'}: {advice}"
 
 
 # Choosing a layer ---------------------------------------------------------------------------------------------------

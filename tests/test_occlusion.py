@@ -690,3 +690,18 @@ def test_a_picture_that_is_taken_apart_first() -> None:
     with torch.no_grad():
         plain = torch.cat([model(covered(x, place, (4, 4), 0.0, None)) for place in places(x, (4, 4), (4, 4))])
     torch.testing.assert_close(found.logits, plain)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda y: {"out": y, "aux": y[:, :2]}, r"dict of 'out' \(1, 4\), 'aux' \(1, 2\): wrap it in a module"),
+        (lambda y: (y, None), r"tuple of \[0\] \(1, 4\), \[1\] NoneType: wrap it"),
+        (lambda y: y[0], r"this one returns \(4,\)"),
+    ],
+)
+def test_parts_of_an_output_are_named(returned: Callable[[Tensor], Any], words: str) -> None:
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 21 * 26, 4))
+    model = Do(lambda x, part: returned(part(x)), linear)
+    with pytest.raises(deconvviz.DeconvvizValueError, match=words):
+        occlude(model, picture(dtype=torch.float32), window=5)
