@@ -24,6 +24,8 @@ _STEP_COST = 6e7
 _WEIGHT_COST = 100.0
 # Fully connected layers take so many batches at once: they are bound by reading their weights.
 _TOGETHER = 4
+# Whole maps take so many numbers of one value at once, 64 MB in float32: with more, memory is what they wait for.
+_NUMBERS = 1 << 24
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Traces = tuple[list[Spans | None], list[Spans | None]]
@@ -52,7 +54,9 @@ class Grid:
         last steps.
         """
         last = _Station(self.replay, range(self.head, len(self.replay.steps)), _TOGETHER * self.most, take)
-        maps = _Station(self.replay, range(self.whole, self.head), self.most, take, last)
+        steps = range(self.whole, self.head)
+        largest = max((self.replay.rec.values[self.replay.steps[n].value].numel() for n in steps), default=1)
+        maps = _Station(self.replay, steps, max(1, min(self.most, _NUMBERS // largest)), take, last)
         done = 0
         for index, live in self._follow(self.tree, None, first, take):
             maps.add(index, live)
@@ -125,7 +129,13 @@ class _Station:
         """Let changes wait here; those before them leave if there are too many."""
         if sum(len(i) for i, _ in self.waiting) + len(index) > self.most:
             self.leave()
-        self.waiting.append((index, {value: Patch(self.replay.spread(value, live), None) for value in list(live)}))
+        for begin in range(0, len(index), self.most):
+            some = slice(begin, begin + self.most)
+            part = {value: patch.part(some) for value, patch in live.items()}
+            maps = {value: Patch(self.replay.spread(value, part), None) for value in list(part)}
+            self.waiting.append((index[some], maps))
+            if begin + self.most < len(index):
+                self.leave()
 
     def leave(self) -> None:
         """All that wait take their steps."""
