@@ -57,7 +57,8 @@ def _settling(numbers: Path) -> Claim:
     low, high = found.layers[0], found.layers[-1]
     settled = found.settled(LEVEL)
     first, last = (layer.similarity().tolist() for layer in (low, high))
-    holds = (settled[low.name], -sum(first)) < (settled[high.name], -sum(last)) and sum(first) > sum(last)
+    # Layers that settle at the same kept epoch have not been told apart.
+    holds = settled[low.name] < settled[high.name] and sum(first) > sum(last)
     epochs = ", ".join(f"{name} from epoch {epoch}" for name, epoch in settled.items())
     start = ", ".join(f"{layer.name} {float(layer.similarity()[0]):.2f}" for layer in found.layers)
     return Claim(
