@@ -89,7 +89,7 @@ def _scratch(run: Path) -> Series | None:
     The number of pictures is what its last checkpoint says (`deconvviz train --per-category`).
     """
     lines, split = measured_epochs(run), settings(run).get("split")
-    count = split[1] if isinstance(split, list | tuple) and len(split) == 2 else None
+    count = split.get("per_category") if isinstance(split, dict) else None
     if count is None or not lines:
         return None
     last = lines[-1]
