@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -120,6 +123,23 @@ def one_thread_each() -> Iterator[None]:
         cudnn.benchmark, cudnn.deterministic = before
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until what is inside is done: a tally that is half added up could not be kept."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if caught:
+        handler(*caught[0])
+
+
 class _Job:
     """One process's part of a scan; the leader's holds the tally of everything and writes the store."""
 
@@ -205,11 +225,12 @@ class _Job:
         """Every process's part to the leader, which adds them up and commits when it is time."""
         parts = self.team.collect(part)
         if self.team.leads:
-            self.sound = False
-            for tally, told in parts:
-                self.changed |= self.tally.add(tally)
-                self.told.extend(told)
-            self.done, self.sound = done, True
+            with uninterrupted():
+                self.sound = False
+                for tally, told in parts:
+                    self.changed |= self.tally.add(tally)
+                    self.told.extend(told)
+                self.done, self.sound = done, True
             if self.team.size > 1 or time.monotonic() - self.saved >= self.save_every:
                 self._commit()
         self.floor = self.team.tell(self.tally.places.floor.copy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 import deconvviz
 from deconvviz import Network, StoreError
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, UnknownNameError
+from deconvviz.scanning.run import uninterrupted
 from deconvviz.store import BINS, Store
 
 Content = Callable[[Path], dict[str, list[tuple[object, ...]]]]
@@ -371,3 +373,12 @@ def test_a_model_that_cannot_be_copied(tmp_path: Path, content: Content) -> None
     module.stream.close()
     assert module.training and not module.conv._forward_hooks
     assert content(tmp_path / "a.db")["top"] == content(tmp_path / "b.db")["top"]
+
+
+def test_an_interrupt_waits_until_a_tally_is_added_up() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+    assert done and signal.getsignal(signal.SIGINT) is before
