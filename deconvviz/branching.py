@@ -29,7 +29,7 @@ _NUMBERS = 1 << 24
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Traces = tuple[list[Spans | None], list[Spans | None]]
-Take = Callable[[int, Patch, Places], None]
+Take = Callable[[Places, int, Patch], None]
 
 
 class Grid:
@@ -50,7 +50,7 @@ class Grid:
     def run(self, first: Callable[[Places], Patch], take: Take) -> Iterator[int]:
         """Replay all changes; `first` makes the changed windows of the picture for some of them (K,).
 
-        `take` gets every kept value as it comes, with the numbers of the changes. Yields how many have come to the
+        `take` gets the numbers of changes and every kept value of theirs as it comes. Yields how many have come to the
         last steps.
         """
         last = _Station(self.replay, range(self.head, len(self.replay.steps)), _TOGETHER * self.most, take)
@@ -73,7 +73,7 @@ class Grid:
             live = {0: first(branch.index)}
         if live is not None:
             steps = range(branch.start, branch.stop)
-            self.replay.run(live, steps, partial(_taken, take, branch.index), branch.rows, branch.cols)
+            self.replay.run(live, steps, partial(take, branch.index), branch.rows, branch.cols)
         if not branch.parts:
             assert live is not None
             yield branch.index, live
@@ -146,13 +146,9 @@ class _Station:
         self.waiting.clear()
         live = {value: Patch(torch.cat([s[value].data for s in states]), None) for value in states[0]}
         del states
-        self.replay.run(live, self.steps, partial(_taken, self.take, index))
+        self.replay.run(live, self.steps, partial(self.take, index))
         if self.after is not None:
             self.after.add(index, live)
-
-
-def _taken(take: Take, index: Places, value: int, patch: Patch) -> None:
-    take(value, patch, index)
 
 
 # Where to part -------------------------------------------------------------------------------------------------------

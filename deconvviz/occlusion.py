@@ -261,7 +261,7 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
     logits = classes.new_empty(len(grid.origins), classes.shape[1])
     activity = torch.empty(len(grid.origins), dtype=torch.float64) if watch is not None else None
 
-    def take(value: int, patch: Patch, part: NDArray[np.int64]) -> None:
+    def take(part: NDArray[np.int64], value: int, patch: Patch) -> None:
         if watch is not None and activity is not None and value == watch.value:
             activity[part] = _activity(watch, patch).cpu()
         if value == rec.output:

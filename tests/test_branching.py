@@ -69,7 +69,7 @@ def test_run_gives_every_change_once(window: tuple[int, int], most: int) -> None
         frame = Frame(np.array([p[0] for p in places]), np.array([p[1] for p in places]), *window, (24, 24))
         return Patch(torch.zeros(len(index), 1, *window), frame)
 
-    def take(value: int, patch: Patch, index: np.ndarray) -> None:
+    def take(index: np.ndarray, value: int, patch: Patch) -> None:
         want.update(zip(index.tolist(), patch.data, strict=True))
 
     with torch.no_grad():

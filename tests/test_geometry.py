@@ -23,6 +23,16 @@ FIG3 = {
 }
 
 
+def assert_fields(net: deconvviz.Network, layer: str, maps: torch.Tensor, x: torch.Tensor) -> None:
+    """The receptive field of every place of `maps` (C, h, w) is where the gradient to `x` (1, C, H, W) is not 0."""
+    for row in range(maps.shape[1]):
+        for col in range(maps.shape[2]):
+            (g,) = torch.autograd.grad(maps[:, row, col].sum(), x, retain_graph=True)
+            ys, xs = torch.nonzero(g[0].abs().sum(0), as_tuple=True)
+            want = (int(ys.min()), int(xs.min()), int(ys.max()) + 1, int(xs.max()) + 1)
+            assert deconvviz.receptive_field(net, layer, (row, col)) == want
+
+
 def test_zfnet_layers_are_the_papers() -> None:
     rows = {row.name: row for row in deconvviz.load("zfnet", weights="random").layers()}
     for name, (maps, size, field, stride) in FIG3.items():
@@ -59,12 +69,7 @@ def test_receptive_fields_are_autograds_footprint() -> None:
     twin.pool = nn.AvgPool2d(3, 2, ceil_mode=True)  # type: ignore[assignment]
     x = torch.randn(1, 3, 31, 26, dtype=torch.float64, requires_grad=True)
     maps = twin(x)[0]
-    for row in range(maps.shape[1]):
-        for col in range(maps.shape[2]):
-            (g,) = torch.autograd.grad(maps[:, row, col].sum(), x, retain_graph=True)
-            ys, xs = torch.nonzero(g[0].abs().sum(0), as_tuple=True)
-            want = (int(ys.min()), int(xs.min()), int(ys.max()) + 1, int(xs.max()) + 1)
-            assert deconvviz.receptive_field(net, "pool", (row, col)) == want
+    assert_fields(net, "pool", maps, x)
 
 
 def test_a_grey_network_without_mean_has_layers() -> None:
@@ -135,12 +140,7 @@ def test_fields_pass_through_values_of_other_ranks_and_orders() -> None:
     net = deconvviz.Network(model, (15, 13))
     x = torch.randn(1, 3, 15, 13, dtype=torch.float64, requires_grad=True)
     maps = model(x)[0]
-    for row in range(maps.shape[1]):
-        for col in range(maps.shape[2]):
-            (g,) = torch.autograd.grad(maps[:, row, col].sum(), x, retain_graph=True)
-            ys, xs = torch.nonzero(g[0].abs().sum(0), as_tuple=True)
-            want = (int(ys.min()), int(xs.min()), int(ys.max()) + 1, int(xs.max()) + 1)
-            assert deconvviz.receptive_field(net, "end", (row, col)) == want
+    assert_fields(net, "end", maps, x)
 
 
 def test_statistics_of_the_picture_itself_read_all_of_it() -> None:
