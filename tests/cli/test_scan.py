@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from deconvviz.results import Panels
 from deconvviz.store import Store
 
 SOURCE = """
+import os
 import time
 import torch
 from torch import nn
@@ -30,10 +32,14 @@ def make():
     return Network(nn.Sequential(*layers), input_size=32, mean=(0.5,) * 3, std=(0.25,) * 3, aliases=aliases)
 
 class Slow(nn.ReLU):
+    blocks = 0
+
     def forward(self, x):
         if len(x) > 1:
-            print("block", flush=True)
-            time.sleep(0.3)
+            Slow.blocks += 1
+            pause = 0.2 if Slow.blocks < 5 else 2  # the fifth leaves time to press Ctrl-C, on a busy machine too
+            os.write(1, b"block\\n")  # two threads write: one call a line, so that lines never mix
+            time.sleep(pause)
         return super().forward(x)
 
 def slow():
@@ -132,12 +138,13 @@ def test_another_store_is_one_line(place: Path, capsys: pytest.CaptureFixture[st
 def test_ctrl_c_keeps_what_is_done(place: Path) -> None:
     args = [x if x != "tiny_for_scans:make" else "tiny_for_scans:slow" for x in SCAN]
     command = [sys.executable, "-m", "deconvviz", "scan", *args, "--batch", "2"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
-    assert child.stdout is not None
-    for _ in range(5):  # the fifth block begins when the first has been added up
-        assert child.stdout.readline() == "block\n"
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    pipe, two = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "2"}  # two threads, whatever the machine
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=place, env=two) as child:
+        assert child.stdout is not None
+        for _ in range(5):  # the fifth block begins when the first has been added up
+            assert child.stdout.readline() == "block\n"
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert err.split("\n\n") == [
         "deconvviz: what is done of the 12 pictures is kept; the same command goes on",
