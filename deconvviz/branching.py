@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from deconvviz.replay import NEARLY_ALL, Patch, Places, Replay, Spans
+from deconvviz.replay import NEARLY_ALL, RAGGED, Patch, Places, Replay, Spans, Step
 
 # What one step costs besides its arithmetic, in operations: about a fifth of a millisecond.
 _STEP_COST = 6e7
 # And for every weight, which is brought into order anew for each batch.
 _WEIGHT_COST = 100.0
-# Fully connected layers take so many batches at once: they are bound by reading their weights.
-_TOGETHER = 4
+# And for every number that comes to whole maps.
+_SPREAD_COST = 300.0
 # Whole maps take so many numbers of one value at once, 64 MB in float32: with more, memory is what they wait for.
-_NUMBERS = 1 << 24
+_NUMBERS = 7 << 20
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Traces = tuple[list[Spans | None], list[Spans | None]]
@@ -41,11 +41,13 @@ class Grid:
 
     def __init__(self, replay: Replay, rows: Places, cols: Places, window: tuple[int, int], most: int) -> None:
         self.replay, self.most, self.width = replay, most, len(cols)
+        self.count = len(rows) * len(cols)
         self.head = replay.head()
         self.traces = (replay.trace(rows, window[0], 0), replay.trace(cols, window[1], 1))
         growth = _Growth(replay, self.traces, (len(rows), len(cols)), most, self.head)
-        self.whole = growth.steps
-        self.tree = self._branch(_parted(growth, (np.arange(len(rows)), np.arange(len(cols))), 0))
+        group = _parted(growth, (np.arange(len(rows)), np.arange(len(cols))), 0)
+        self.whole = growth.meeting(_spent(growth, group), _capacity(replay, most))
+        self.tree = self._branch(_ended(group, self.whole, most))
 
     def run(self, first: Callable[[Places], Patch], take: Take) -> Iterator[int]:
         """Replay all changes; `first` makes the changed windows of the picture for some of them (K,).
@@ -53,10 +55,8 @@ class Grid:
         `take` gets the numbers of changes and every kept value of theirs as it comes. Yields how many have come to the
         last steps.
         """
-        last = _Station(self.replay, range(self.head, len(self.replay.steps)), _TOGETHER * self.most, take)
-        steps = range(self.whole, self.head)
-        largest = max((self.replay.rec.values[self.replay.steps[n].value].numel() for n in steps), default=1)
-        maps = _Station(self.replay, steps, max(1, min(self.most, _NUMBERS // largest)), take, last)
+        last = self._station(range(self.head, len(self.replay.steps)), take)
+        maps = self._station(range(self.whole, self.head), take, last)
         done = 0
         for index, live in self._follow(self.tree, None, first, take):
             maps.add(index, live)
@@ -64,6 +64,11 @@ class Grid:
             yield done
         maps.leave()
         last.leave()
+
+    def _station(self, steps: range, take: Take, after: _Station | None = None) -> _Station:
+        """Where whole maps go together, as many as have no more numbers than `most` whole pictures."""
+        most = int(_capacity(self.replay, self.most)[steps.start : steps.stop].min(initial=self.count))
+        return _Station(self.replay, steps, -(-self.count // -(-self.count // most)), take, after)
 
     def _follow(
         self, branch: Branch, live: dict[int, Patch] | None, first: Callable[[Places], Patch], take: Take
@@ -88,7 +93,7 @@ class Grid:
         """The group with the numbers of its changes and what they can reach."""
         parts = [self._branch(part) for part in group.parts]
         rows, cols = group.members
-        index = np.concatenate([p.index for p in parts]) if parts else (rows[:, None] * self.width + cols).reshape(-1)
+        index = np.concatenate([p.index for p in parts]) if parts else self._ordered(rows, cols, group.stop)
         reach: list[list[Spans | None]] = []
         for trace, which in zip(self.traces, (index // self.width, index % self.width), strict=True):
             inside: list[Spans | None] = [None] * len(trace)
@@ -97,6 +102,17 @@ class Grid:
                 inside[n] = None if spans is None else (spans[0][which], spans[1][which])
             reach.append(inside)
         return Branch(index, group.start, group.stop, reach[0], reach[1], parts)
+
+    def _ordered(self, rows: Places, cols: Places, stop: int) -> Places:
+        """The numbers of changes, those next to each other that reach the same borders by step `stop`."""
+        kinds = []
+        for axis, line in enumerate((rows, cols)):
+            spans = next((s for s in reversed(self.traces[axis][:stop]) if s is not None), None)
+            low, high = (s[line] for s in spans) if spans is not None else (line, line)
+            kinds.append(2 * (low == low.min()) + (high == high.max()))
+        index = (rows[:, None] * self.width + cols).reshape(-1)
+        down, right = (k.reshape(-1) for k in np.broadcast_arrays(kinds[0][:, None], kinds[1]))
+        return np.asarray(index[np.lexsort((index, right, down))])
 
 
 @dataclass
@@ -175,24 +191,85 @@ class _Growth:
         steps = replay.steps[:head]
         maps = [replay.rec.values[step.value].shape for step in steps]
         known = [a is not None and b is not None for a, b in zip(*traces, strict=True)]
-        # What is no map is always taken whole.
-        sizes = [[s[1] - s[0] if ok and s else np.ones(n) for s, ok in zip(trace[:head], known, strict=False)]
-                 for n, trace in zip(counts, traces, strict=True)]  # fmt: skip
-        windows = [np.stack(s, 1).astype(float) if s else np.empty((n, 0)) for s, n in zip(sizes, counts, strict=True)]
+        windows = [_lengths(steps, trace, known, count) for count, trace in zip(counts, traces, strict=True)]
         full = np.array([float(m[2] * m[3]) if ok else 1.0 for m, ok in zip(maps, known, strict=False)])
-        smaller = np.flatnonzero(windows[0].mean(0) * windows[1].mean(0) < NEARLY_ALL * full)
+        inside = np.array([step.inside for step in steps])
+        smaller = np.flatnonzero(windows[0].mean(0) * windows[1].mean(0) < NEARLY_ALL * inside * full)
         self.steps = int(smaller[-1]) + 1 if len(smaller) else 0
         used = slice(self.steps)
-        self.sizes, self.full = [w[:, used] for w in windows], full[used]
+        self.sizes, self.full, self.inside = [w[:, used] for w in windows], full[used], inside[used]
         self.costs = np.array([step.cost * float(np.prod(m[2:])) for step, m in zip(steps, maps, strict=True)])[used]
         self.overhead = np.array([_STEP_COST + _WEIGHT_COST * step.weights for step in steps])[used]
+        self.count, self.live = counts[0] * counts[1], _live_numbers(replay)[: self.steps + 1]
+
+    def meeting(self, spent: Numbers, capacity: Places) -> int:
+        """The step from which it is cheapest to go on together on whole maps, if each step apart costs `spent`."""
+        batches = np.ceil(self.count / capacity[: self.steps])
+        whole = self.count * self.inside * self.costs + batches * self.overhead
+        before, after = np.cumsum([0.0, *spent]), np.cumsum([0.0, *whole[::-1]])[::-1]
+        total = before + after + _SPREAD_COST * self.count * self.live
+        # Of equal ones the first.
+        return int(np.argmin(np.where(total < total.min() + 0.5, -1.0, total)))
 
     def price(self, heights: Numbers, widths: Numbers, count: Any) -> Numbers:
         """What each step costs for `count` changes with windows of these sizes (…, steps)."""
         share = heights * widths / self.full
         # Once whole maps have come, they stay.
-        share = np.where(np.maximum.accumulate(share >= NEARLY_ALL, -1), 1.0, share)
+        share = np.where(np.maximum.accumulate(share >= NEARLY_ALL * self.inside, -1), self.inside, share)
         return np.asarray(count * share * self.costs + np.ceil(count / self.most) * self.overhead)
+
+
+def _capacity(replay: Replay, most: int) -> Places:
+    """How many changes each step takes at once on whole maps: with no more numbers than `most` whole pictures have."""
+    values = replay.rec.values
+    sizes = [max(values[v].numel() for v in (step.value, *step.uses)) for step in replay.steps]
+    return np.maximum(min(most * max(sizes), _NUMBERS) // np.array(sizes), 1)
+
+
+def _live_numbers(replay: Replay) -> Numbers:
+    """How many numbers are carried on into each step for one change, on whole maps, and behind the last step."""
+    values, live = replay.rec.values, {0}
+    found = [float(values[0].numel())]
+    for step in replay.steps:
+        live.update(v for v in (step.value, *step.op.outputs) if v is not None)
+        live.difference_update(step.free)
+        found.append(float(sum(values[v].numel() for v in live)))
+    return np.array(found)
+
+
+def _spent(growth: _Growth, group: _Group) -> Numbers:
+    """What the group and its parts cost at each step."""
+    rows, cols = (growth.sizes[axis][group.members[axis]].max(0) for axis in (0, 1))
+    price = growth.price(rows, cols, len(group.members[0]) * len(group.members[1]))
+    steps = np.arange(growth.steps)
+    spent = np.where((steps >= group.start) & (steps < group.stop), price, 0.0)
+    for part in group.parts:
+        spent = spent + _spent(growth, part)
+    return spent
+
+
+def _ended(group: _Group, step: int, most: int) -> _Group:
+    """The group and its parts up to a step."""
+    few = len(group.members[0]) * len(group.members[1]) <= most
+    if group.stop > step or (group.stop == step and few):
+        return _Group(group.members, group.start, step, [])
+    return _Group(group.members, group.start, group.stop, [_ended(part, step, most) for part in group.parts])
+
+
+def _lengths(steps: list[Step], trace: list[Spans | None], known: list[bool], count: int) -> Numbers:
+    """How many rows (or columns) each step works on for each of `count` of them, (count, steps)."""
+    lengths = np.ones((count, len(steps)))
+    made: dict[int | None, int] = {}
+    for n, step in enumerate(steps):
+        spans = trace[n]
+        # What is no map is always taken whole.
+        if known[n] and spans is not None:
+            lengths[:, n] = spans[1] - spans[0]
+            before = trace[made[step.uses[0]]] if step.reach is not None and step.uses[0] in made else None
+            if before is not None:
+                lengths[:, n] = np.minimum(lengths[:, n], RAGGED**0.5 * (before[1] - before[0]))
+        made.update(dict.fromkeys((step.value, *step.op.outputs), n))
+    return lengths
 
 
 def _parted(growth: _Growth, members: tuple[Places, Places], start: int) -> _Group:

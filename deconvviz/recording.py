@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from deconvviz.errors import (
     DeconvvizTypeError,
@@ -136,6 +135,24 @@ def op_name(func: Any) -> str:
     return name.split(".")[1] if name.startswith("aten.") else name.split(".default")[0]
 
 
+def _leaves(nested: Any) -> list[Any]:
+    """What an operator's arguments, nested in lists, tuples and dicts, come to; the general way takes far longer."""
+    if isinstance(nested, dict):
+        nested = nested.values()
+    elif not isinstance(nested, list | tuple):
+        return [nested]
+    return [leaf for part in nested for leaf in _leaves(part)]
+
+
+def _mapped(change: Callable[[Any], Any], nested: Any) -> Any:
+    """The same nest with every leaf changed."""
+    if isinstance(nested, dict):
+        return {key: _mapped(change, part) for key, part in nested.items()}
+    if isinstance(nested, list | tuple):
+        return type(nested)(_mapped(change, part) for part in nested)
+    return change(nested)
+
+
 def _shapes_fail(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether an operator cannot run on arguments of these shapes, whatever their device, dtype and content."""
 
@@ -143,7 +160,7 @@ def _shapes_fail(func: Any, args: Any, kwargs: Any) -> bool:
         return torch.empty(a.shape, device="meta") if isinstance(a, Tensor) else a
 
     try:
-        func(*tree_map(shape_only, args), **tree_map(shape_only, kwargs))
+        func(*_mapped(shape_only, args), **_mapped(shape_only, kwargs))
     except RuntimeError:
         return True
     return False
@@ -184,7 +201,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        flat = tree_flatten((args, kwargs))[0]
+        flat = _leaves((args, kwargs))
         name = op_name(func)
         self.rec.dispatched.append(name)
         # Dropout draws its mask on a fresh tensor: nothing of the image is among its arguments.
@@ -196,7 +213,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             return func(*args, **kwargs)
         self.check(func, name, flat)
         written = self.written(func, name, args, kwargs)
-        record_args = tree_map(lambda a: Ref(self.number[id(a)]) if self.tracked(a) else a, (args, kwargs))
+        record_args = _mapped(lambda a: Ref(self.number[id(a)]) if self.tracked(a) else a, (args, kwargs))
         inputs = tuple(self.number[id(a)] for a in flat if self.tracked(a))
         for tensor in written:
             self.save(tensor)
@@ -246,7 +263,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             if arg.alias_info is None or not arg.alias_info.is_write:
                 continue
             value = args[i] if i < len(args) else kwargs.get(arg.name)
-            for a in tree_flatten(value)[0]:
+            for a in _leaves(value):
                 if self.tracked(a):
                     found.append(a)
                 elif isinstance(a, Tensor):

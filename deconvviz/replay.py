@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.recording import Op, Recording, Ref
@@ -22,10 +23,13 @@ from deconvviz.rules.norm import affine
 from deconvviz.windows import Frame, Table, paste
 from deconvviz.winograd import Winograd, suits
 
-# A window of at least this share of its map is taken as the whole map: gathering it would cost more than it saves.
-NEARLY_ALL = 0.9
+# A window with at least this share of its whole map's arithmetic is taken as that: gathering would cost more than it
+# saves.
+NEARLY_ALL = 0.95
 # How much less a convolution costs the fast way.
 _FASTER = 1.5
+# By differences a convolution costs a little more for each of its multiplications: their windows have ragged edges.
+RAGGED = 1.14
 
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -50,18 +54,25 @@ class Patch:
 
 @dataclass
 class Step:
-    """An operator with those that follow it folded in: `value` is what comes out of the last of them."""
+    """An operator with those that follow it folded in: `value` is what comes out of the last of them.
+
+    `sum` is what comes out before activations. A convolution with `reach`, so many rows and columns more than its input
+    windows its output windows have, can go by differences.
+    """
 
     op: Op
     rule: Rule
     value: int
+    sum: int
     after: tuple[Op, ...] = ()
     uses: tuple[int, ...] = ()
     free: list[int] = field(default_factory=list)
     work: float = 0.0
     cost: float = 0.0
     weights: int = 0
+    inside: float = 1.0  # the share of a whole map's arithmetic that is not with the zeros around it
     fast: Winograd | None = None
+    reach: tuple[int, int] | None = None
 
 
 class Replay:
@@ -110,9 +121,16 @@ class Replay:
     def step(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> None:
         """Run one step on what is live, on the windows of `frame` or on whole maps."""
         k = len(live[step.uses[0]].data)
-        shape = self.rec.values[step.value].shape if frame is None else (1, 1, frame.height, frame.width)
-        self.done += step.work * k * math.prod(shape[2:])
-        out = self.whole(step, live, k) if frame is None else self.windowed(step, live, frame)
+        if frame is None:
+            self.done += step.work * k * step.inside * math.prod(self.rec.values[step.value].shape[2:])
+            out = self.whole(step, live, k)
+        elif self.by_differences(step, live, frame):
+            out = self.differences(step, live[step.op.inputs[0]], frame)
+        else:
+            self.done += step.work * k * frame.height * frame.width
+            out = self.windowed(step, live, frame)
+        if frame is not None and (frame.height, frame.width) == frame.size:
+            frame = None
         if not isinstance(out, tuple | list):
             out = (out,)
         read = [live[v].data for v in step.uses]
@@ -163,7 +181,7 @@ class Replay:
 
     def whole_work(self) -> float:
         """`done` of one pass over the whole picture."""
-        return sum(s.work * math.prod(self.rec.values[s.value].shape[2:]) for s in self.steps)
+        return sum(s.work * s.inside * math.prod(self.rec.values[s.value].shape[2:]) for s in self.steps)
 
     def head(self) -> int:
         """The first step from which one value alone is carried on and a fully connected layer comes next.
@@ -186,7 +204,12 @@ class Replay:
             return None
         height, width = self.rec.values[step.value].shape[2:]
         h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
-        if h * w >= NEARLY_ALL * height * width:
+        work = h * w
+        if step.reach is not None:
+            patch = live[step.uses[0]].frame
+            assert patch is not None
+            work = min(work, int(RAGGED * patch.height * patch.width))
+        if work >= NEARLY_ALL * step.inside * height * width:
             return None
         # A window cut by the border moves inwards, where it computes recorded values again.
         return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
@@ -208,6 +231,30 @@ class Replay:
             return step.fast(windows[step.op.inputs[0]])
         self.protect(step, windows, live)
         return step.rule.replay(self.rec, step.op, windows, frame)
+
+    def by_differences(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> bool:
+        """Whether a step on windows is cheaper by differences."""
+        patch = live[step.uses[0]].frame
+        if step.reach is None or patch is None:
+            return False
+        return RAGGED * patch.height * patch.width < frame.height * frame.width
+
+    def differences(self, step: Step, patch: Patch, frame: Frame) -> Tensor:
+        """A convolution on windows as what was recorded and the convolution of what has changed.
+
+        Only changed places are multiplied, where the plain way multiplies all that lie around them as well: zeros that
+        stand in the padding cost nothing.
+        """
+        at = patch.frame
+        assert at is not None and step.reach is not None
+        _, weight, _, _, padding, dilation, _, _, groups = step.op.args
+        self.done += step.work * len(at) * at.height * at.width
+        change = patch.data - self.table(step.op.inputs[0]).windows(at)
+        change = F.conv2d(change, weight, None, 1, step.reach, dilation, groups)
+        rows, cols = at.rows + padding[0] - step.reach[0], at.cols + padding[-1] - step.reach[1]
+        out = self.table(step.sum).windows(frame)
+        paste(out, frame, change, Frame(rows, cols, *change.shape[2:], frame.size), add=True)
+        return out
 
     def surround(self, value: int, patch: Patch, need: Frame, padding: float) -> Tensor:
         """The windows `need` of a changed value: patches over recorded surroundings."""
@@ -328,12 +375,13 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     """The step of `op`: a BatchNorm behind a convolution goes into its weights, activations follow."""
     value, run = op.outputs[0], op
     assert value is not None
+    total = value
     after: list[Op] = []
     while len(op.outputs) == 1 and value not in keep and len(readers.get(value, [])) == 1:
         following = readers[value][0]
         scaled = _with_norm(run, following) if not after else None
         if scaled is not None:
-            run = scaled
+            run, total = scaled, following.outputs[0]
         elif rule_of(following).role == "activation" and _plain(following):
             after.append(following)
         else:
@@ -347,7 +395,10 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     cost = work / (_FASTER if fast else 1) or 50.0 * channels
     uses = tuple(dict.fromkeys(op.inputs))
     weights = int(run.args[1].numel()) if run.name == "convolution" else 0
-    return Step(run, rule_of(op), value, tuple(after), uses, work=work, cost=cost, weights=weights, fast=fast)
+    return Step(
+        run, rule_of(op), value, total, tuple(after), uses, work=work, cost=cost, weights=weights, fast=fast,
+        inside=_inside(rec, run), reach=None if fast else _reach(run),
+    )  # fmt: skip
 
 
 def _prepared(op: Op) -> tuple[Op, Winograd | None]:
@@ -367,6 +418,28 @@ def _work(op: Op, channels: int) -> float:
     if op.name in ("addmm", "mm") and isinstance(op.args[-1], Tensor):
         return 2.0 * int(op.args[-1].numel())
     return 0.0
+
+
+def _inside(rec: Recording, op: Op) -> float:
+    """The share of a convolution's taps that lie on its input and not in the padding; 1 for other operators."""
+    share = 1.0
+    if op.name != "convolution" or op.args[1].dim() != 4 or op.args[6]:
+        return share
+    _, weight, _, stride, padding, dilation = op.args[:6]
+    sizes, outs = (rec.values[v].shape[-2:] for v in (op.inputs[0], op.outputs[0]))
+    for axis, (size, out) in enumerate(zip(sizes, outs, strict=True)):
+        taps = np.arange(weight.shape[2 + axis]) * dilation[axis] - padding[axis]
+        at = np.arange(out)[:, None] * stride[axis] + taps
+        share *= float(((at >= 0) & (at < size)).mean())
+    return share
+
+
+def _reach(op: Op) -> tuple[int, int] | None:
+    """How far a change spreads by a convolution with stride 1 in one group, if it does."""
+    if op.name != "convolution" or op.args[6] or op.args[1].dim() != 4 or op.args[8] != 1 or max(op.args[3]) > 1:
+        return None
+    down, right = (int(d) * (n - 1) for d, n in zip(op.args[5], op.args[1].shape[2:], strict=True))
+    return (down, right) if down or right else None
 
 
 def _plain(op: Op) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from deconvviz.branching import Branch, Grid
+from deconvviz.branching import Branch, Grid, _lengths
 from deconvviz.recording import record
 from deconvviz.replay import Patch, Replay
 from deconvviz.windows import Frame
@@ -83,28 +83,33 @@ def test_run_gives_every_change_once(window: tuple[int, int], most: int) -> None
         torch.testing.assert_close(module(changed)[0], logits, rtol=1e-4, atol=1e-5)
 
 
+def lengths(changes: Grid) -> list[np.ndarray]:
+    """How many rows and columns each step multiplies for every change (changes, steps)."""
+    steps, index = changes.replay.steps[: changes.whole], np.arange(changes.count)
+    known = [rows is not None and cols is not None for rows, cols in zip(*changes.traces, strict=True)]
+    counts, which = (changes.count // changes.width, changes.width), (index // changes.width, index % changes.width)
+    return [_lengths(steps, t, known, n)[w] for t, n, w in zip(changes.traces, counts, which, strict=True)]
+
+
 def test_parting_saves_work_where_steps_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without overhead every size goes alone: the work is the least there is. With a huge one all go together."""
     lines = ([0, 1, 9, 19], [0, 2, 10, 19])
+    monkeypatch.setattr("deconvviz.branching._WEIGHT_COST", 0.0)
+    monkeypatch.setattr("deconvviz.branching._SPREAD_COST", 1e12)
 
     def work(step_cost: float) -> tuple[float, int]:
         monkeypatch.setattr("deconvviz.branching._STEP_COST", step_cost)
-        monkeypatch.setattr("deconvviz.branching._WEIGHT_COST", 0.0)
         changes = grid(net(), *lines, (5, 5), 100)
-        total = 0.0
+        total, (rows, cols) = 0.0, lengths(changes)
         for branch in branches(changes.tree):
-            for n in range(branch.start, branch.stop):
-                rows, cols = branch.rows[n], branch.cols[n]
-                assert rows is not None and cols is not None
-                area = (rows[1] - rows[0]).max() * (cols[1] - cols[0]).max()
-                total += changes.replay.steps[n].cost * len(branch.index) * float(area)
+            areas = rows[branch.index].max(0) * cols[branch.index].max(0) * len(branch.index)
+            total += sum(changes.replay.steps[n].cost * float(areas[n]) for n in range(branch.start, branch.stop))
         return total, len(list(branches(changes.tree)))
 
     changes = grid(net(), *lines, (5, 5), 100)
-    least = 0.0
-    for n, (rows, cols) in enumerate(zip(*changes.traces, strict=True)):
-        if n < changes.whole and rows is not None and cols is not None:
-            least += changes.replay.steps[n].cost * float((rows[1] - rows[0]).sum() * (cols[1] - cols[0]).sum())
+    rows, cols = lengths(changes)
+    costs = [step.cost for step in changes.replay.steps[: changes.whole]]
+    least = float((rows * cols * costs).sum())
     apart, together = work(0.0), work(1e12)
     assert together[1] == 1 and apart[1] > 1
     assert apart[0] == pytest.approx(least)
