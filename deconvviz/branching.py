@@ -223,7 +223,7 @@ def _capacity(replay: Replay, most: int) -> Places:
     """How many changes each step takes at once on whole maps: with no more numbers than `most` whole pictures have."""
     values = replay.rec.values
     sizes = [max(values[v].numel() for v in (step.value, *step.uses)) for step in replay.steps]
-    return np.maximum(min(most * max(sizes), _NUMBERS) // np.array(sizes), 1)
+    return np.asarray(np.maximum(min(most * max(sizes), _NUMBERS) // np.array(sizes), 1))
 
 
 def _live_numbers(replay: Replay) -> Numbers:

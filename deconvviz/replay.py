@@ -26,6 +26,8 @@ from deconvviz.winograd import Winograd, suits
 # A window with at least this share of its whole map's arithmetic is taken as that: gathering would cost more than it
 # saves.
 NEARLY_ALL = 0.95
+# Sums on windows of at least so many numbers are taken window by window, in place.
+_LARGE = 100_000
 # How much less a convolution costs the fast way.
 _FASTER = 1.5
 # By differences a convolution costs a little more for each of its multiplications: their windows have ragged edges.
@@ -121,7 +123,11 @@ class Replay:
     def step(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> None:
         """Run one step on what is live, on the windows of `frame` or on whole maps."""
         k = len(live[step.uses[0]].data)
-        if frame is None:
+        out: Any = self.summed(step, live, frame)
+        summed = out is not None
+        if summed:
+            pass
+        elif frame is None:
             self.done += step.work * k * step.inside * math.prod(self.rec.values[step.value].shape[2:])
             out = self.whole(step, live, k)
         elif self.by_differences(step, live, frame):
@@ -138,7 +144,7 @@ class Replay:
             if value is None or data is None:
                 continue
             # `protect` has seen to it that what is written in place is no one else's.
-            own = step.op.name.endswith("_") or not _shares(data, read)
+            own = summed or step.op.name.endswith("_") or not _shares(data, read)
             if value == step.op.outputs[0]:
                 value = step.value
                 for op in step.after:
@@ -253,8 +259,30 @@ class Replay:
         change = F.conv2d(change, weight, None, 1, step.reach, dilation, groups)
         rows, cols = at.rows + padding[0] - step.reach[0], at.cols + padding[-1] - step.reach[1]
         out = self.table(step.sum).windows(frame)
-        paste(out, frame, change, Frame(rows, cols, *change.shape[2:], frame.size), add=True)
+        paste(out, frame, change, Frame(rows, cols, change.shape[2], change.shape[3], frame.size), add=True)
         return out
+
+    def summed(self, step: Step, live: Mapping[int, Patch], frame: Frame | None) -> Tensor | None:
+        """A sum of two changed values in the memory of one that ends here; None where there is none, or it is small.
+
+        The other's windows are added where they lie, and around them what was recorded: nothing is gathered.
+        """
+        op, full = step.op, self.rec.values[step.sum]
+        alike = len(set(op.inputs)) == 2 and all(self.rec.values[v].shape == full.shape for v in op.inputs)
+        if op.name not in ("add", "add_") or op.kwargs or len(op.args) != 2 or not alike or full.dim() != 4:
+            return None
+        for value, other in (op.inputs, op.inputs[::-1]):
+            into, added = live[value], live[other]
+            ends = into.own and value in step.free and into.data.dtype == added.data.dtype == full.dtype
+            if added.frame is None or not ends or not _same(into.frame, frame):
+                continue
+            if into.data[0].numel() < _LARGE:
+                return None
+            at = frame or added.frame.whole()
+            paste(into.data, at, added.data, added.frame, add=True)
+            self.table(other).add_around(into.data, at, added.frame)
+            return into.data
+        return None
 
     def surround(self, value: int, patch: Patch, need: Frame, padding: float) -> Tensor:
         """The windows `need` of a changed value: patches over recorded surroundings."""
@@ -303,9 +331,7 @@ class Replay:
         k = len(patch.data)
         maps = recorded.new_empty(k, recorded.shape[2], recorded.shape[3], recorded.shape[1]).permute(0, 3, 1, 2)
         maps.copy_(recorded.expand(k, *recorded.shape[1:]))
-        whole = Frame(np.zeros(k, np.int64), np.zeros(k, np.int64), recorded.shape[2], recorded.shape[3],
-                      patch.frame.size)  # fmt: skip
-        paste(maps, whole, patch.data, patch.frame)
+        paste(maps, patch.frame.whole(), patch.data, patch.frame)
         live[value] = Patch(maps, None)
         return maps
 
@@ -320,6 +346,14 @@ def _stacked(parts: list[Any]) -> Any:
 def frame_side(frame: Frame, axis: int) -> int:
     """Height (axis 0) or width (axis 1) of the windows."""
     return frame.width if axis else frame.height
+
+
+def _same(one: Frame | None, other: Frame | None) -> bool:
+    """Whether windows lie at the same places."""
+    if one is None or other is None:
+        return one is other
+    sizes = (one.height, one.width) == (other.height, other.width)
+    return sizes and bool((one.rows == other.rows).all() and (one.cols == other.cols).all())
 
 
 def _shares(data: Tensor, others: list[Tensor]) -> bool:
@@ -381,7 +415,7 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
         following = readers[value][0]
         scaled = _with_norm(run, following) if not after else None
         if scaled is not None:
-            run, total = scaled, following.outputs[0]
+            run = scaled
         elif rule_of(following).role == "activation" and _plain(following):
             after.append(following)
         else:
@@ -389,6 +423,7 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
         done.add(following.index)
         assert following.outputs[0] is not None
         value = following.outputs[0]
+        total = value if not after else total
     run, fast = _prepared(run)
     channels = rec.values[value].shape[1] if rec.values[value].dim() > 1 else 1
     work = _work(run, channels)
@@ -426,7 +461,7 @@ def _inside(rec: Recording, op: Op) -> float:
     if op.name != "convolution" or op.args[1].dim() != 4 or op.args[6]:
         return share
     _, weight, _, stride, padding, dilation = op.args[:6]
-    sizes, outs = (rec.values[v].shape[-2:] for v in (op.inputs[0], op.outputs[0]))
+    sizes, outs = (rec.values[v].shape[-2:] for v in (op.inputs[0], op.outputs[0] or 0))
     for axis, (size, out) in enumerate(zip(sizes, outs, strict=True)):
         taps = np.arange(weight.shape[2 + axis]) * dilation[axis] - padding[axis]
         at = np.arange(out)[:, None] * stride[axis] + taps

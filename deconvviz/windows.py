@@ -154,6 +154,11 @@ class Frame:
         """Some of the K windows."""
         return Frame(self.rows[which], self.cols[which], self.height, self.width, self.size)
 
+    def whole(self) -> Frame:
+        """As many windows that are the whole map."""
+        corners = np.zeros(len(self), np.int64)
+        return Frame(corners, corners, *self.size, self.size)
+
     def places(self, beyond: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Places (K · height · width,) in the flattened map; `beyond` where the window leaves the map."""
         full_h, full_w = self.size
@@ -198,6 +203,18 @@ class Table:
         places = torch.from_numpy(frame.places(outside)).to(self.rows.device)
         flat = self.rows.index_select(0, places)
         return flat.view(len(frame), frame.height, frame.width, -1).permute(0, 3, 1, 2)
+
+    def add_around(self, onto: Tensor, at: Frame, inner: Frame) -> None:
+        """Add to the windows `onto` (K, C, h, w), lying at `at`, what was recorded, but not inside of the K `inner`."""
+        value = self.rows[:-2].view(1, *self.size, -1).permute(0, 3, 1, 2)
+        down, right = inner.rows - at.rows, inner.cols - at.cols
+        for k, (r, c, y, x) in enumerate(np.stack([at.rows, at.cols, down, right], 1).tolist()):
+            y0, y1 = max(y, 0), min(y + inner.height, at.height)
+            x0, x1 = max(x, 0), min(x + inner.width, at.width)
+            strips = ((0, y0, 0, at.width), (y1, at.height, 0, at.width), (y0, y1, 0, x0), (y0, y1, x1, at.width))
+            for top, low, left, end in strips:
+                if top < low and left < end:
+                    onto[k : k + 1, :, top:low, left:end] += value[:, :, r + top : r + low, c + left : c + end]
 
 
 # So many blocks of windows that lie alike are copied one by one; more are faster by index.

@@ -302,6 +302,46 @@ def test_the_answer_is_that_of_the_plain_loop(case: tuple[nn.Module, Tensor, dic
         torch.testing.assert_close(o.baseline, model(x)[0], rtol=0, atol=1e-11 * float(o.baseline.abs().max()))
 
 
+# Which way a step goes is a matter of sizes; so small pictures take every way: share of a whole map that is taken as
+# all of it, price of differences, size from which sums are taken in place, most blocks of windows copied one by one.
+WAYS = {
+    "differences": (0.95, 1e-9, 0, 64), "differences by index": (0.95, 1e-9, 0, 0),
+    "windows": (10.0, 1e9, 10**9, 64), "whole maps": (0.3, 1e9, 10**9, 0),
+}  # fmt: skip
+
+
+@contextmanager
+def going(way: str) -> Iterator[None]:
+    nearly, ragged, large, runs = WAYS[way]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("replay", "branching"):
+            patch.setattr(f"deconvviz.{name}.NEARLY_ALL", nearly)
+            patch.setattr(f"deconvviz.{name}.RAGGED", ragged)
+        patch.setattr("deconvviz.replay._LARGE", large)
+        patch.setattr("deconvviz.windows._MOST_RUNS", runs)
+        yield
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(EXAMPLES, max_examples=40)
+@given(case=cases())
+def test_every_way_gives_the_same(way: str, case: tuple[nn.Module, Tensor, dict[str, Any]]) -> None:
+    model, x, options = case
+    with going(way):
+        o = one(model, x, **options)
+    fill = 0.0 if options["fill"] == "grey" else options["fill"]
+    assert difference(o, plain(model, x, o, fill, options["mask"])) <= 1e-11
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "googlenet", "densenet121"])
+def test_every_way_through_real_networks(way: str, name: str) -> None:
+    options = {"init_weights": False} if name == "googlenet" else {}
+    model = settle(empty(getattr(torchvision.models, name), num_classes=10, **options))
+    with going(way):
+        assert_exact(model, picture(3, 64, 73), 1e-11, window=(16, 9), stride=16)
+
+
 @settings(EXAMPLES, max_examples=20)
 @given(cases())
 def test_in_float32_to_its_rounding(case: tuple[nn.Module, Tensor, dict[str, Any]]) -> None:
