@@ -1,8 +1,9 @@
 """A recording run forwards again for K changed pictures at once: only what a change can reach is computed.
 
 Each value is known as K patches, equal windows (each at its own place) outside of which the value is as recorded. An
-operator takes what its output windows need, patches over recorded surroundings, and runs on that. Once a window has
-grown to the whole map, or an operator goes by whole maps, the rest is computed on whole maps.
+operator takes what its output windows need, patches over recorded surroundings, and runs on that. A convolution, which
+is linear, may go by differences instead: only what has changed is multiplied, and added to what was recorded. Once a
+window has grown to the whole map, or an operator goes by whole maps, the rest is computed on whole maps.
 """
 
 from __future__ import annotations
