@@ -24,7 +24,8 @@ _STEP_COST = 6e7
 _WEIGHT_COST = 100.0
 # And for every number that comes to whole maps.
 _SPREAD_COST = 300.0
-# Whole maps take so many numbers of one value at once, 64 MB in float32: with more, memory is what they wait for.
+# Whole maps take so many numbers of one value at once, 28 MB in float32: larger blocks come from the system anew each
+# time, and that is what they would wait for.
 _NUMBERS = 7 << 20
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -35,8 +36,8 @@ Take = Callable[[Places, int, Patch], None]
 class Grid:
     """Changes of one picture, `window` large, at every one of `rows` (R,) with every one of `cols` (C,).
 
-    A change's number is that of its row times C, plus that of its column. At most `most` are computed at once: fewer
-    numbers than those of as many whole pictures.
+    A change's number is that of its row times C, plus that of its column. At most `most` go together on windows, and on
+    whole maps as many as have no more numbers than `most` whole pictures.
     """
 
     def __init__(self, replay: Replay, rows: Places, cols: Places, window: tuple[int, int], most: int) -> None:

@@ -123,19 +123,10 @@ class Replay:
 
     def step(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> None:
         """Run one step on what is live, on the windows of `frame` or on whole maps."""
-        k = len(live[step.uses[0]].data)
         out: Any = self.summed(step, live, frame)
         summed = out is not None
-        if summed:
-            pass
-        elif frame is None:
-            self.done += step.work * k * step.inside * math.prod(self.rec.values[step.value].shape[2:])
-            out = self.whole(step, live, k)
-        elif self.by_differences(step, live, frame):
-            out = self.differences(step, live[step.op.inputs[0]], frame)
-        else:
-            self.done += step.work * k * frame.height * frame.width
-            out = self.windowed(step, live, frame)
+        if not summed:
+            out = self.computed(step, live, frame)
         if frame is not None and (frame.height, frame.width) == frame.size:
             frame = None
         if not isinstance(out, tuple | list):
@@ -151,6 +142,18 @@ class Replay:
                 for op in step.after:
                     data, own = _follow(op, data, own)
             live[value] = Patch(data, frame, own)
+
+    def computed(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> Any:
+        """The step in the cheapest way: on whole maps, by differences or on windows."""
+        k = len(live[step.uses[0]].data)
+        if frame is None:
+            self.done += step.work * k * step.inside * math.prod(self.rec.values[step.value].shape[2:])
+            return self.whole(step, live, k)
+        price = self.changed(step, live)
+        if price is not None and price < frame.height * frame.width:
+            return self.differences(step, live[step.op.inputs[0]], frame)
+        self.done += step.work * k * frame.height * frame.width
+        return self.windowed(step, live, frame)
 
     def trace(self, first: Places, length: int, axis: int) -> list[Spans | None]:
         """For each step the rows (axis 0) or columns (axis 1) of its output that changes of the picture can reach.
@@ -211,11 +214,8 @@ class Replay:
             return None
         height, width = self.rec.values[step.value].shape[2:]
         h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
-        work = h * w
-        if step.reach is not None:
-            patch = live[step.uses[0]].frame
-            assert patch is not None
-            work = min(work, int(RAGGED * patch.height * patch.width))
+        price = self.changed(step, live)
+        work = h * w if price is None else min(h * w, price)
         if work >= NEARLY_ALL * step.inside * height * width:
             return None
         # A window cut by the border moves inwards, where it computes recorded values again.
@@ -239,12 +239,10 @@ class Replay:
         self.protect(step, windows, live)
         return step.rule.replay(self.rec, step.op, windows, frame)
 
-    def by_differences(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> bool:
-        """Whether a step on windows is cheaper by differences."""
-        patch = live[step.uses[0]].frame
-        if step.reach is None or patch is None:
-            return False
-        return RAGGED * patch.height * patch.width < frame.height * frame.width
+    def changed(self, step: Step, live: Mapping[int, Patch]) -> int | None:
+        """What a step costs by differences, in places of its output on windows; None where it can't go so."""
+        frame = live[step.uses[0]].frame
+        return None if step.reach is None or frame is None else int(RAGGED * frame.height * frame.width)
 
     def differences(self, step: Step, patch: Patch, frame: Frame) -> Tensor:
         """A convolution on windows as what was recorded and the convolution of what has changed.
