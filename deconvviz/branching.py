@@ -27,6 +27,8 @@ _SPREAD_COST = 300.0
 # Whole maps take so many numbers of one value at once, 28 MB in float32: larger blocks come from the system anew each
 # time, and that is what they would wait for.
 _NUMBERS = 7 << 20
+# So many go together where a price depends on that.
+_MANY = 48
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Traces = tuple[list[Spans | None], list[Spans | None]]
@@ -192,13 +194,14 @@ class _Growth:
         steps = replay.steps[:head]
         maps = [replay.rec.values[step.value].shape for step in steps]
         known = [a is not None and b is not None for a, b in zip(*traces, strict=True)]
-        windows = [_lengths(steps, trace, known, count) for count, trace in zip(counts, traces, strict=True)]
+        windows = [_lengths(steps, maps, trace, known, count) for count, trace in zip(counts, traces, strict=True)]
         full = np.array([float(m[2] * m[3]) if ok else 1.0 for m, ok in zip(maps, known, strict=False)])
-        inside = np.array([step.inside for step in steps])
-        smaller = np.flatnonzero(windows[0].mean(0) * windows[1].mean(0) < NEARLY_ALL * inside * full)
+        # What whole maps cost, as a share of their plain arithmetic.
+        whole = np.array([s.whole(_MANY, (*m[2:],)) / float(np.prod(m[2:])) for s, m in zip(steps, maps, strict=True)])
+        smaller = np.flatnonzero(windows[0].mean(0) * windows[1].mean(0) < NEARLY_ALL * whole * full)
         self.steps = int(smaller[-1]) + 1 if len(smaller) else 0
         used = slice(self.steps)
-        self.sizes, self.full, self.inside = [w[:, used] for w in windows], full[used], inside[used]
+        self.sizes, self.full, self.whole = [w[:, used] for w in windows], full[used], whole[used]
         self.costs = np.array([step.cost * float(np.prod(m[2:])) for step, m in zip(steps, maps, strict=True)])[used]
         self.overhead = np.array([_STEP_COST + _WEIGHT_COST * step.weights for step in steps])[used]
         self.count, self.live = counts[0] * counts[1], _live_numbers(replay)[: self.steps + 1]
@@ -206,7 +209,7 @@ class _Growth:
     def meeting(self, spent: Numbers, capacity: Places) -> int:
         """The step from which it is cheapest to go on together on whole maps, if each step apart costs `spent`."""
         batches = np.ceil(self.count / capacity[: self.steps])
-        whole = self.count * self.inside * self.costs + batches * self.overhead
+        whole = self.count * self.whole * self.costs + batches * self.overhead
         before, after = np.cumsum([0.0, *spent]), np.cumsum([0.0, *whole[::-1]])[::-1]
         total = before + after + _SPREAD_COST * self.count * self.live
         # Of equal ones the first.
@@ -216,7 +219,7 @@ class _Growth:
         """What each step costs for `count` changes with windows of these sizes (…, steps)."""
         share = heights * widths / self.full
         # Once whole maps have come, they stay.
-        share = np.where(np.maximum.accumulate(share >= NEARLY_ALL * self.inside, -1), self.inside, share)
+        share = np.where(np.maximum.accumulate(share >= NEARLY_ALL * self.whole, -1), self.whole, share)
         return np.asarray(count * share * self.costs + np.ceil(count / self.most) * self.overhead)
 
 
@@ -257,11 +260,13 @@ def _ended(group: _Group, step: int, most: int) -> _Group:
     return _Group(group.members, group.start, group.stop, [_ended(part, step, most) for part in group.parts])
 
 
-def _lengths(steps: list[Step], trace: list[Spans | None], known: list[bool], count: int) -> Numbers:
+def _lengths(
+    steps: list[Step], maps: list[torch.Size], trace: list[Spans | None], known: list[bool], count: int
+) -> Numbers:
     """How many rows (or columns) each step works on for each of `count` of them, (count, steps)."""
     lengths = np.ones((count, len(steps)))
     made: dict[int | None, int] = {}
-    for n, step in enumerate(steps):
+    for n, (step, m) in enumerate(zip(steps, maps, strict=True)):
         spans = trace[n]
         # What is no map is always taken whole.
         if known[n] and spans is not None:
@@ -269,6 +274,9 @@ def _lengths(steps: list[Step], trace: list[Spans | None], known: list[bool], co
             before = trace[made[step.uses[0]]] if step.reach is not None and step.uses[0] in made else None
             if before is not None:
                 lengths[:, n] = np.minimum(lengths[:, n], RAGGED**0.5 * (before[1] - before[0]))
+            if step.fast is not None:
+                share = step.fast.price(_MANY, *m[2:]) / float(np.prod(m[2:]))
+                lengths[:, n] = np.minimum(lengths[:, n], share**0.5 * (spans[1] - spans[0]))
         made.update(dict.fromkeys((step.value, *step.op.outputs), n))
     return lengths
 

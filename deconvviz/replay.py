@@ -29,14 +29,13 @@ from deconvviz.winograd import Winograd, suits
 NEARLY_ALL = 0.95
 # Sums on windows of at least so many numbers are taken window by window, in place.
 _LARGE = 100_000
-# How much less a convolution costs the fast way.
-_FASTER = 1.5
 # By differences a convolution costs a little more for each of its multiplications: their windows have ragged edges.
 RAGGED = 1.14
 
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Spans = tuple[Places, Places]
+Way = Callable[["Step", Mapping[int, "Patch"], Frame], Any]
 
 
 @dataclass
@@ -76,6 +75,11 @@ class Step:
     inside: float = 1.0  # the share of a whole map's arithmetic that is not with the zeros around it
     fast: Winograd | None = None
     reach: tuple[int, int] | None = None
+
+    def whole(self, count: int, size: tuple[int, int]) -> float:
+        """What each of `count` whole maps of this size costs, in places of windows."""
+        plain = self.inside * math.prod(size)
+        return plain if self.fast is None else min(plain, self.fast.price(count, *size, self.op.args[4]))
 
 
 class Replay:
@@ -149,11 +153,18 @@ class Replay:
         if frame is None:
             self.done += step.work * k * step.inside * math.prod(self.rec.values[step.value].shape[2:])
             return self.whole(step, live, k)
-        price = self.changed(step, live)
-        if price is not None and price < frame.height * frame.width:
-            return self.differences(step, live[step.op.inputs[0]], frame)
-        self.done += step.work * k * frame.height * frame.width
-        return self.windowed(step, live, frame)
+        prices = self.prices(step, live, frame.height, frame.width)
+        return min(prices, key=lambda way: prices[way])(step, live, frame)
+
+    def prices(self, step: Step, live: Mapping[int, Patch], height: int, width: int) -> dict[Way, float]:
+        """What the ways to windows so large cost for each change, in places of their plain arithmetic."""
+        found: dict[Way, float] = {self.windowed: height * width}
+        before = live[step.uses[0]]
+        if step.reach is not None and before.frame is not None:
+            found[self.differences] = RAGGED * before.frame.height * before.frame.width
+        if step.fast is not None:
+            found[self.quickly] = step.fast.price(len(before.data), height, width)
+        return found
 
     def trace(self, first: Places, length: int, axis: int) -> list[Spans | None]:
         """For each step the rows (axis 0) or columns (axis 1) of its output that changes of the picture can reach.
@@ -214,15 +225,26 @@ class Replay:
             return None
         height, width = self.rec.values[step.value].shape[2:]
         h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
-        price = self.changed(step, live)
-        work = h * w if price is None else min(h * w, price)
-        if work >= NEARLY_ALL * step.inside * height * width:
+        if min(self.prices(step, live, h, w).values()) >= NEARLY_ALL * step.whole(len(rows[0]), (height, width)):
             return None
         # A window cut by the border moves inwards, where it computes recorded values again.
         return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
 
     def windowed(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Any:
-        """The step on windows."""
+        """The step on windows, as it is."""
+        windows = self.around(step, live, frame)
+        self.done += step.work * len(frame) * frame.height * frame.width
+        self.protect(step, windows, live)
+        return step.rule.replay(self.rec, step.op, windows, frame)
+
+    def quickly(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+        """A convolution on windows with fewer multiplications."""
+        assert step.fast is not None
+        self.done += step.work * len(frame) * frame.height * frame.width
+        return step.fast(self.around(step, live, frame)[step.op.inputs[0]])
+
+    def around(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> dict[int, Tensor]:
+        """What a step needs of its inputs for the windows `frame` of its output."""
         windows: dict[int, Tensor] = {}
         for i, value in enumerate(step.op.inputs):
             spans = []
@@ -234,22 +256,15 @@ class Replay:
             size = live[value].frame.size  # type: ignore[union-attr]  # `frame` has found that all have one
             need = Frame(top, left, int(low[0] - top[0]), int(right[0] - left[0]), size)
             windows[value] = self.surround(value, live[value], need, step.rule.padding)
-        if step.fast is not None and step.fast.pays(windows[step.op.inputs[0]]):
-            return step.fast(windows[step.op.inputs[0]])
-        self.protect(step, windows, live)
-        return step.rule.replay(self.rec, step.op, windows, frame)
+        return windows
 
-    def changed(self, step: Step, live: Mapping[int, Patch]) -> int | None:
-        """What a step costs by differences, in places of its output on windows; None where it can't go so."""
-        frame = live[step.uses[0]].frame
-        return None if step.reach is None or frame is None else int(RAGGED * frame.height * frame.width)
-
-    def differences(self, step: Step, patch: Patch, frame: Frame) -> Tensor:
+    def differences(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
         """A convolution on windows as what was recorded and the convolution of what has changed.
 
         Only changed places are multiplied, where the plain way multiplies all that lie around them as well: zeros that
         stand in the padding cost nothing.
         """
+        patch = live[step.op.inputs[0]]
         at = patch.frame
         assert at is not None and step.reach is not None
         _, weight, _, _, padding, dilation, _, _, groups = step.op.args
@@ -297,7 +312,8 @@ class Replay:
     def whole(self, step: Step, live: dict[int, Patch], k: int) -> Any:
         """The step on whole maps, all K at once or, where the operator does not treat them alike, one by one."""
         values = {v: self.spread(v, live) for v in step.op.inputs}
-        if step.fast is not None and step.fast.pays(values[step.op.inputs[0]], step.op.args[4]):
+        size = (*self.rec.values[step.value].shape[2:],)
+        if step.fast is not None and step.whole(k, size) < step.inside * math.prod(size):
             return step.fast(values[step.op.inputs[0]], step.op.args[4])
         self.protect(step, values, live)
         out = step.rule.whole(self.rec, step.op, values, k)
@@ -426,12 +442,12 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     run, fast = _prepared(run)
     channels = rec.values[value].shape[1] if rec.values[value].dim() > 1 else 1
     work = _work(run, channels)
-    cost = work / (_FASTER if fast else 1) or 50.0 * channels
+    cost = work or 50.0 * channels
     uses = tuple(dict.fromkeys(op.inputs))
     weights = int(run.args[1].numel()) if run.name == "convolution" else 0
     return Step(
         run, rule_of(op), value, total, tuple(after), uses, work=work, cost=cost, weights=weights, fast=fast,
-        inside=_inside(rec, run), reach=None if fast else _reach(run),
+        inside=_inside(rec, run), reach=_reach(run),
     )  # fmt: skip
 
 

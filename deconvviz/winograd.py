@@ -1,116 +1,257 @@
-"""3×3 convolutions with 16 multiplications where the plain way takes 36 (Lavin & Gray 2016, F(2×2, 3×3)).
+"""3×3 convolutions with about a third of the multiplications: F(m×n, 3×3), m and n from 2 to 4.
 
-In float32 it is no less exact than the plain convolution: the sums are shorter. Worth it for many maps only.
+A filter and a tile of the input are taken as polynomials and evaluated at six points; there their values are
+multiplied, and the results follow from the products (Toom 1963, Cook 1966, Winograd 1980; for convolutional networks
+Lavin & Gray 2016, with the points of Barabasz et al. 2020, which lose the least in float32). Smaller tiles use some of
+the same points, so that maps of any size do without much waste, with one set of filters.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Numbers of transformed tiles in one part: with more they leave the processor's cache.
-_PART = 3 << 20
-# Input maps × output maps from which the transforms pay: as they come, and where the input must be copied first.
-_ENOUGH, _ENOUGH_COPIED = 25_000, 60_000
-# So many times the time of the same product as a convolution, and the saved multiplications are spent.
-_SLOWER = 1.5
+# The sixth point is infinity: of a polynomial the leading coefficient.
+_POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+_COUNT = len(_POINTS) + 1
+# Where both rows and columns are taken at the point one, what is added to a product is added to all results of a tile.
+_BOTH_ONE = _POINTS.index(1.0) * (_COUNT + 1)
+# The tiles of a block: their transforms are one matrix.
+_BLOCKS = ((2,), (3,), (4,), (3, 2), (3, 3), (4, 3), (4, 4))
+# Numbers at the points that are worked on at once: more would leave the processor's cache, fewer would read the filters
+# too often. So many, or so many for each filter.
+_PART, _PART_OF_FILTERS = 1 << 20, 12
+# What takes as long as so many multiplications of a plain convolution: one at a point, one of a transform, a number
+# carried from one place in memory to another, and a call.
+_PRODUCT, _TRANSFORM, _CARRIED, _CALL = 1.2, 1.7, 120.0, 1.5e8
+
+Matrix = np.ndarray[Any, np.dtype[np.float64]]
+Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def suits(weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
-    """Whether a convolution has 3×3 filters at stride 1 and maps enough, in float32 on a processor."""
+    """Whether a convolution has 3×3 filters at stride 1, in float32 on a processor."""
     plain = tuple(weight.shape[2:]) == (3, 3) and {*stride, *dilation} == {1} and groups == 1
-    on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return plain and on_cpu and weight.shape[0] * weight.shape[1] >= _ENOUGH and products_are_fast()
-
-
-@lru_cache(maxsize=1)
-def products_are_fast() -> bool:
-    """Whether plain matrix products run about as fast here as convolutions do; measured once, in some milliseconds.
-
-    Where they take twice as long (MKL on AMD's processors uses half their vector width), the plain convolution wins.
-    """
-    n, maps = 2048, 256
-    rows, matrix = torch.ones(1, n, maps), torch.ones(1, maps, maps)
-    places, filters = rows.view(1, n, 1, maps).permute(0, 3, 1, 2), matrix.view(maps, maps, 1, 1)
-    product = _fastest(lambda: torch.bmm(rows, matrix))
-    return product < _SLOWER * _fastest(lambda: F.conv2d(places, filters))
-
-
-def _fastest(call: Callable[[], object]) -> float:
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return plain and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 class Winograd:
-    """A convolution with `weight` (O, C, 3, 3) and `bias` (O,) or None, prepared once."""
+    """A convolution with `weight` (O, C, 3, 3) and `bias` (O,) or None; its filters are made when first used."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        g = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=torch.float64)
-        tiles = torch.einsum("ij,ocjk,lk->ilco", g, weight.double(), g).to(weight.dtype)
-        self.filters = tiles.reshape(16, weight.shape[1], weight.shape[0]).contiguous()
-        self.bias = bias
+        self.weight, self.bias = weight, bias
 
-    def pays(self, x: Tensor, padding: Sequence[int] = (0, 0)) -> bool:
-        """Whether it is faster than the plain convolution on x (K, C, h, w): tiles are even, and copies cost."""
-        rows, cols = (n + 2 * p - 2 for n, p in zip(x.shape[2:], padding, strict=True))
-        copied = any(padding) or rows % 2 or cols % 2
-        used = rows * cols / ((rows + rows % 2) * (cols + cols % 2))
-        maps = self.filters.shape[1] * self.filters.shape[2]
-        return maps * used >= (_ENOUGH_COPIED if copied else _ENOUGH)
+    def price(self, count: int, height: int, width: int, padding: Sequence[int] = (0, 0)) -> float:
+        """What each of `count` maps costs that come out `height` × `width`, in places of a plain convolution."""
+        maps, channels = self.weight.shape[:2]
+        tiling = _tiling(height, width, tuple(padding), channels, maps)
+        return (tiling.price(channels, maps) + _CALL / count) / (9 * channels * maps)
+
+    @cached_property
+    def filters(self) -> list[Tensor]:
+        """At every pair of points (36,) the matrix of the filters (O, C)."""
+        maps, channels = self.weight.shape[:2]
+        at = self.weight.new_tensor(_evaluated(3, range(_COUNT)))
+        # In blocks that are given back to the process, not to the system: fresh memory is slow.
+        rows = self.weight.reshape(-1, 9).t()
+        parts = [_product(some, rows).view(-1, maps, channels) for some in torch.kron(at, at).split(_COUNT)]
+        return [matrix for part in parts for matrix in part]
 
     def __call__(self, x: Tensor, padding: Sequence[int] = (0, 0)) -> Tensor:
         """The convolution of x (K, C, h, w), zeros around it, channels last."""
-        k, channels, height, width = x.shape
-        rows, cols = height + 2 * padding[0] - 2, width + 2 * padding[1] - 2
-        if any(padding) or rows % 2 or cols % 2:
-            even = x.new_zeros(k, rows + rows % 2 + 2, cols + cols % 2 + 2, channels)
-            even[:, padding[0] : padding[0] + height, padding[1] : padding[1] + width] = x.permute(0, 2, 3, 1)
-        else:
-            even = x.permute(0, 2, 3, 1)
-        out = x.new_empty(k, even.shape[1] - 2, even.shape[2] - 2, self.filters.shape[2])
-        part = max(1, _PART // (4 * even.shape[1] * even.shape[2] * channels))
-        for start in range(0, k, part):
-            self._tiles(even[start : start + part], out[start : start + part])
-        if self.bias is not None:
-            out += self.bias
-        return out[:, :rows, :cols].permute(0, 3, 1, 2)
+        maps, channels = self.weight.shape[:2]
+        height, width = (n + 2 * p - 2 for n, p in zip(x.shape[2:], padding, strict=True))
+        tiling = _tiling(height, width, tuple(padding), channels, maps)
+        out = x.new_empty(len(x), height, width, maps)
+        numbers = max(_PART, _PART_OF_FILTERS * channels * maps)
+        most = max(1, numbers // (tiling.products * max(channels, maps)))
+        part = -(-len(x) // -(-len(x) // most))
+        for begin in range(0, len(x), part):
+            some = slice(begin, begin + part)
+            tiling.join(self._convolved(tiling, tiling.cut(x[some])), out[some])
+        return out.permute(0, 3, 1, 2)
 
-    def _tiles(self, x: Tensor, out: Tensor) -> None:
-        """Tiles of 4×4 numbers with 2×2 results, both (K, h, w, maps)."""
-        k, height, width, channels = x.shape
-        h, w = (height - 2) // 2, (width - 2) // 2
-        lines = x.new_empty(4, k, h, width, channels)
-        _spread([x[:, i : i + 2 * h : 2] for i in range(4)], list(lines))
-        tiles = x.new_empty(4, 4, k, h, w, channels)
-        _spread([lines[:, :, :, i : i + 2 * w : 2] for i in range(4)], [tiles[:, i] for i in range(4)])
-        products = torch.bmm(tiles.view(16, k * h * w, channels), self.filters).view(4, 4, k, h, w, -1)
-        halves = products.new_empty(2, *products.shape[:1], *products.shape[2:])
-        _gather([products[:, i] for i in range(4)], [halves[0], halves[1]])
-        pairs = out.view(k, h, 2, w, 2, -1)
-        for j in (0, 1):
-            _gather(list(halves[j]), [pairs[:, :, i, :, j] for i in (0, 1)])
+    def _convolved(self, tiling: _Tiling, cells: Tensor) -> Tensor:
+        """The results (places of a block, K · blocks · O) for a block's inputs `cells` (places, K · blocks · C)."""
+        values = _product(tiling.spread.to(cells), cells)
+        products = []
+        for point, begin, end in tiling.groups:
+            bias = self.bias if point == _BOTH_ONE else None
+            rows = values[begin:end].view(-1, self.weight.shape[1])
+            products.append(_product(rows, self.filters[point].t(), bias))
+        return _product(tiling.gather.to(cells), torch.cat(products).view(len(values), -1))
 
 
-def _spread(x: list[Tensor], out: list[Tensor]) -> None:
-    """Four numbers of a tile along one axis, before the product."""
-    torch.sub(x[0], x[2], out=out[0])
-    torch.add(x[1], x[2], out=out[1])
-    torch.sub(x[2], x[1], out=out[2])
-    torch.sub(x[1], x[3], out=out[3])
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The matrix product, by oneDNN where torch has it, as convolutions are: MKL uses half of an AMD's vector width."""
+    if a.dtype == torch.float32 and _has_one_dnn():
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], "")
+        return result
+    return a @ b if bias is None else torch.addmm(bias, a, b)
 
 
-def _gather(x: list[Tensor], out: list[Tensor]) -> None:
-    """Two results from four products along one axis."""
-    torch.add(x[0], x[1], out=out[0])
-    out[0].add_(x[2])
-    torch.sub(x[1], x[2], out=out[1])
-    out[1].sub_(x[3])
+@lru_cache(maxsize=1)
+def _has_one_dnn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+# Tiles --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """How rows (or columns) are tiled: `blocks` of `tiles` side by side make `length` of them from length + 2.
+
+    Of one block, what lies in the `padding` or beyond the end is left out of the matrices; several lie on a map that
+    has its padding, the last one moved inwards.
+    """
+
+    tiles: tuple[int, ...]
+    length: int
+    padding: int
+
+    @property
+    def size(self) -> int:
+        return sum(self.tiles)
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.length // self.size)
+
+    @property
+    def points(self) -> int:
+        return self.size + 2 * len(self.tiles)
+
+    @property
+    def pad(self) -> int:
+        """Zeros to set on both sides of the map."""
+        return self.padding if self.blocks > 1 else 0
+
+    @property
+    def read(self) -> int:
+        """How many rows a block reads."""
+        return self.size + 2 if self.blocks > 1 else self.length + 2 - 2 * self.padding
+
+    @property
+    def made(self) -> int:
+        """How many rows a block makes."""
+        return min(self.size, self.length)
+
+    @property
+    def even(self) -> bool:
+        """Whether the blocks make no row twice."""
+        return self.length == self.blocks * self.made
+
+    def starts(self) -> Places:
+        """The first row that each block makes."""
+        return np.asarray(np.minimum(np.arange(self.blocks) * self.size, self.length - self.made))
+
+    def matrices(self) -> tuple[Matrix, Matrix, Places]:
+        """From what is read to the points (points, read), from there to what is made (made, points), and which are."""
+        spread, gather = np.zeros((self.points, self.size + 2)), np.zeros((self.size, self.points))
+        which: list[int] = []
+        row = 0
+        for m in self.tiles:
+            used = [*range(m + 1), _COUNT - 1]
+            at = slice(len(which), len(which) + m + 2)
+            spread[at, row : row + m + 2] = np.linalg.inv(_evaluated(m + 2, used)).T
+            gather[row : row + m, at] = _evaluated(m, used).T
+            which += used
+            row += m
+        first = self.padding - self.pad
+        return spread[:, first : first + self.read], gather[: self.made], np.array(which)
+
+
+def _evaluated(terms: int, points: Sequence[int]) -> Matrix:
+    """The matrix (points, terms) that evaluates a polynomial of so many terms at some of the points."""
+    rows = [[p**n for n in range(terms)] for p in _POINTS] + [[0.0] * (terms - 1) + [1.0]]
+    return np.array(rows)[list(points)]
+
+
+class _Tiling:
+    """Tiles in both directions."""
+
+    def __init__(self, rows: _Axis, cols: _Axis) -> None:
+        self.rows, self.cols = rows, cols
+        self.blocks = rows.blocks * cols.blocks
+        self.products = rows.points * cols.points * self.blocks
+
+    def price(self, channels: int, maps: int) -> float:
+        """What one map costs, in multiplications of a plain convolution."""
+        points, read, made = (a * b for a, b in zip(*((x.points, x.read, x.made) for x in (self.rows, self.cols))))
+        product = _PRODUCT * points * channels * maps
+        transforms = _TRANSFORM * points * (read * channels + made * maps)
+        return self.blocks * (product + transforms + _CARRIED * (read * channels + (points + made) * maps))
+
+    @cached_property
+    def _matrices(self) -> tuple[Tensor, Tensor, list[tuple[int, int, int]]]:
+        (down, up, rows), (right, left, cols) = self.rows.matrices(), self.cols.matrices()
+        which = (rows[:, None] * _COUNT + cols).reshape(-1)
+        order = np.argsort(which, kind="stable")
+        point, begin, count = np.unique(which[order], return_index=True, return_counts=True)
+        groups = list(zip(point.tolist(), begin.tolist(), (begin + count).tolist(), strict=True))
+        spread, gather = np.kron(down, right)[order], np.kron(up, left)[:, order]
+        return torch.from_numpy(spread), torch.from_numpy(gather), groups
+
+    @property
+    def spread(self) -> Tensor:
+        """From the places that a block reads to its points, the same point of different tiles next to each other."""
+        return self._matrices[0]
+
+    @property
+    def gather(self) -> Tensor:
+        """From the points to the places that a block makes."""
+        return self._matrices[1]
+
+    @property
+    def groups(self) -> list[tuple[int, int, int]]:
+        """Every point's number, and its first and behind its last row among all points."""
+        return self._matrices[2]
+
+    def cut(self, x: Tensor) -> Tensor:
+        """What the blocks of x (K, C, h, w) read: (places of a block, K · blocks · C)."""
+        rows, cols = self.rows, self.cols
+        if self.blocks == 1:
+            return x.permute(2, 3, 0, 1).reshape(rows.read * cols.read, -1)
+        if rows.pad or cols.pad:
+            x = F.pad(x, (cols.pad, cols.pad, rows.pad, rows.pad))
+        count, channels, height, width = x.shape
+        down = np.arange(rows.read)[:, None] + rows.starts()
+        right = np.arange(cols.read)[:, None] + cols.starts()
+        of_map = np.arange(count)[:, None, None] * (height * width)
+        at = of_map + down[:, None, None, :, None] * width + right[None, :, None, None, :]
+        flat = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        return flat.index_select(0, torch.from_numpy(at.reshape(-1))).view(rows.read * cols.read, -1)
+
+    def join(self, results: Tensor, out: Tensor) -> None:
+        """Write what the blocks have made into `out` (K, height, width, O)."""
+        rows, cols = self.rows, self.cols
+        count, maps = len(out), out.shape[-1]
+        if rows.even and cols.even:
+            made = results.view(rows.made, cols.made, count, rows.blocks, cols.blocks, maps)
+            parts = out.view(count, rows.blocks, rows.made, cols.blocks, cols.made, maps)
+            parts.copy_(made.permute(2, 3, 0, 4, 1, 5))
+            return
+        places = []
+        for axis in (rows, cols):
+            block = np.minimum(np.arange(axis.length) // axis.size, axis.blocks - 1)
+            places.append((block, np.arange(axis.length) - axis.starts()[block]))
+        (block, down), (beside, right) = places
+        at = (down[:, None] * cols.made + right) * count + np.arange(count)[:, None, None]
+        at = at * self.blocks + block[:, None] * cols.blocks + beside
+        torch.index_select(results.view(-1, maps), 0, torch.from_numpy(at.reshape(-1)), out=out.view(-1, maps))
+
+
+@lru_cache(maxsize=4096)
+def _tiling(height: int, width: int, padding: tuple[int, int], channels: int, maps: int) -> _Tiling:
+    """The cheapest way to tile maps that come out `height` × `width`."""
+    lines = [[_Axis(b, n, p) for b in _BLOCKS] for n, p in zip((height, width), padding, strict=True)]
+    return min(itertools.starmap(_Tiling, itertools.product(*lines)), key=lambda t: t.price(channels, maps))
