@@ -65,8 +65,9 @@ class Grid:
             maps.add(index, live)
             done += len(index)
             yield done
-        maps.leave()
-        last.leave()
+        self.replay.forget(range(self.whole))
+        maps.leave(last=True)
+        last.leave(last=True)
 
     def _station(self, steps: range, take: Take, after: _Station | None = None) -> _Station:
         """Where whole maps go together, as many as have no more numbers than `most` whole pictures."""
@@ -156,8 +157,8 @@ class _Station:
             if begin + self.most < len(index):
                 self.leave()
 
-    def leave(self) -> None:
-        """All that wait take their steps."""
+    def leave(self, last: bool = False) -> None:
+        """All that wait take their steps; behind the `last` no more will come."""
         if not self.waiting:
             return
         index = np.concatenate([i for i, _ in self.waiting])
@@ -165,7 +166,7 @@ class _Station:
         self.waiting.clear()
         live = {value: Patch(torch.cat([s[value].data for s in states]), None) for value in states[0]}
         del states
-        self.replay.run(live, self.steps, partial(self.take, index))
+        self.replay.run(live, self.steps, partial(self.take, index), last=last)
         if self.after is not None:
             self.after.add(index, live)
 

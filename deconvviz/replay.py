@@ -95,6 +95,11 @@ class Replay:
         self.steps = _plan(rec, keep)
         self.done = 0.0  # multiplications and additions of filters and matrices so far
 
+    def forget(self, steps: range) -> None:
+        """Free what was prepared for steps that will not be taken again."""
+        for step in self.steps[steps.start : steps.stop]:
+            step.fast = None
+
     def table(self, value: int) -> Table:
         """The recorded value as a table, made when first asked for."""
         if value not in self.tables:
@@ -108,6 +113,7 @@ class Replay:
         take: Callable[[int, Patch], None],
         rows: Sequence[Spans | None] = (),
         cols: Sequence[Spans | None] = (),
+        last: bool = False,
     ) -> dict[int, Patch]:
         """Run some steps on the K changes that are `live`, and return what is live then.
 
@@ -118,6 +124,8 @@ class Replay:
             step = self.steps[n]
             frame = self.frame(n, live, rows[n], cols[n]) if rows else None
             self.step(step, live, frame)
+            if last:
+                self.forget(range(n, n + 1))
             for value in (step.value, *step.op.outputs):
                 if value in self.keep and value in live:
                     take(value, live[value])
