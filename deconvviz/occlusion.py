@@ -71,7 +71,8 @@ def occlude(
     and in all.
 
     The logits are those of the network run on every occluded picture, to rounding. Memory is bounded by `batch`
-    pictures at a time, besides the recording of one picture and the result.
+    pictures at a time, besides the recording of one picture, the filters (those of 3×3 up to five times) and the
+    result.
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, and `UnsupportedOperatorError` for a network
     with an operator that has no rule. The model is left exactly as it was.

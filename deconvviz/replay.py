@@ -2,14 +2,15 @@
 
 Each value is known as K patches, equal windows (each at its own place) outside of which the value is as recorded. An
 operator takes what its output windows need, patches over recorded surroundings, and runs on that. A convolution, which
-is linear, may go by differences instead: only what has changed is multiplied, and added to what was recorded. Once a
-window has grown to the whole map, or an operator goes by whole maps, the rest is computed on whole maps.
+is linear, may go by differences instead: only what has changed is multiplied, and added to what was recorded; one of
+3×3 with many maps may go by tiles that take fewer multiplications. Once a window has grown to the whole map, or an
+operator goes by whole maps, the rest is computed on whole maps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from deconvviz.recording import Op, Recording, Ref
 from deconvviz.rules import Rule, rule_of
 from deconvviz.rules.norm import affine
-from deconvviz.windows import Frame, Table, paste
+from deconvviz.windows import Frame, Table, paste, paste_sampled
 from deconvviz.winograd import Winograd, suits
 
 # A window with at least this share of its whole map's arithmetic is taken as that: gathering would cost more than it
@@ -75,6 +76,7 @@ class Step:
     inside: float = 1.0  # the share of a whole map's arithmetic that is not with the zeros around it
     fast: Winograd | None = None
     reach: tuple[int, int] | None = None
+    every: tuple[int, int] | None = None  # a 1×1 convolution reads only such rows and columns of its input
 
     def whole(self, count: int, size: tuple[int, int]) -> float:
         """What each of `count` whole maps of this size costs, in places of windows."""
@@ -91,7 +93,7 @@ class Replay:
 
     def __init__(self, rec: Recording, keep: tuple[int, ...]) -> None:
         self.rec, self.keep = rec, keep
-        self.tables: dict[int, Table] = {}
+        self.tables: dict[tuple[int, tuple[int, int]], Table] = {}
         self.steps = _plan(rec, keep)
         self.done = 0.0  # multiplications and additions of filters and matrices so far
 
@@ -100,11 +102,11 @@ class Replay:
         for step in self.steps[steps.start : steps.stop]:
             step.fast = None
 
-    def table(self, value: int) -> Table:
-        """The recorded value as a table, made when first asked for."""
-        if value not in self.tables:
-            self.tables[value] = Table(self.rec.values[value])
-        return self.tables[value]
+    def table(self, value: int, every: tuple[int, int] = (1, 1)) -> Table:
+        """The recorded value, or `every`-th row and column of it, as a table, made when first asked for."""
+        if (value, every) not in self.tables:
+            self.tables[value, every] = Table(self.rec.values[value][:, :, :: every[0], :: every[1]])
+        return self.tables[value, every]
 
     def run(
         self,
@@ -166,7 +168,7 @@ class Replay:
 
     def prices(self, step: Step, live: Mapping[int, Patch], height: int, width: int) -> dict[Way, float]:
         """What the ways to windows so large cost for each change, in places of their plain arithmetic."""
-        found: dict[Way, float] = {self.windowed: height * width}
+        found: dict[Way, float] = {self.windowed if step.every is None else self.sampled: height * width}
         before = live[step.uses[0]]
         if step.reach is not None and before.frame is not None:
             found[self.differences] = RAGGED * before.frame.height * before.frame.width
@@ -245,6 +247,16 @@ class Replay:
         self.protect(step, windows, live)
         return step.rule.replay(self.rec, step.op, windows, frame)
 
+    def sampled(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+        """A 1×1 convolution on windows, of which only the places that it reads are gathered."""
+        value, (_, weight, bias, *_, groups) = step.op.inputs[0], step.op.args
+        patch = live[value]
+        assert step.every is not None and patch.frame is not None
+        self.done += step.work * len(frame) * frame.height * frame.width
+        windows = self.table(value, step.every).windows(frame)
+        paste_sampled(windows, frame, patch.data, patch.frame, step.every)
+        return F.conv2d(windows, weight, bias, groups=groups)
+
     def quickly(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
         """A convolution on windows with fewer multiplications."""
         assert step.fast is not None
@@ -277,8 +289,8 @@ class Replay:
         assert at is not None and step.reach is not None
         _, weight, _, _, padding, dilation, _, _, groups = step.op.args
         self.done += step.work * len(at) * at.height * at.width
-        change = patch.data - self.table(step.op.inputs[0]).windows(at)
-        change = F.conv2d(change, weight, None, 1, step.reach, dilation, groups)
+        recorded = self.table(step.op.inputs[0]).windows(at)
+        change = F.conv2d(torch.sub(patch.data, recorded, out=recorded), weight, None, 1, step.reach, dilation, groups)
         rows, cols = at.rows + padding[0] - step.reach[0], at.cols + padding[-1] - step.reach[1]
         out = self.table(step.sum).windows(frame)
         paste(out, frame, change, Frame(rows, cols, change.shape[2], change.shape[3], frame.size), add=True)
@@ -452,10 +464,14 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     work = _work(run, channels)
     cost = work or 50.0 * channels
     uses = tuple(dict.fromkeys(op.inputs))
+    reach = _reach(run)
+    if not (fast is None and reach is None) and not _finite(rec, (*op.inputs, total)):
+        # Infinity less infinity is not what a change makes of it.
+        fast = reach = None
     weights = int(run.args[1].numel()) if run.name == "convolution" else 0
     return Step(
         run, rule_of(op), value, total, tuple(after), uses, work=work, cost=cost, weights=weights, fast=fast,
-        inside=_inside(rec, run), reach=_reach(run),
+        inside=_inside(rec, run), reach=reach, every=_every(run),
     )  # fmt: skip
 
 
@@ -492,12 +508,25 @@ def _inside(rec: Recording, op: Op) -> float:
     return share
 
 
+def _finite(rec: Recording, values: Iterable[int]) -> bool:
+    """Whether recorded values are numbers all, not infinite; sums tell that in one pass, on the safe side."""
+    return all(bool(rec.values[v].sum().isfinite()) for v in values)
+
+
 def _reach(op: Op) -> tuple[int, int] | None:
     """How far a change spreads by a convolution with stride 1 in one group, if it does."""
     if op.name != "convolution" or op.args[6] or op.args[1].dim() != 4 or op.args[8] != 1 or max(op.args[3]) > 1:
         return None
     down, right = (int(d) * (n - 1) for d, n in zip(op.args[5], op.args[1].shape[2:], strict=True))
     return (down, right) if down or right else None
+
+
+def _every(op: Op) -> tuple[int, int] | None:
+    """The strides of a 1×1 convolution without padding, if there are any."""
+    if op.name != "convolution" or op.args[6] or tuple(op.args[1].shape[2:]) != (1, 1) or any(op.args[4]):
+        return None
+    down, right = op.args[3]
+    return (int(down), int(right)) if (down, right) != (1, 1) else None
 
 
 def _plain(op: Op) -> bool:

@@ -242,6 +242,17 @@ def paste(onto: Tensor, at: Frame, patch: Tensor, where: Frame, add: bool = Fals
     flat.index_copy_(0, there, rows + flat.index_select(0, there) if add else rows)
 
 
+def paste_sampled(onto: Tensor, at: Frame, patch: Tensor, where: Frame, every: tuple[int, int]) -> None:
+    """As `paste`, but the windows `onto` are of the map that has only `every`-th rows and columns, beginning with 0."""
+    r = every[0] * (at.rows[:, None] + np.arange(at.height)) - where.rows[:, None]
+    c = every[1] * (at.cols[:, None] + np.arange(at.width)) - where.cols[:, None]
+    inside = ((r >= 0) & (r < where.height))[:, :, None] & ((c >= 0) & (c < where.width))[:, None, :]
+    source = (np.arange(len(at))[:, None, None] * where.height + r[:, :, None]) * where.width + c[:, None, :]
+    rows, flat = (x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) for x in (patch, onto))
+    to, there = (torch.from_numpy(n).to(flat.device) for n in (np.flatnonzero(inside), source[inside]))
+    flat.index_copy_(0, to, rows.index_select(0, there))
+
+
 def _paste_alike(onto: Tensor, patch: Tensor, dy: int, dx: int, add: bool) -> None:
     height, width = onto.shape[2:]
     h, w = patch.shape[2:]

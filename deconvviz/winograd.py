@@ -62,7 +62,8 @@ class Winograd:
         at = self.weight.new_tensor(_evaluated(3, range(_COUNT)))
         # In blocks that are given back to the process, not to the system: fresh memory is slow.
         rows = self.weight.reshape(-1, 9).t()
-        parts = [_product(some, rows).view(-1, maps, channels) for some in torch.kron(at, at).split(_COUNT)]
+        both = torch.kron(at, at).view(_COUNT, _COUNT, -1)
+        parts = [_product(some, rows).view(-1, maps, channels) for some in both]
         return [matrix for part in parts for matrix in part]
 
     def __call__(self, x: Tensor, padding: Sequence[int] = (0, 0)) -> Tensor:
@@ -76,18 +77,22 @@ class Winograd:
         part = -(-len(x) // -(-len(x) // most))
         for begin in range(0, len(x), part):
             some = slice(begin, begin + part)
-            tiling.join(self._convolved(tiling, tiling.cut(x[some])), out[some])
+            tiling.join(self._convolved(tiling, x[some]), out[some])
         return out.permute(0, 3, 1, 2)
 
-    def _convolved(self, tiling: _Tiling, cells: Tensor) -> Tensor:
-        """The results (places of a block, K · blocks · O) for a block's inputs `cells` (places, K · blocks · C)."""
+    def _convolved(self, tiling: _Tiling, x: Tensor) -> Tensor:
+        """The results (places of a block, K · blocks · O) for all blocks of x (K, C, h, w)."""
+        cells = tiling.cut(x)
         values = _product(tiling.spread.to(cells), cells)
         products = []
         for point, begin, end in tiling.groups:
             bias = self.bias if point == _BOTH_ONE else None
             rows = values[begin:end].view(-1, self.weight.shape[1])
             products.append(_product(rows, self.filters[point].t(), bias))
-        return _product(tiling.gather.to(cells), torch.cat(products).view(len(values), -1))
+        del cells, values  # the next three take their memory
+        together = torch.cat(products)
+        del products
+        return _product(tiling.gather.to(together), together.view(tiling.gather.shape[1], -1))
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -100,7 +105,7 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _has_one_dnn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 # Tiles --------------------------------------------------------------------------------------------------------------
@@ -186,10 +191,12 @@ class _Tiling:
 
     def price(self, channels: int, maps: int) -> float:
         """What one map costs, in multiplications of a plain convolution."""
-        points, read, made = (a * b for a, b in zip(*((x.points, x.read, x.made) for x in (self.rows, self.cols))))
+        points = self.rows.points * self.cols.points
+        read, made = self.rows.read * self.cols.read, self.rows.made * self.cols.made
         product = _PRODUCT * points * channels * maps
         transforms = _TRANSFORM * points * (read * channels + made * maps)
-        return self.blocks * (product + transforms + _CARRIED * (read * channels + (points + made) * maps))
+        carried = _CARRIED * (read * channels + (points + made) * maps)
+        return self.blocks * (product + transforms + carried)
 
     @cached_property
     def _matrices(self) -> tuple[Tensor, Tensor, list[tuple[int, int, int]]]:

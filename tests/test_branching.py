@@ -88,7 +88,8 @@ def lengths(changes: Grid) -> list[np.ndarray]:
     steps, index = changes.replay.steps[: changes.whole], np.arange(changes.count)
     known = [rows is not None and cols is not None for rows, cols in zip(*changes.traces, strict=True)]
     counts, which = (changes.count // changes.width, changes.width), (index // changes.width, index % changes.width)
-    return [_lengths(steps, t, known, n)[w] for t, n, w in zip(changes.traces, counts, which, strict=True)]
+    maps = [changes.replay.rec.values[step.value].shape for step in steps]
+    return [_lengths(steps, maps, t, known, n)[w] for t, n, w in zip(changes.traces, counts, which, strict=True)]
 
 
 def test_parting_saves_work_where_steps_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,6 +363,23 @@ def test_in_float32_to_its_rounding(case: tuple[nn.Module, Tensor, dict[str, Any
     assert difference(o, want) <= max(1e-5, 10 * rounding)
 
 
+@pytest.mark.parametrize("wide", [1, 256])
+def test_what_is_infinite_on_the_picture_itself(wide: int) -> None:
+    """Covering what makes a map overflow must give the finite answer, not infinity less infinity."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, wide, 1, bias=False), nn.Conv2d(wide, wide, 3, padding=1), nn.Sigmoid()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide * 144, 3)).eval()
+    with torch.no_grad():
+        layers[0].weight.fill_(1e38)  # type: ignore[union-attr]
+        layers[1].weight.abs_()  # type: ignore[operator, union-attr]
+    x = torch.zeros(1, 1, 12, 12)
+    x[0, 0, 3, 4] = 1e3
+    o = one(model, x, window=4, stride=2)
+    want = plain(model, x, o, 0.0, None)
+    assert want.isfinite().all() and len(want.unique(dim=0)) > 1
+    torch.testing.assert_close(o.logits, want)
+
+
 def linear_around(block: nn.Module, size: tuple[int, int] = (14, 17)) -> nn.Module:
     """The block after a convolution alone, so that it meets negative numbers, and every pixel of it counts."""
     stem = nn.Conv2d(3, WIDTH, 3, padding=1)
