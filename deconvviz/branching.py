@@ -198,7 +198,7 @@ class _Growth:
         windows = [_lengths(steps, maps, trace, known, count) for count, trace in zip(counts, traces, strict=True)]
         full = np.array([float(m[2] * m[3]) if ok else 1.0 for m, ok in zip(maps, known, strict=False)])
         # What whole maps cost, as a share of their plain arithmetic.
-        whole = np.array([s.whole(_MANY, (*m[2:],)) / float(np.prod(m[2:])) for s, m in zip(steps, maps, strict=True)])
+        whole = np.array([s.whole_price(_MANY, (*m[2:],)) / np.prod(m[2:]) for s, m in zip(steps, maps, strict=True)])
         smaller = np.flatnonzero(windows[0].mean(0) * windows[1].mean(0) < NEARLY_ALL * whole * full)
         self.steps = int(smaller[-1]) + 1 if len(smaller) else 0
         used = slice(self.steps)

@@ -258,7 +258,8 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
          progress: Callable[[int, int], object] | None) -> _Seen:  # fmt: skip
     assert rec.output is not None
     classes = rec.values[rec.output]
-    replay = Replay(rec, (rec.output,) if watch is None else (rec.output, watch.value))
+    kept = (rec.output,) if watch is None else (rec.output, watch.value)
+    replay = Replay(rec, kept, expected=len(grid.origins))
     logits = classes.new_empty(len(grid.origins), classes.shape[1])
     activity = torch.empty(len(grid.origins), dtype=torch.float64) if watch is not None else None
 

@@ -78,7 +78,7 @@ class Step:
     reach: tuple[int, int] | None = None
     every: tuple[int, int] | None = None  # a 1×1 convolution reads only such rows and columns of its input
 
-    def whole(self, count: int, size: tuple[int, int]) -> float:
+    def whole_price(self, count: int, size: tuple[int, int]) -> float:
         """What each of `count` whole maps of this size costs, in places of windows."""
         plain = self.inside * math.prod(size)
         return plain if self.fast is None else min(plain, self.fast.price(count, *size, self.op.args[4]))
@@ -87,14 +87,19 @@ class Step:
 class Replay:
     """Plan and memory for replaying one recording; lives for one call. `keep` are values that must come out.
 
+    `expected`, about how many changes will be replayed in all, says what it pays to prepare.
+
     `run` hands over each kept value. Memory: the recorded values that windows read, once more as tables, and the
     patches of one batch.
     """
 
-    def __init__(self, rec: Recording, keep: tuple[int, ...]) -> None:
+    def __init__(self, rec: Recording, keep: tuple[int, ...], expected: int = 1000) -> None:
         self.rec, self.keep = rec, keep
         self.tables: dict[tuple[int, tuple[int, int]], Table] = {}
         self.steps = _plan(rec, keep)
+        for step in self.steps:
+            if step.fast is not None:
+                step.fast.expected = expected
         self.done = 0.0  # multiplications and additions of filters and matrices so far
 
     def forget(self, steps: range) -> None:
@@ -161,7 +166,6 @@ class Replay:
         """The step in the cheapest way: on whole maps, by differences or on windows."""
         k = len(live[step.uses[0]].data)
         if frame is None:
-            self.done += step.work * k * step.inside * math.prod(self.rec.values[step.value].shape[2:])
             return self.whole(step, live, k)
         prices = self.prices(step, live, frame.height, frame.width)
         return min(prices, key=lambda way: prices[way])(step, live, frame)
@@ -235,7 +239,7 @@ class Replay:
             return None
         height, width = self.rec.values[step.value].shape[2:]
         h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
-        if min(self.prices(step, live, h, w).values()) >= NEARLY_ALL * step.whole(len(rows[0]), (height, width)):
+        if min(self.prices(step, live, h, w).values()) >= NEARLY_ALL * step.whole_price(len(rows[0]), (height, width)):
             return None
         # A window cut by the border moves inwards, where it computes recorded values again.
         return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
@@ -260,7 +264,7 @@ class Replay:
     def quickly(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
         """A convolution on windows with fewer multiplications."""
         assert step.fast is not None
-        self.done += step.work * len(frame) * frame.height * frame.width
+        self.done += len(frame) * step.fast.work(frame.height, frame.width)
         return step.fast(self.around(step, live, frame)[step.op.inputs[0]])
 
     def around(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> dict[int, Tensor]:
@@ -333,8 +337,10 @@ class Replay:
         """The step on whole maps, all K at once or, where the operator does not treat them alike, one by one."""
         values = {v: self.spread(v, live) for v in step.op.inputs}
         size = (*self.rec.values[step.value].shape[2:],)
-        if step.fast is not None and step.whole(k, size) < step.inside * math.prod(size):
+        if step.fast is not None and step.whole_price(k, size) < step.inside * math.prod(size):
+            self.done += k * step.fast.work(size[0], size[1], step.op.args[4])
             return step.fast(values[step.op.inputs[0]], step.op.args[4])
+        self.done += step.work * k * step.inside * math.prod(size)
         self.protect(step, values, live)
         out = step.rule.whole(self.rec, step.op, values, k)
         if out is not None:

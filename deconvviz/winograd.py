@@ -30,8 +30,8 @@ _BLOCKS = ((2,), (3,), (4,), (3, 2), (3, 3), (4, 3), (4, 4))
 # too often. So many, or so many for each filter.
 _PART, _PART_OF_FILTERS = 1 << 20, 12
 # What takes as long as so many multiplications of a plain convolution: one at a point, one of a transform, a number
-# carried from one place in memory to another, and a call.
-_PRODUCT, _TRANSFORM, _CARRIED, _CALL = 1.2, 1.7, 120.0, 1.5e8
+# carried from one place in memory to another, a call, and to prepare a filter.
+_PRODUCT, _TRANSFORM, _CARRIED, _CALL, _PREPARED = 1.2, 1.7, 120.0, 1.5e8, 8600.0
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -44,16 +44,28 @@ def suits(weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups
 
 
 class Winograd:
-    """A convolution with `weight` (O, C, 3, 3) and `bias` (O,) or None; its filters are made when first used."""
+    """A convolution with `weight` (O, C, 3, 3) and `bias` (O,) or None, of `expected` maps in all, batch by batch.
+
+    Its filters are made when first used.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias, self.expected = weight, bias, 1000
 
     def price(self, count: int, height: int, width: int, padding: Sequence[int] = (0, 0)) -> float:
-        """What each of `count` maps costs that come out `height` × `width`, in places of a plain convolution."""
+        """What each of `count` maps costs that come out `height` × `width`, in places of a plain convolution.
+
+        With its share of preparing the filters.
+        """
         maps, channels = self.weight.shape[:2]
         tiling = _tiling(height, width, tuple(padding), channels, maps)
-        return (tiling.price(channels, maps) + _CALL / count) / (9 * channels * maps)
+        once = _CALL / count + _PREPARED / self.expected * channels * maps
+        return (tiling.price(channels, maps) + once) / (9 * channels * maps)
+
+    def work(self, height: int, width: int, padding: Sequence[int] = (0, 0)) -> float:
+        """Multiplications and additions for one map that comes out `height` × `width`, with those of the transforms."""
+        maps, channels = self.weight.shape[:2]
+        return 2.0 * sum(_tiling(height, width, tuple(padding), channels, maps).work(channels, maps))
 
     @cached_property
     def filters(self) -> list[Tensor]:
@@ -189,14 +201,18 @@ class _Tiling:
         self.blocks = rows.blocks * cols.blocks
         self.products = rows.points * cols.points * self.blocks
 
-    def price(self, channels: int, maps: int) -> float:
-        """What one map costs, in multiplications of a plain convolution."""
+    def work(self, channels: int, maps: int) -> tuple[float, float]:
+        """Multiplications for one map: at the points, and of the transforms."""
         points = self.rows.points * self.cols.points
         read, made = self.rows.read * self.cols.read, self.rows.made * self.cols.made
-        product = _PRODUCT * points * channels * maps
-        transforms = _TRANSFORM * points * (read * channels + made * maps)
-        carried = _CARRIED * (read * channels + (points + made) * maps)
-        return self.blocks * (product + transforms + carried)
+        return self.blocks * points * channels * maps, self.blocks * points * (read * channels + made * maps)
+
+    def price(self, channels: int, maps: int) -> float:
+        """What one map costs, in multiplications of a plain convolution."""
+        read, made = self.rows.read * self.cols.read, self.rows.made * self.cols.made
+        products, transforms = self.work(channels, maps)
+        carried = self.blocks * read * channels + (self.products + self.blocks * made) * maps
+        return _PRODUCT * products + _TRANSFORM * transforms + _CARRIED * carried
 
     @cached_property
     def _matrices(self) -> tuple[Tensor, Tensor, list[tuple[int, int, int]]]:

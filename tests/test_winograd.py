@@ -97,4 +97,6 @@ def test_pays_with_many_maps_on_large_batches_only() -> None:
     many, few = (Winograd(torch.zeros(n, n, 3, 3), None) for n in (512, 64))
     assert many.price(64, 7, 7, (1, 1)) < 0.7 * 49 and many.price(64, 14, 14) < 0.7 * 196
     assert many.price(1, 7, 7, (1, 1)) > 49
+    many.expected = 4  # then preparing the filters costs more than it saves
+    assert many.price(4, 7, 7, (1, 1)) > 49
     assert all(few.price(k, n, n) > n * n for k, n in itertools.product((1, 64), (7, 14, 28)))
