@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from deconvviz.replay import NEARLY_ALL, RAGGED, Patch, Places, Replay, Spans, Step
+from deconvviz.replay import NEARLY_ALL, RAGGED, Patch, Places, Replay, Spans
+from deconvviz.steps import Step
 
 # What one step costs besides its arithmetic, in operations: about a fifth of a millisecond.
 _STEP_COST = 6e7

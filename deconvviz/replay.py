@@ -10,8 +10,8 @@ operator goes by whole maps, the rest is computed on whole maps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvviz.recording import Op, Recording, Ref
-from deconvviz.rules import Rule, rule_of
-from deconvviz.rules.norm import affine
+from deconvviz.recording import Op, Recording
+from deconvviz.steps import Step, plan
 from deconvviz.windows import Frame, Table, paste, paste_sampled
-from deconvviz.winograd import Winograd, suits
 
 # A window with at least this share of its whole map's arithmetic is taken as that: gathering would cost more than it
 # saves.
@@ -36,7 +34,7 @@ RAGGED = 1.14
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Spans = tuple[Places, Places]
-Way = Callable[["Step", Mapping[int, "Patch"], Frame], Any]
+Way = Callable[[Step, Mapping[int, "Patch"], Frame], Any]
 
 
 @dataclass
@@ -55,35 +53,6 @@ class Patch:
         return Patch(self.data[which], None if self.frame is None else self.frame.part(which), self.own)
 
 
-@dataclass
-class Step:
-    """An operator with those that follow it folded in: `value` is what comes out of the last of them.
-
-    `sum` is what comes out before activations. A convolution with `reach`, so many rows and columns more than its input
-    windows its output windows have, can go by differences.
-    """
-
-    op: Op
-    rule: Rule
-    value: int
-    sum: int
-    after: tuple[Op, ...] = ()
-    uses: tuple[int, ...] = ()
-    free: list[int] = field(default_factory=list)
-    work: float = 0.0
-    cost: float = 0.0
-    weights: int = 0
-    inside: float = 1.0  # the share of a whole map's arithmetic that is not with the zeros around it
-    fast: Winograd | None = None
-    reach: tuple[int, int] | None = None
-    every: tuple[int, int] | None = None  # a 1×1 convolution reads only such rows and columns of its input
-
-    def whole_price(self, count: int, size: tuple[int, int]) -> float:
-        """What each of `count` whole maps of this size costs, in places of windows."""
-        plain = self.inside * math.prod(size)
-        return plain if self.fast is None else min(plain, self.fast.price(count, *size, self.op.args[4]))
-
-
 class Replay:
     """Plan and memory for replaying one recording; lives for one call. `keep` are values that must come out.
 
@@ -96,7 +65,7 @@ class Replay:
     def __init__(self, rec: Recording, keep: tuple[int, ...], expected: int = 1000) -> None:
         self.rec, self.keep = rec, keep
         self.tables: dict[tuple[int, tuple[int, int]], Table] = {}
-        self.steps = _plan(rec, keep)
+        self.steps = plan(rec, keep)
         for step in self.steps:
             if step.fast is not None:
                 step.fast.expected = expected
@@ -409,147 +378,3 @@ def _follow(op: Op, data: Tensor, own: bool) -> tuple[Tensor, bool]:
     data = data if own or not op.name.endswith("_") else data.clone()
     out: Tensor = op.func(data, *op.args[1:], **op.kwargs)
     return out, True
-
-
-# The plan -----------------------------------------------------------------------------------------------------------
-
-
-def _plan(rec: Recording, keep: tuple[int, ...]) -> list[Step]:
-    """The steps that lead to the kept values, norms and activations folded in, each with what it frees."""
-    needed = _ancestors(rec, keep)
-    readers: dict[int, list[Op]] = {}
-    for op in needed:
-        for value in set(op.inputs):
-            readers.setdefault(value, []).append(op)
-    steps: list[Step] = []
-    done: set[int] = set()
-    for op in needed:
-        if op.index in done:
-            continue
-        step = _folded(rec, op, readers, set(keep), done)
-        steps.append(step)
-    last: dict[int, Step] = {}
-    for step in steps:
-        last.update({value: step for value in (*step.op.outputs, step.value, *step.uses) if value is not None})
-    for value, step in last.items():
-        step.free.append(value)
-    return steps
-
-
-def _ancestors(rec: Recording, keep: tuple[int, ...]) -> list[Op]:
-    wanted = set(keep)
-    found: list[Op] = []
-    for op in reversed(rec.ops):
-        if any(o in wanted for o in op.outputs if o is not None):
-            found.append(op)
-            wanted.update(op.inputs)
-    return found[::-1]
-
-
-def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[int], done: set[int]) -> Step:
-    """The step of `op`: a BatchNorm behind a convolution goes into its weights, activations follow."""
-    value, run = op.outputs[0], op
-    assert value is not None
-    total = value
-    after: list[Op] = []
-    while len(op.outputs) == 1 and value not in keep and len(readers.get(value, [])) == 1:
-        following = readers[value][0]
-        scaled = _with_norm(run, following) if not after else None
-        if scaled is not None:
-            run = scaled
-        elif rule_of(following).role == "activation" and _plain(following):
-            after.append(following)
-        else:
-            break
-        done.add(following.index)
-        assert following.outputs[0] is not None
-        value = following.outputs[0]
-        total = value if not after else total
-    run, fast = _prepared(run)
-    channels = rec.values[value].shape[1] if rec.values[value].dim() > 1 else 1
-    work = _work(run, channels)
-    cost = work or 50.0 * channels
-    uses = tuple(dict.fromkeys(op.inputs))
-    reach = _reach(run)
-    if not (fast is None and reach is None) and not _finite(rec, (*op.inputs, total)):
-        # Infinity less infinity is not what a change makes of it.
-        fast = reach = None
-    weights = int(run.args[1].numel()) if run.name == "convolution" else 0
-    return Step(
-        run, rule_of(op), value, total, tuple(after), uses, work=work, cost=cost, weights=weights, fast=fast,
-        inside=_inside(rec, run), reach=reach, every=_every(run),
-    )  # fmt: skip
-
-
-def _prepared(op: Op) -> tuple[Op, Winograd | None]:
-    """A convolution with its weights laid out for windows, and the faster way to it if there is one."""
-    if op.name != "convolution" or op.args[6] or op.args[1].dim() != 4:
-        return op, None
-    weight, bias = op.args[1].detach(), op.args[2]
-    fast = Winograd(weight, bias) if suits(weight, op.args[3], op.args[5], op.args[8]) else None
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    return replace(op, args=(op.args[0], weight, *op.args[2:])), fast
-
-
-def _work(op: Op, channels: int) -> float:
-    """Multiplications and additions for one place of the output's maps, of convolutions and matrices."""
-    if op.name == "convolution":
-        return 2.0 * channels * int(op.args[1][0].numel())
-    if op.name in ("addmm", "mm") and isinstance(op.args[-1], Tensor):
-        return 2.0 * int(op.args[-1].numel())
-    return 0.0
-
-
-def _inside(rec: Recording, op: Op) -> float:
-    """The share of a convolution's taps that lie on its input and not in the padding; 1 for other operators."""
-    share = 1.0
-    if op.name != "convolution" or op.args[1].dim() != 4 or op.args[6]:
-        return share
-    _, weight, _, stride, padding, dilation = op.args[:6]
-    sizes, outs = (rec.values[v].shape[-2:] for v in (op.inputs[0], op.outputs[0] or 0))
-    for axis, (size, out) in enumerate(zip(sizes, outs, strict=True)):
-        taps = np.arange(weight.shape[2 + axis]) * dilation[axis] - padding[axis]
-        at = np.arange(out)[:, None] * stride[axis] + taps
-        share *= float(((at >= 0) & (at < size)).mean())
-    return share
-
-
-def _finite(rec: Recording, values: Iterable[int]) -> bool:
-    """Whether recorded values are numbers all, not infinite; sums tell that in one pass, on the safe side."""
-    return all(bool(rec.values[v].sum().isfinite()) for v in values)
-
-
-def _reach(op: Op) -> tuple[int, int] | None:
-    """How far a change spreads by a convolution with stride 1 in one group, if it does."""
-    if op.name != "convolution" or op.args[6] or op.args[1].dim() != 4 or op.args[8] != 1 or max(op.args[3]) > 1:
-        return None
-    down, right = (int(d) * (n - 1) for d, n in zip(op.args[5], op.args[1].shape[2:], strict=True))
-    return (down, right) if down or right else None
-
-
-def _every(op: Op) -> tuple[int, int] | None:
-    """The strides of a 1×1 convolution without padding, if there are any."""
-    if op.name != "convolution" or op.args[6] or tuple(op.args[1].shape[2:]) != (1, 1) or any(op.args[4]):
-        return None
-    down, right = op.args[3]
-    return (int(down), int(right)) if (down, right) != (1, 1) else None
-
-
-def _plain(op: Op) -> bool:
-    """Whether everything but the first argument is a plain number: it can run on any window as it is."""
-    rest = (*op.args[1:], *op.kwargs.values())
-    plain = not any(isinstance(a, Tensor | Ref | list | tuple) for a in rest)
-    return plain and isinstance(op.args[0], Ref) and len(op.outputs) == 1
-
-
-def _with_norm(conv: Op, norm: Op) -> Op | None:
-    """`conv` with the scale and shift of the norm behind it in its weights, or None if it is no such pair."""
-    if conv.name != "convolution" or conv.args[6]:
-        return None
-    found = affine(norm)
-    if found is None:
-        return None
-    scale, shift = found
-    weight, bias = conv.args[1].detach(), conv.args[2]
-    shift = shift if bias is None else shift + bias.detach() * scale
-    return replace(conv, args=(conv.args[0], weight * scale.view(-1, 1, 1, 1), shift, *conv.args[3:]))

@@ -323,7 +323,7 @@ def going(way: str) -> Iterator[None]:
         patch.setattr("deconvviz.windows._MOST_RUNS", runs)
         if way.startswith("tiles"):
             # Not in float32 only, and however few the maps are.
-            patch.setattr("deconvviz.replay.suits", lambda weight, *options: suits(weight.float(), *options))
+            patch.setattr("deconvviz.steps.suits", lambda weight, *options: suits(weight.float(), *options))
             patch.setattr(Winograd, "price", lambda self, count, height, width, padding=(0, 0): 1e-3 * height * width)
         yield
 
