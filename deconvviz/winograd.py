@@ -117,7 +117,12 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _has_one_dnn() -> bool:
-    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    one = torch.ones(1, 1)
+    try:
+        torch.ops.mkldnn._linear_pointwise(one, one, None, "none", [], "")
+    except (AttributeError, RuntimeError):  # a build of torch without it
+        return False
+    return True
 
 
 # Tiles --------------------------------------------------------------------------------------------------------------
