@@ -21,7 +21,7 @@ from torch import Tensor
 
 from deconvviz.recording import Op, Recording
 from deconvviz.steps import Step, plan
-from deconvviz.windows import Frame, Table, paste, paste_sampled
+from deconvviz.windows import Frame, Table, paste
 
 # A window with at least this share of its whole map's arithmetic is taken as that: gathering would cost more than it
 # saves.
@@ -227,7 +227,7 @@ class Replay:
         assert step.every is not None and patch.frame is not None
         self.done += step.work * len(frame) * frame.height * frame.width
         windows = self.table(value, step.every).windows(frame)
-        paste_sampled(windows, frame, patch.data, patch.frame, step.every)
+        paste(windows, frame, patch.data, patch.frame, every=step.every)
         return F.conv2d(windows, weight, bias, groups=groups)
 
     def quickly(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:

@@ -221,36 +221,31 @@ class Table:
 _MOST_RUNS = 64
 
 
-def paste(onto: Tensor, at: Frame, patch: Tensor, where: Frame, add: bool = False) -> None:
-    """Write (or `add`) K patches, lying in the same map as the K windows `onto`, into those; not what lies outside."""
-    dy, dx = where.rows - at.rows, where.cols - at.cols
-    runs = [0, *(np.flatnonzero((np.diff(dy) != 0) | (np.diff(dx) != 0)) + 1).tolist(), len(dy)]
-    if len(runs) <= _MOST_RUNS + 1:
-        for i, j in itertools.pairwise(runs):
-            _paste_alike(onto[i:j], patch[i:j], int(dy[i]), int(dx[i]), add)
-        return
-    r = dy[:, None] + np.arange(where.height)
-    c = dx[:, None] + np.arange(where.width)
-    to = (np.arange(len(at))[:, None, None] * at.height + r[:, :, None]) * at.width + c[:, None, :]
-    rows = patch.permute(0, 2, 3, 1).reshape(-1, patch.shape[1])
-    if r.min() < 0 or c.min() < 0 or r.max() >= at.height or c.max() >= at.width:
-        inside = ((r >= 0) & (r < at.height))[:, :, None] & ((c >= 0) & (c < at.width))[:, None, :]
-        rows = rows[torch.from_numpy(np.flatnonzero(inside)).to(rows.device)]
-        to = to[inside]
-    flat = onto.permute(0, 2, 3, 1).view(-1, onto.shape[1])
-    there = torch.from_numpy(to.reshape(-1)).to(flat.device)
-    flat.index_copy_(0, there, rows + flat.index_select(0, there) if add else rows)
+def paste(
+    onto: Tensor, at: Frame, patch: Tensor, where: Frame, add: bool = False, every: tuple[int, int] = (1, 1)
+) -> None:
+    """Write (or `add`) K patches, lying in the same map as the K windows `onto`, into those; not what lies outside.
 
-
-def paste_sampled(onto: Tensor, at: Frame, patch: Tensor, where: Frame, every: tuple[int, int]) -> None:
-    """As `paste`, but the windows `onto` are of the map that has only `every`-th rows and columns, beginning with 0."""
+    `every`: the windows are of the map that has only such rows and columns, from 0, and of the patches only those come.
+    """
+    if every == (1, 1):
+        dy, dx = where.rows - at.rows, where.cols - at.cols
+        runs = [0, *(np.flatnonzero((np.diff(dy) != 0) | (np.diff(dx) != 0)) + 1).tolist(), len(dy)]
+        if len(runs) <= _MOST_RUNS + 1:
+            for i, j in itertools.pairwise(runs):
+                _paste_alike(onto[i:j], patch[i:j], int(dy[i]), int(dx[i]), add)
+            return
+    # Where each place of the windows lies in its patch.
     r = every[0] * (at.rows[:, None] + np.arange(at.height)) - where.rows[:, None]
     c = every[1] * (at.cols[:, None] + np.arange(at.width)) - where.cols[:, None]
     inside = ((r >= 0) & (r < where.height))[:, :, None] & ((c >= 0) & (c < where.width))[:, None, :]
     source = (np.arange(len(at))[:, None, None] * where.height + r[:, :, None]) * where.width + c[:, None, :]
-    rows, flat = (x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) for x in (patch, onto))
-    to, there = (torch.from_numpy(n).to(flat.device) for n in (np.flatnonzero(inside), source[inside]))
-    flat.index_copy_(0, to, rows.index_select(0, there))
+    flat = onto.permute(0, 2, 3, 1).view(-1, onto.shape[1])
+    rows = patch.permute(0, 2, 3, 1).reshape(-1, patch.shape[1])
+    to, used = (torch.from_numpy(n).to(flat.device) for n in (np.flatnonzero(inside), source[inside]))
+    if len(used) < len(rows):  # else all come, in the order that they have
+        rows = rows.index_select(0, used)
+    flat.index_copy_(0, to, rows + flat.index_select(0, to) if add else rows)
 
 
 def _paste_alike(onto: Tensor, patch: Tensor, dy: int, dx: int, add: bool) -> None:

@@ -94,17 +94,18 @@ class Winograd:
 
     def _convolved(self, tiling: _Tiling, x: Tensor) -> Tensor:
         """The results (places of a block, K · blocks · O) for all blocks of x (K, C, h, w)."""
+        spread, gather, points = tiling.matrices
         cells = tiling.cut(x)
-        values = _product(tiling.spread.to(cells), cells)
+        values = _product(spread.to(cells), cells)
         products = []
-        for point, begin, end in tiling.groups:
+        for point, begin, end in points:
             bias = self.bias if point == _BOTH_ONE else None
             rows = values[begin:end].view(-1, self.weight.shape[1])
             products.append(_product(rows, self.filters[point].t(), bias))
         del cells, values  # the next three take their memory
         together = torch.cat(products)
         del products
-        return _product(tiling.gather.to(together), together.view(tiling.gather.shape[1], -1))
+        return _product(gather.to(together), together.view(tiling.points, -1))
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -204,23 +205,25 @@ class _Tiling:
     def __init__(self, rows: _Axis, cols: _Axis) -> None:
         self.rows, self.cols = rows, cols
         self.blocks = rows.blocks * cols.blocks
-        self.products = rows.points * cols.points * self.blocks
+        self.points, self.read, self.made = rows.points * cols.points, rows.read * cols.read, rows.made * cols.made
+        self.products = self.points * self.blocks
 
     def work(self, channels: int, maps: int) -> tuple[float, float]:
         """Multiplications for one map: at the points, and of the transforms."""
-        points = self.rows.points * self.cols.points
-        read, made = self.rows.read * self.cols.read, self.rows.made * self.cols.made
-        return self.blocks * points * channels * maps, self.blocks * points * (read * channels + made * maps)
+        return self.products * channels * maps, self.products * (self.read * channels + self.made * maps)
 
     def price(self, channels: int, maps: int) -> float:
         """What one map costs, in multiplications of a plain convolution."""
-        read, made = self.rows.read * self.cols.read, self.rows.made * self.cols.made
         products, transforms = self.work(channels, maps)
-        carried = self.blocks * read * channels + (self.products + self.blocks * made) * maps
+        carried = self.blocks * self.read * channels + (self.products + self.blocks * self.made) * maps
         return _PRODUCT * products + _TRANSFORM * transforms + _CARRIED * carried
 
     @cached_property
-    def _matrices(self) -> tuple[Tensor, Tensor, list[tuple[int, int, int]]]:
+    def matrices(self) -> tuple[Tensor, Tensor, list[tuple[int, int, int]]]:
+        """From the places that a block reads to its points, from those to the places that it makes, and the points.
+
+        The same point of different tiles is next to each other: each has its number, first row and row behind the last.
+        """
         (down, up, rows), (right, left, cols) = self.rows.matrices(), self.cols.matrices()
         which = (rows[:, None] * _COUNT + cols).reshape(-1)
         order = np.argsort(which, kind="stable")
@@ -229,26 +232,11 @@ class _Tiling:
         spread, gather = np.kron(down, right)[order], np.kron(up, left)[:, order]
         return torch.from_numpy(spread), torch.from_numpy(gather), groups
 
-    @property
-    def spread(self) -> Tensor:
-        """From the places that a block reads to its points, the same point of different tiles next to each other."""
-        return self._matrices[0]
-
-    @property
-    def gather(self) -> Tensor:
-        """From the points to the places that a block makes."""
-        return self._matrices[1]
-
-    @property
-    def groups(self) -> list[tuple[int, int, int]]:
-        """Every point's number, and its first and behind its last row among all points."""
-        return self._matrices[2]
-
     def cut(self, x: Tensor) -> Tensor:
         """What the blocks of x (K, C, h, w) read: (places of a block, K · blocks · C)."""
         rows, cols = self.rows, self.cols
         if self.blocks == 1:
-            return x.permute(2, 3, 0, 1).reshape(rows.read * cols.read, -1)
+            return x.permute(2, 3, 0, 1).reshape(self.read, -1)
         if rows.pad or cols.pad:
             x = F.pad(x, (cols.pad, cols.pad, rows.pad, rows.pad))
         count, channels, height, width = x.shape
@@ -257,7 +245,7 @@ class _Tiling:
         of_map = np.arange(count)[:, None, None] * (height * width)
         at = of_map + down[:, None, None, :, None] * width + right[None, :, None, None, :]
         flat = x.permute(0, 2, 3, 1).reshape(-1, channels)
-        return flat.index_select(0, torch.from_numpy(at.reshape(-1))).view(rows.read * cols.read, -1)
+        return flat.index_select(0, torch.from_numpy(at.reshape(-1))).view(self.read, -1)
 
     def join(self, results: Tensor, out: Tensor) -> None:
         """Write what the blocks have made into `out` (K, height, width, O)."""
