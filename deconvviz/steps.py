@@ -112,9 +112,14 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     )  # fmt: skip
 
 
+def _is_convolution(op: Op) -> bool:
+    """Whether this is a convolution of maps, and not a transposed one."""
+    return op.name == "convolution" and not op.args[6] and op.args[1].dim() == 4
+
+
 def _prepared(op: Op) -> tuple[Op, Winograd | None]:
     """A convolution with its weights laid out for windows, and the faster way to it if there is one."""
-    if op.name != "convolution" or op.args[6] or op.args[1].dim() != 4:
+    if not _is_convolution(op):
         return op, None
     weight, bias = op.args[1].detach(), op.args[2]
     fast = Winograd(weight, bias) if suits(weight, op.args[3], op.args[5], op.args[8]) else None
@@ -134,7 +139,7 @@ def _work(op: Op, channels: int) -> float:
 def _inside(rec: Recording, op: Op) -> float:
     """The share of a convolution's taps that lie on its input and not in the padding; 1 for other operators."""
     share = 1.0
-    if op.name != "convolution" or op.args[1].dim() != 4 or op.args[6]:
+    if not _is_convolution(op):
         return share
     _, weight, _, stride, padding, dilation = op.args[:6]
     sizes, outs = (rec.values[v].shape[-2:] for v in (op.inputs[0], op.outputs[0] or 0))
@@ -147,12 +152,14 @@ def _inside(rec: Recording, op: Op) -> float:
 
 def _finite(rec: Recording, values: Iterable[int]) -> bool:
     """Whether recorded values are numbers all, not infinite; sums tell that in one pass, on the safe side."""
-    return all(bool(rec.values[v].sum().isfinite()) for v in values)
+    found = [rec.values[v] for v in values]
+    # The sum of many half-precision numbers overflows where none of them does.
+    return all(bool(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()) for x in found)
 
 
 def _reach(op: Op) -> tuple[int, int] | None:
     """How far a change spreads by a convolution with stride 1 in one group, if it does."""
-    if op.name != "convolution" or op.args[6] or op.args[1].dim() != 4 or op.args[8] != 1 or max(op.args[3]) > 1:
+    if not _is_convolution(op) or op.args[8] != 1 or max(op.args[3]) > 1:
         return None
     down, right = (int(d) * (n - 1) for d, n in zip(op.args[5], op.args[1].shape[2:], strict=True))
     return (down, right) if down or right else None
@@ -160,7 +167,7 @@ def _reach(op: Op) -> tuple[int, int] | None:
 
 def _every(op: Op) -> tuple[int, int] | None:
     """The strides of a 1×1 convolution without padding, if there are any."""
-    if op.name != "convolution" or op.args[6] or tuple(op.args[1].shape[2:]) != (1, 1) or any(op.args[4]):
+    if not _is_convolution(op) or tuple(op.args[1].shape[2:]) != (1, 1) or any(op.args[4]):
         return None
     down, right = op.args[3]
     return (int(down), int(right)) if (down, right) != (1, 1) else None
@@ -175,7 +182,7 @@ def _plain(op: Op) -> bool:
 
 def _with_norm(conv: Op, norm: Op) -> Op | None:
     """`conv` with the scale and shift of the norm behind it in its weights, or None if it is no such pair."""
-    if conv.name != "convolution" or conv.args[6]:
+    if not _is_convolution(conv):
         return None
     found = affine(norm)
     if found is None:

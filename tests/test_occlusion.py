@@ -24,7 +24,9 @@ import deconvviz
 from deconvviz import DeconvvizError, Network, UnknownNameError
 from deconvviz.models import registry
 from deconvviz.occlusion import occlude
+from deconvviz.recording import record
 from deconvviz.results import Occlusion
+from deconvviz.steps import plan
 from deconvviz.winograd import Winograd, suits
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5}
@@ -367,17 +369,25 @@ def test_in_float32_to_its_rounding(case: tuple[nn.Module, Tensor, dict[str, Any
 def test_what_is_infinite_on_the_picture_itself(wide: int) -> None:
     """Covering what makes a map overflow must give the finite answer, not infinity less infinity."""
     torch.manual_seed(0)
-    layers = [nn.Conv2d(1, wide, 1, bias=False), nn.Conv2d(wide, wide, 3, padding=1), nn.Sigmoid()]
-    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide * 144, 3)).eval()
+    first, second = nn.Conv2d(1, wide, 1, bias=False), nn.Conv2d(wide, wide, 3, padding=1)
+    model = nn.Sequential(first, second, nn.Sigmoid(), nn.Flatten(), nn.Linear(wide * 144, 3)).eval()
     with torch.no_grad():
-        layers[0].weight.fill_(1e38)  # type: ignore[union-attr]
-        layers[1].weight.abs_()  # type: ignore[operator, union-attr]
+        first.weight.fill_(1e38)
+        second.weight.abs_()
     x = torch.zeros(1, 1, 12, 12)
     x[0, 0, 3, 4] = 1e3
     o = one(model, x, window=4, stride=2)
     want = plain(model, x, o, 0.0, None)
     assert want.isfinite().all() and len(want.unique(dim=0)) > 1
     torch.testing.assert_close(o.logits, want)
+
+
+def test_large_sums_of_half_precision_are_not_taken_for_infinite() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).half().eval()
+    with torch.no_grad():
+        rec = record(model, torch.full((1, 1, 40, 40), 1e3, dtype=torch.float16))
+        assert rec.output is not None and rec.values[0].sum().isinf()
+        assert [step.reach for step in plan(rec, (rec.output,))] == [(2, 2), (2, 2)]
 
 
 def linear_around(block: nn.Module, size: tuple[int, int] = (14, 17)) -> nn.Module:
