@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from deconvviz.analyses.correspondence.compute import correspondence
+    from deconvviz.analyses.correspondence.result import Correspondence
+    from deconvviz.analyses.evolution.compute import evolve
+    from deconvviz.analyses.evolution.result import Evolution
+    from deconvviz.analyses.filters.compute import filters
+    from deconvviz.analyses.filters.result import Filters
+    from deconvviz.analyses.history.compute import history
+    from deconvviz.analyses.history.result import History
+    from deconvviz.analyses.invariance.compute import invariance
+    from deconvviz.analyses.invariance.result import Invariance
+    from deconvviz.analyses.occlusion.compute import occlude
+    from deconvviz.analyses.occlusion.result import Occlusion
+    from deconvviz.analyses.probes.compute import probe
+    from deconvviz.analyses.probes.result import Probes
+    from deconvviz.analyses.projection.compute import project
+    from deconvviz.analyses.projection.result import Projection
     from deconvviz.card import Card, Weights
-    from deconvviz.checkpoints import EvolutionCheckpoints
-    from deconvviz.correspondence import correspondence
+    from deconvviz.engine.geometry import Layer, receptive_field
     from deconvviz.errors import (
         DeconvvizError,
         DeconvvizTypeError,
@@ -23,26 +36,18 @@ if TYPE_CHECKING:
         UnsupportedOperatorError,
         WeightsError,
     )
-    from deconvviz.evolution import evolve
-    from deconvviz.filters import filters
-    from deconvviz.geometry import Layer, receptive_field
-    from deconvviz.ilsvrc import history
-    from deconvviz.invariance import invariance
-    from deconvviz.network import Network, load
-    from deconvviz.occlusion import occlude
-    from deconvviz.probes import probe
-    from deconvviz.projection import project
-    from deconvviz.results import Correspondence, Evolution, Filters, History, Invariance, Occlusion, Probes, Projection
+    from deconvviz.network.checkpoints import EvolutionCheckpoints
+    from deconvviz.network.network import Network, load
     from deconvviz.scanning import scan
-    from deconvviz.store import Store
+    from deconvviz.scanning.store import Store
 
 # Where each public name lives; importing it only when asked keeps `deconvviz --help` free of torch.
 _HOME = {
     "Card": "card",
     "Weights": "card",
-    "EvolutionCheckpoints": "checkpoints",
-    "correspondence": "correspondence",
-    "Correspondence": "results",
+    "EvolutionCheckpoints": "network.checkpoints",
+    "correspondence": "analyses.correspondence",
+    "Correspondence": "analyses.correspondence",
     "DeconvvizError": "errors",
     "DeconvvizTypeError": "errors",
     "DeconvvizValueError": "errors",
@@ -51,25 +56,25 @@ _HOME = {
     "UnknownNameError": "errors",
     "UnsupportedOperatorError": "errors",
     "WeightsError": "errors",
-    "Layer": "geometry",
-    "receptive_field": "geometry",
-    "invariance": "invariance",
-    "filters": "filters",
-    "Filters": "results",
-    "evolve": "evolution",
-    "Evolution": "results",
-    "probe": "probes",
-    "Probes": "results",
-    "Network": "network",
-    "load": "network",
-    "history": "ilsvrc",
-    "History": "results",
-    "occlude": "occlusion",
-    "Occlusion": "results",
-    "project": "projection",
-    "Invariance": "results",
-    "Projection": "results",
-    "Store": "store",
+    "Layer": "engine.geometry",
+    "receptive_field": "engine.geometry",
+    "invariance": "analyses.invariance",
+    "filters": "analyses.filters",
+    "Filters": "analyses.filters",
+    "evolve": "analyses.evolution",
+    "Evolution": "analyses.evolution",
+    "probe": "analyses.probes",
+    "Probes": "analyses.probes",
+    "Network": "network.network",
+    "load": "network.network",
+    "history": "analyses.history",
+    "History": "analyses.history",
+    "occlude": "analyses.occlusion",
+    "Occlusion": "analyses.occlusion",
+    "project": "analyses.projection",
+    "Invariance": "analyses.invariance",
+    "Projection": "analyses.projection",
+    "Store": "scanning.store",
     "scan": "scanning",
 }
 
@@ -120,14 +125,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Importing a module of the name of a public function must not put it in the function's place."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

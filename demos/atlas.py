@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import deconvviz
+from deconvviz.analyses.panels.compute import PanelSource
 from deconvviz.atlas import build
-from deconvviz.panels import PanelSource
 
 
 def main() -> None:

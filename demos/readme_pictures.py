@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import deconvviz
-from deconvviz.figures.style import new_figure, styled
+from deconvviz.results.style import new_figure, styled
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "demos" / "images"

@@ -45,7 +45,7 @@ class Recipe:
     rate), or "step" (times `decay` at each of `milestones`, shares of the whole training); `warmup` steps
     rise linearly. `factors`: (prefix of a parameter's name, factor on the rate).
     `initialisation`: "model" (the network's own), "normal" (N(0, 0.01), biases 0), or "data"
-    (`deconvviz.initialisation`). `batch_norm`: train with a BatchNorm behind every convolution but the
+    (`deconvviz.training.initialisation`). `batch_norm`: train with a BatchNorm behind every convolution but the
     first and every linear layer but the last, folded into them in what is written. `filter_rms`: a
     convolutional filter whose RMS grows beyond it is scaled back to it (section 3 of the paper); 0 is off.
     `input_scale`: how many times larger the inputs are that "normal" and `filter_rms` were made for; the

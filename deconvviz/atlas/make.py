@@ -13,7 +13,7 @@ from deconvviz.atlas.plates import Report, Source, photographs, plates_of
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
 from deconvviz.atlas.writer import write_pages
-from deconvviz.store import Store
+from deconvviz.scanning.store import Store
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from deconvviz.atlas.sheets import (
 )
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
-from deconvviz.store import StoreLayer, StorePicture
+from deconvviz.scanning.store import StoreLayer, StorePicture
 
 Box = tuple[int, int, int, int]
 Report = Callable[[str, int, int], None]
@@ -40,7 +40,7 @@ LOSSLESS = 16
 
 
 class Source(Protocol):
-    """What a network and the pictures are asked for; `deconvviz.panels` has one for a `Network`."""
+    """What a network and the pictures are asked for; `deconvviz.analyses.panels.compute` has one for a `Network`."""
 
     def panels(self, layer: StoreLayer, wanted: Collection[tuple[int, int]]) -> Iterator[tuple[int, int, PanelLike]]:
         """(unit, rank, panel) for the wanted units and ranks of a layer, in any order."""

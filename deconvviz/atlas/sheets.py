@@ -29,7 +29,7 @@ EFFORT = 2
 
 
 class PanelLike(Protocol):
-    """What a tile is made of: see `deconvviz.panels.Panel`."""
+    """What a tile is made of: see `deconvviz.analyses.panels.compute.Panel`."""
 
     @property
     def projection(self) -> Pixels: ...

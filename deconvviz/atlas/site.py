@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvviz.errors import AtlasError
-from deconvviz.results.base import write_whole
+from deconvviz.files import write_whole
 
 MANIFEST = "atlas.json"
 FORMAT = 1

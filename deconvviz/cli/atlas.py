@@ -36,9 +36,9 @@ def atlas(
     Example:
       deconvviz atlas --store atlas.db --out site/
     """
+    from deconvviz.analyses.panels.compute import PanelSource
     from deconvviz.atlas import build
-    from deconvviz.panels import PanelSource
-    from deconvviz.store import Store
+    from deconvviz.scanning.store import Store
 
     folder = out or Path(f"{store.stem}-site")
     with Store.open(store) as opened, Stages() as stages:

@@ -10,7 +10,7 @@ import click
 from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
 from deconvviz.cli.invariance import parse_fill
 from deconvviz.cli.progress import Progress
-from deconvviz.tables import KINDS
+from deconvviz.results.table import KINDS
 
 
 @click.command()
@@ -63,7 +63,7 @@ def correspond(
     net = get_network(model, weights, checkpoint)
     path = output_file(out, kind, f"{parts.stem}-{net.card.name}-correspondence")
     to_device(net, device)
-    from deconvviz.correspondence import correspondence
+    from deconvviz.analyses.correspondence.compute import correspondence
 
     with Progress(100, "covering, %") as progress:
         result = correspondence(

@@ -54,11 +54,11 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
     layers, units = parse_layers(options["layers"]), parse_units(options["units"])
     model = options["model"]
     if model is not None and ":" in model:
-        from deconvviz.network import load_custom
+        from deconvviz.network.network import load_custom
 
         model = load_custom(model)
     path = output_file(out, kind, f"{run.resolve().name}-evolution")
-    from deconvviz.evolution import evolve as compute
+    from deconvviz.analyses.evolution.compute import evolve as compute
 
     with Progress(100, "percent") as progress:
         result = compute(

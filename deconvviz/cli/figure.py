@@ -14,7 +14,7 @@ from deconvviz.cli.progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, numbers, parts_of
 
 if TYPE_CHECKING:
-    from deconvviz.network import Network
+    from deconvviz.network.network import Network
     from deconvviz.paper.sources import Sources
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -57,8 +57,8 @@ def filters(
     for n in (net, other):
         if n is not None:
             to_device(n, device)
-    from deconvviz.filters import filters as compute
-    from deconvviz.images import pictures_in
+    from deconvviz.analyses.filters.compute import filters as compute
+    from deconvviz.data.images import pictures_in
 
     pictures = pictures_in(images) if images is not None else None
     result = compute(net, other, layer, pictures, radius=radius)

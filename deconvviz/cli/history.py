@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from deconvviz.tables import KINDS
+from deconvviz.results.table import KINDS
 
 
 @click.command()
@@ -26,7 +26,7 @@ def history(kind: str | None, out: Path | None, as_json: bool) -> None:
       deconvviz history
       deconvviz history --table markdown
     """
-    from deconvviz.ilsvrc import history as compute
+    from deconvviz.analyses.history.compute import history as compute
 
     result = compute()
     if kind and not as_json:

@@ -14,9 +14,9 @@ from deconvviz.cli.pictures import Pictures
 from deconvviz.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from deconvviz.network import Network
+    from deconvviz.network.network import Network
 
-# The names of deconvviz.transforms, which torch comes with.
+# The names of deconvviz.data.transforms, which torch comes with.
 KINDS = ("translation", "horizontal", "scale", "rotation", "flip")
 DEFAULT = ("translation", "scale", "rotation")
 _VALUES = "START:STOP:STEP (both ends included) or numbers with commas"
@@ -39,7 +39,7 @@ def parse_values(given: str, option: str) -> list[float]:
 
 
 def parse_fill(given: str) -> str | float | list[float]:
-    """Return a fill of `deconvviz.transforms.warp`: its name, a number, or a colour such as `0,0,0`."""
+    """Return a fill of `deconvviz.data.transforms.warp`: its name, a number, or a colour such as `0,0,0`."""
     try:
         numbers = [float(part) for part in given.split(",")]
     except ValueError:
@@ -85,7 +85,7 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
     first = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
     path = output_file(out, kind, f"{first}{net.card.name}-invariance")
     to_device(net, options["device"])
-    from deconvviz.invariance import invariance as compute
+    from deconvviz.analyses.invariance.compute import invariance as compute
 
     with Progress(len(pictures)) as progress:
         result = compute(

@@ -11,9 +11,9 @@ from deconvviz.cli.common import get_network, model_options, output_options, to_
 from deconvviz.cli.pictures import Pictures, Tick
 
 if TYPE_CHECKING:
+    from deconvviz.analyses.occlusion.result import Occlusion
     from deconvviz.card import Card
-    from deconvviz.network import Network
-    from deconvviz.results import Occlusion
+    from deconvviz.network.network import Network
 
 _FILLS = ("grey", "mean", "blur", "noise")
 
@@ -92,8 +92,8 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
 
 
 def _compute(net: Network, picture: Path, options: dict[str, Any], tick: Tick) -> Occlusion:
-    from deconvviz.occlusion import occlude as compute
-    from deconvviz.results import Occlusion
+    from deconvviz.analyses.occlusion.compute import occlude as compute
+    from deconvviz.analyses.occlusion.result import Occlusion
 
     taken = ("target", "window", "stride", "fill", "layer", "batch", "mask", "positions", "seed")
     result = compute(net, net.preprocess(picture), progress=tick, **{name: options[name] for name in taken})
@@ -106,7 +106,7 @@ def _mask(path: Path | None) -> Any:
         return None
     import numpy as np
 
-    from deconvviz.images import read_image
+    from deconvviz.data.images import read_image
 
     return np.asarray(read_image(path).convert("L")) >= 128
 

@@ -15,7 +15,7 @@ from deconvviz.cli.progress import Progress
 from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
-    from deconvviz.results import Result
+    from deconvviz.results.base import Result
 
 R = TypeVar("R", bound="Result")
 # Called with how much of a picture is done, and of how much.
@@ -90,7 +90,7 @@ def _tick(progress: Progress, before: int, done: int, total: int) -> None:
 
 
 def _pictures(given: Sequence[Path]) -> list[Path]:
-    from deconvviz.images import pictures_in
+    from deconvviz.data.images import pictures_in
 
     try:
         return [p for path in given for p in (pictures_in(path) if path.is_dir() else [path])]

@@ -10,7 +10,7 @@ import click
 
 from deconvviz.cli.common import get_network, model_options, output_file, output_options, parse_layers, to_device
 from deconvviz.cli.progress import Progress
-from deconvviz.tables import KINDS
+from deconvviz.results.table import KINDS
 
 
 @click.command()
@@ -54,7 +54,7 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
     net = get_network(options["model"], options["weights"], options["checkpoint"])
     path = output_file(out, kind, f"{net.card.name}-probes")
     to_device(net, options["device"])
-    from deconvviz.probes import probe as compute
+    from deconvviz.analyses.probes.compute import probe as compute
 
     with Progress(100, "percent") as progress:
         result = compute(

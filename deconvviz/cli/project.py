@@ -12,8 +12,8 @@ from deconvviz.cli.common import get_network, model_options, output_options, to_
 from deconvviz.cli.pictures import Pictures
 
 if TYPE_CHECKING:
-    from deconvviz.network import Network
-    from deconvviz.results import Projection
+    from deconvviz.analyses.projection.result import Projection
+    from deconvviz.network.network import Network
 
 
 def parse_units(given: Sequence[str]) -> list[int] | None:
@@ -63,7 +63,7 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
 
 
 def _compute(net: Network, picture: Path, options: dict[str, Any]) -> Projection:
-    from deconvviz.projection import project as compute
+    from deconvviz.analyses.projection.compute import project as compute
 
     return compute(
         net,

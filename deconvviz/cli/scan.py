@@ -13,7 +13,7 @@ from deconvviz.cli.common import get_network, model_options, parse_layers, to_de
 from deconvviz.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from deconvviz.store import Store
+    from deconvviz.scanning.store import Store
 
 
 @click.command()

@@ -29,8 +29,8 @@ def top(
     Example:
       deconvviz top --store atlas.db --layer 5 --unit 12
     """
-    from deconvviz.panels import panels
-    from deconvviz.store import Store
+    from deconvviz.analyses.panels.compute import panels
+    from deconvviz.scanning.store import Store
 
     with Store.open(store) as opened:
         title = opened.layer(layer).title

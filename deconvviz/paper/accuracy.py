@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from deconvviz.network import Network
+from deconvviz.analyses.accuracy.result import Accuracy, Series
+from deconvviz.analyses.probes.compute import probe
+from deconvviz.analyses.probes.result import Probes
+from deconvviz.network.network import Network
 from deconvviz.paper.layers import pair
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
 from deconvviz.paper.training_run import measured_epochs, settings
-from deconvviz.probes import probe
-from deconvviz.results import Accuracy, Probes, Series
 
 COUNTS = (1, 5, 10, 15, 20, 30)
 # Table 4 of the paper, Caltech-101.
@@ -28,7 +29,7 @@ def make(sources: Sources, page: Page) -> Made:
     """The curves (`figure9`), or the table at 15 and 30 pictures a category (`table4`)."""
     result = sources.once("accuracy", lambda: _measure(sources))
     if page.kind == "table":
-        from deconvviz.figures.table import draw
+        from deconvviz.results.table_figure import draw
 
         table = result.table()
         return Made(draw(table), table.caption, {"accuracy": result}, table)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from deconvviz.geometry import Layer
-from deconvviz.network import Network
+from deconvviz.analyses.architecture.result import Architecture, Block
+from deconvviz.analyses.projection.compute import model_facts
+from deconvviz.engine.geometry import Layer
+from deconvviz.network.network import Network
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.projection import model_facts
-from deconvviz.results import Architecture, Block
 
 # More layers than that are drawn in groups, of convolutions with maps of one size.
 SINGLE = 12

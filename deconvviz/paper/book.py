@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from deconvviz.analyses.projection.compute import model_facts
 from deconvviz.errors import DeconvvizValueError
+from deconvviz.files import write_whole
 from deconvviz.paper import claims as claims_of
 from deconvviz.paper.claims import Claim
 from deconvviz.paper.index import gallery_page, index_page
 from deconvviz.paper.pages import BY_NAME, CREDIT, PAGES, Page, missing
 from deconvviz.paper.sources import Made, Sources
 from deconvviz.paper.writing import FORMATS, NUMBERS, Written, keep_numbers, kept_page, lean, write_page
-from deconvviz.projection import model_facts
-from deconvviz.results.base import write_whole
 
 
 @dataclass(frozen=True)

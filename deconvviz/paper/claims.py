@@ -8,9 +8,15 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from deconvviz.analyses.accuracy.result import Accuracy
+from deconvviz.analyses.correspondence.result import Correspondence
+from deconvviz.analyses.evolution.result import Evolution
+from deconvviz.analyses.invariance.result import Invariance
+from deconvviz.analyses.occlusion.result import Occlusion
+from deconvviz.analyses.probes.result import Probes
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.results import Accuracy, Correspondence, Evolution, Invariance, Occlusion, Probes, Result
-from deconvviz.tables import Table
+from deconvviz.results.base import Result
+from deconvviz.results.table import Table
 
 LEVEL = 0.9  # similarity from which a layer counts as settled
 

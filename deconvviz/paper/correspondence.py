@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deconvviz.correspondence import correspondence
+from deconvviz.analyses.correspondence.compute import correspondence
+from deconvviz.analyses.correspondence.result import Correspondence
 from deconvviz.paper.pages import Page, parts_of
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.results import Correspondence
 
 # Table 1 of the paper: five dogs, layers 5 and 7.
 PAPER = {
@@ -22,7 +22,7 @@ def make(sources: Sources, page: Page) -> Made:
     paper = "; ".join(f"{part} {low} / {high}" for part, (low, high) in PAPER.items())
     beside = f"The paper's own, for five dogs and layers 5 / 7: {paper}."
     if page.kind == "table":
-        from deconvviz.figures.table import draw
+        from deconvviz.results.table_figure import draw
 
         table = result.table()
         return Made(draw(table), f"{table.caption} {beside}", {"correspondence": result}, table)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deconvviz.checkpoints import run_facts
-from deconvviz.evolution import evolve
+from deconvviz.analyses.evolution.compute import evolve
+from deconvviz.analyses.evolution.result import Evolution
+from deconvviz.network.checkpoints import run_facts
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
 from deconvviz.paper.training_run import settings
-from deconvviz.results import Evolution
 
 # Pictures, evenly spread over the data; units drawn in each layer.
 MOST, UNITS = 500, 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deconvviz.filters import filters
+from deconvviz.analyses.filters.compute import filters
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources, first_held_out
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deconvviz.ilsvrc import history
+from deconvviz.analyses.history.compute import history
+from deconvviz.analyses.history.result import NOTE
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.results.history import NOTE
 
 
 def make(sources: Sources, page: Page) -> Made:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deconvviz.invariance import invariance
+from deconvviz.analyses.invariance.compute import invariance
 from deconvviz.paper.layers import pair
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.network import Network
+from deconvviz.network.network import Network
 
 
 def numbered(net: Network, most: int = 5) -> list[str]:

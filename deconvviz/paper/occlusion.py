@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deconvviz.figures.occlusion import draw
-from deconvviz.occlusion import occlude
+from deconvviz.analyses.occlusion.compute import occlude
+from deconvviz.analyses.occlusion.figure import draw
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources

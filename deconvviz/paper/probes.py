@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from deconvviz.figures.table import draw
+from deconvviz.analyses.probes.compute import probe
+from deconvviz.analyses.probes.result import Probes
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.probes import probe
-from deconvviz.results import Probes
-from deconvviz.tables import Table
+from deconvviz.results.table import Table
+from deconvviz.results.table_figure import draw
 
 # Table 7 of the paper, ImageNet-pretrained, 30 pictures a category: Caltech-101.
 PAPER = {"1": "44.8", "2": "66.2", "3": "72.3", "4": "76.6", "5": "86.2", "7": "85.5"}

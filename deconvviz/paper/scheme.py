@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from deconvviz.analyses.projection.compute import model_facts, walk_back
+from deconvviz.analyses.scheme.result import Scheme
+from deconvviz.engine.recording import Op, Recording, follow, plain_mode, record
+from deconvviz.engine.rules import Walk, rule_of
+from deconvviz.engine.windows import Signal
 from deconvviz.errors import UnsupportedOperatorError
-from deconvviz.network import Network
+from deconvviz.network.network import Network
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.projection import model_facts, walk_back
-from deconvviz.recording import Op, Recording, follow, plain_mode, record
-from deconvviz.results import Scheme
-from deconvviz.rules import Walk, rule_of
-from deconvviz.windows import Signal
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 
-from deconvviz.datasets import listing
+from deconvviz.analyses.features import OUTPUT, features
+from deconvviz.analyses.projection.compute import model_facts
+from deconvviz.data.listing import listing
+from deconvviz.data.pictures import Pictures, split
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.features import OUTPUT, features
 from deconvviz.models import registry
-from deconvviz.network import Network
+from deconvviz.network.network import Network
 from deconvviz.paper.pages import demo_pictures, parts_of
-from deconvviz.projection import model_facts
-from deconvviz.training import Pictures, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from deconvviz.results import Result
-    from deconvviz.tables import Table
+    from deconvviz.results.base import Result
+    from deconvviz.results.table import Table
 
 T = TypeVar("T")
 USES = ("data", "run", "store", "parts", "image")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from deconvviz.panels import page as units_of
+from deconvviz.analyses.panels.compute import page as units_of
+from deconvviz.analyses.panels.result import Page as Panels
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources, held_out
-from deconvviz.results import Page as Panels
 from deconvviz.scanning import scan
-from deconvviz.store import Store
+from deconvviz.scanning.store import Store
 
 UNITS = 8  # of each layer
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from deconvviz.figures.style import write
+from deconvviz.files import write_whole
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made
-from deconvviz.results.base import write_whole
-from deconvviz.tables import Table
+from deconvviz.results.style import write
+from deconvviz.results.table import Table
 
 FORMATS = ("png", "pdf", "svg")
 NUMBERS = "numbers"

@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvviz.errors import DeconvvizValueError, suggest
+from deconvviz.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ class Result:
         raise NotImplementedError  # abstract: every result says it
 
     def figure(self, **options: Any) -> Figure:
-        """Draw the result; the options are those of its module in `deconvviz.figures`."""
+        """Draw the result; the options are those of `draw` in its `figure.py`."""
         raise NotImplementedError  # abstract: every result says it
 
     def facts(self) -> dict[str, object]:
@@ -96,7 +96,7 @@ class Result:
         if suffix == ".npz":
             np.savez_compressed(buffer, **self._arrays(""))  # type: ignore[arg-type]
         else:
-            from deconvviz.figures.style import write
+            from deconvviz.results.style import write
 
             write(self.figure(**figure), buffer, suffix[1:], self._metadata())
         write_whole(path, buffer.getvalue())
@@ -227,30 +227,3 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
     one, two = a.detach().cpu(), b.detach().cpu()
     # NaN stands for "cannot be said", and says the same twice.
     return bool(((one == two) | (one.isnan() & two.isnan())).all())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write beside `path` and rename: an interruption leaves the old file or none.
-
-    Raises the OSError of what failed (no space, no permission), about `path` and not about the file beside it.
-    """
-    try:
-        _write_whole(path, data)
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

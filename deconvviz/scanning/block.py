@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.capture import Probe
+from deconvviz.engine.capture import Probe
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.scanning.plan import Plan
 from deconvviz.scanning.sources import Block, Told

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deconvviz.capture import Tap, find_taps
+from deconvviz.engine.capture import Tap, find_taps
+from deconvviz.engine.geometry import field_of
+from deconvviz.engine.recording import Recording, Target, find_layer, record, unwrap
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnsupportedOperatorError
-from deconvviz.geometry import field_of
-from deconvviz.network import Network
-from deconvviz.recording import Recording, Target, find_layer, record, unwrap
+from deconvviz.network.network import Network
 from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
+from deconvviz.scanning.store import Store, StoreLayer, Writer, blank
 from deconvviz.scanning.tally import Tally
-from deconvviz.store import Store, StoreLayer, Writer, blank
 
 BATCH = 32
 

@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from deconvviz.capture import Probe
+from deconvviz.engine.capture import Probe
+from deconvviz.engine.recording import unwrap
 from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, StoreError, check_counts
-from deconvviz.network import Network
-from deconvviz.recording import unwrap
+from deconvviz.network.network import Network
 from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
 from deconvviz.scanning.ranks import Ranks, ranks
 from deconvviz.scanning.sources import Block, Blocks, Source, Told
+from deconvviz.scanning.store import Progress, Store, StoreLayer, Writer
 from deconvviz.scanning.tally import Tally, sum_of
-from deconvviz.store import Progress, Store, StoreLayer, Writer
 
 Spot = tuple[int, int, int, float]  # picture, row, column, activation
 _MOST_THREADS = 16  # each holds the activations of one block

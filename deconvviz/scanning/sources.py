@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
+from deconvviz.data.images import SUFFIXES, read_image
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
-from deconvviz.images import SUFFIXES, read_image
-from deconvviz.network import Network
+from deconvviz.network.network import Network
 
 Names = list[tuple[str | None, str | None]]  # path below the folder and label of each picture
 Told = tuple[int, str | None, int | None, int | None, str | None]  # number, label, width, height, error

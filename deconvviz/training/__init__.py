@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from .curves import learning_curves
-from .data import LEFT_OUT, Pictures, read_data, split
-from .evaluation import accuracy
-from .plan import Changes
-from .processes import leads
-from .run import train
-from .scaffold import Norms, renormalise
-from .schedule import rate
-from .teacher import Teacher, load_teacher
-from .views import augment, ten_crops
+from deconvviz.data.pictures import LEFT_OUT, Pictures, read_data, split
+from deconvviz.training.curves import learning_curves
+from deconvviz.training.evaluation import accuracy
+from deconvviz.training.plan import Changes
+from deconvviz.training.processes import leads
+from deconvviz.training.run import train
+from deconvviz.training.scaffold import Norms, renormalise
+from deconvviz.training.schedule import rate
+from deconvviz.training.teacher import Teacher, load_teacher
+from deconvviz.training.views import augment, ten_crops
 
 __all__ = [
     "LEFT_OUT",

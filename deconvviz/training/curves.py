@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from deconvviz.analyses.curves.result import LearningCurves
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.results import LearningCurves
 
 METRICS = "metrics.jsonl"
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.card import Card
+from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError
-
-from .data import Pictures
-from .processes import Team
-from .views import centre, normalise, resized_side, ten_crops
+from deconvviz.training.processes import Team
+from deconvviz.training.views import centre, normalise, resized_side, ten_crops
 
 _BATCH = 128
 

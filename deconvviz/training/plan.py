@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.models.recipes import RECIPES, Recipe, recipe_for
-
-from .data import Pictures
-from .processes import Team
-from .teacher import Teacher
-from .views import Views, seed_of
+from deconvviz.training.processes import Team
+from deconvviz.training.teacher import Teacher
+from deconvviz.training.views import Views, seed_of
 
 PRECISIONS = ("float32", "bfloat16")
 Shown = Callable[[str, int, int], None]

@@ -19,24 +19,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.checkpoints import KEPT, note_run
+from deconvviz.data.pictures import Pictures, read_data, split
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
+from deconvviz.files import write_whole
 from deconvviz.models import registry
 from deconvviz.models.recipes import Recipe
-from deconvviz.network import Network
-from deconvviz.results.base import write_whole
-
-from .curves import learning_curves
-from .data import Pictures, read_data, split
-from .evaluation import accuracy, logits_of
-from .plan import Changes, Course, Shown, recipe_of
-from .processes import Team, team
-from .scaffold import renormalise
-from .schedule import rate
-from .start import largest_size, start
-from .state import CURVES, LAST, UNREADABLE, Run, clear, restore, save, write_metrics
-from .teacher import Teacher, load_teacher
-from .views import normalise, resized_side, seed_of
+from deconvviz.network.checkpoints import KEPT, note_run
+from deconvviz.network.network import Network
+from deconvviz.training.curves import learning_curves
+from deconvviz.training.evaluation import accuracy, logits_of
+from deconvviz.training.plan import Changes, Course, Shown, recipe_of
+from deconvviz.training.processes import Team, team
+from deconvviz.training.scaffold import renormalise
+from deconvviz.training.schedule import rate
+from deconvviz.training.start import largest_size, start
+from deconvviz.training.state import CURVES, LAST, UNREADABLE, Run, clear, restore, save, write_metrics
+from deconvviz.training.teacher import Teacher, load_teacher
+from deconvviz.training.views import normalise, resized_side, seed_of
 
 
 def train(

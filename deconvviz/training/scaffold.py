@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.initialisation import Response
+from deconvviz.training.initialisation import Response
 
 
 class Norms(nn.Module):

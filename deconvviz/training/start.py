@@ -11,17 +11,16 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.initialisation import Response, initialise
 from deconvviz.models import registry
 from deconvviz.models.recipes import Recipe
-from deconvviz.network import load_state, read_weights
-
-from .plan import Course
-from .quick import quicken
-from .scaffold import Head, Norms, set_dropout
-from .schedule import optimiser
-from .state import Run
-from .views import centre, normalise, resized_side
+from deconvviz.network.network import load_state, read_weights
+from deconvviz.training.initialisation import Response, initialise
+from deconvviz.training.plan import Course
+from deconvviz.training.quick import quicken
+from deconvviz.training.scaffold import Head, Norms, set_dropout
+from deconvviz.training.schedule import optimiser
+from deconvviz.training.state import Run
+from deconvviz.training.views import centre, normalise, resized_side
 
 
 def start(

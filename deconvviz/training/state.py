@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.card import Card
-from deconvviz.checkpoints import KEPT, NOTE, checkpoint_name, kept, write_weights
 from deconvviz.errors import DeconvvizValueError, WeightsError
+from deconvviz.files import write_whole
 from deconvviz.models import registry
-from deconvviz.results.base import write_whole
-
-from .plan import Course
-from .quick import quicken
-from .scaffold import Norms
+from deconvviz.network.checkpoints import KEPT, NOTE, checkpoint_name, kept, write_weights
+from deconvviz.training.plan import Course
+from deconvviz.training.quick import quicken
+from deconvviz.training.scaffold import Norms
 
 LAST, BEST, FINAL, METRICS, UNREADABLE = (
     "last.pt", "best.safetensors", "final.safetensors", "metrics.jsonl", "unreadable.txt",

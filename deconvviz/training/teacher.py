@@ -14,14 +14,13 @@ from torchvision.ops import roi_align
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
+from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError, suggest
 from deconvviz.models import registry
 from deconvviz.models.recipes import Teaching
-from deconvviz.network import Network, load, load_state, read_weights
-
-from .data import Pictures
-from .scaffold import ends_of
-from .views import normalise
+from deconvviz.network.network import Network, load, load_state, read_weights
+from deconvviz.training.scaffold import ends_of
+from deconvviz.training.views import normalise
 
 _BATCH = 32
 _SAMPLES = 7  # points along each side of a crop at which its maps are read

@@ -12,9 +12,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from deconvviz.card import Card
+from deconvviz.data.pictures import Pictures
 from deconvviz.models.recipes import Augmentation
-
-from .data import Pictures
 
 
 def seed_of(*parts: int) -> int:

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from deconvviz.atlas import build
-from deconvviz.store import BINS, Progress, StoreLayer, StorePicture, Writer
-from deconvviz.store import Store as Opened
+from deconvviz.scanning.store import BINS, Progress, StoreLayer, StorePicture, Writer
+from deconvviz.scanning.store import Store as Opened
 
 Pixels = NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from deconvviz.atlas.contents import GROUP, histogram_bars, printable, read
-from deconvviz.store import BINS, EDGES, Store
+from deconvviz.scanning.store import BINS, EDGES, Store
 
 
 def test_layers_units_and_places_are_the_stores(store: Store, made_up: SimpleNamespace) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deconvviz.atlas.sheets import (
-    GAP,
+    GAP,  # fmt: skip
     MOSAIC,
     RIM,
     Grid,
@@ -22,7 +22,7 @@ from deconvviz.atlas.sheets import (
     mosaic,
     pair,
     tile_size,
-)  # fmt: skip
+)
 
 
 def flat(height: int, width: int, value: int) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_the_sheet_shows_the_projection_in_its_place(place: Path) -> None:
 
     from deconvviz import project
     from deconvviz.results.base import signed_pictures
-    from deconvviz.store import Store
+    from deconvviz.scanning.store import Store
 
     assert run("--store", "a.db", "--model", NET, "--out", "site") == 0
     with Store.open("a.db") as store:

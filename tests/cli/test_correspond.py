@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deconvviz import cli
-from deconvviz.results import Correspondence
+from deconvviz.analyses.correspondence.result import Correspondence
 
 SOURCE = """
 import torch
@@ -102,7 +102,7 @@ def test_interrupted_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules.get("deconvviz.correspondence", None) or _module(), "_draw", interrupt)
+    monkeypatch.setattr(_module(), "_draw", interrupt)
     assert run("--images", "photos") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*.png"))
@@ -111,7 +111,7 @@ def test_interrupted_leaves_nothing(
 def _module() -> object:
     import importlib
 
-    return importlib.import_module("deconvviz.correspondence")
+    return importlib.import_module("deconvviz.analyses.correspondence.compute")
 
 
 def test_the_example_s_boxes_are_well_formed() -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 
 import deconvviz
 from deconvviz import cli
-from deconvviz.checkpoints import note_run, write_weights
-from deconvviz.results import Evolution
+from deconvviz.analyses.evolution.result import Evolution
+from deconvviz.network.checkpoints import note_run, write_weights
 
 
 @pytest.fixture
@@ -77,5 +77,5 @@ def test_ctrl_c_is_130_and_leaves_nothing(place: Path, monkeypatch: pytest.Monke
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deconvviz.evolution.features", interrupt)
+    monkeypatch.setattr("deconvviz.analyses.evolution.compute.features", interrupt)
     assert run("--run", "run", "--images", "photos") == 130 and not list(place.glob("*evolution*"))

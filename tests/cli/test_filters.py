@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deconvviz import cli
-from deconvviz.results import Filters
+from deconvviz.analyses.filters.result import Filters
 
 SOURCE = """
 import torch

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from deconvviz import cli
+from deconvviz.analyses.invariance.result import Invariance
 from deconvviz.cli.invariance import KINDS, parse_fill, parse_values
-from deconvviz.results import Invariance
-from deconvviz.transforms import TRANSFORMS
+from deconvviz.data.transforms import TRANSFORMS
 
 SOURCE = """
 import torch
@@ -110,7 +110,7 @@ def test_interrupted_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deconvviz.transforms._sample", interrupt)
+    monkeypatch.setattr("deconvviz.data.transforms._sample", interrupt)
     assert run("ant/a.png") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*invariance.png"))

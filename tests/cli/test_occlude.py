@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from deconvviz import cli
-from deconvviz.results import Occlusion
+from deconvviz.analyses.occlusion.result import Occlusion
 
 SOURCE = """
 import torch

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deconvviz import cli
-from deconvviz.results import Probes
+from deconvviz.analyses.probes.result import Probes
 
 SOURCE = """
 import torch
@@ -84,5 +84,5 @@ def test_ctrl_c_is_130_and_leaves_nothing(place: Path, monkeypatch: pytest.Monke
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deconvviz.probes.features", interrupt)
+    monkeypatch.setattr("deconvviz.analyses.probes.compute.features", interrupt)
     assert run("--data", "data") == 130 and not list(place.glob("*.png"))

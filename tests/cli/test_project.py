@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from deconvviz import cli
-from deconvviz.results import Projection
+from deconvviz.analyses.projection.result import Projection
 
 SOURCE = """
 import torch
@@ -97,7 +97,7 @@ def test_an_unreadable_picture_loses_no_other(place: Path, capsys: pytest.Captur
 def test_any_error_of_one_picture_loses_no_other(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deconvviz import projection
+    from deconvviz.analyses.projection import compute as projection
     from deconvviz.errors import DeconvvizValueError
 
     compute, calls = projection.project, iter([True, False])
@@ -206,7 +206,7 @@ def test_a_full_disk_is_1_and_names_the_picture_that_was_to_be_written(
     def full(*_args: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", ".b.png.x.part")
 
-    monkeypatch.setattr("deconvviz.results.base.os.replace", full)
+    monkeypatch.setattr("deconvviz.files.os.replace", full)
     assert run("--layer", "2", "--out", "b.png", "a.png") == 1
     assert capsys.readouterr().err == "deconvviz: b.png: cannot write: No space left on device\n"
     assert written(place) == []

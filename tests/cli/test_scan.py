@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from deconvviz import cli
-from deconvviz.results import Panels
-from deconvviz.store import Store
+from deconvviz.analyses.panels.result import Panels
+from deconvviz.scanning.store import Store
 
 SOURCE = """
 import os

@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from deconvviz import Network, load
+from deconvviz.analyses.architecture.result import Architecture, Block
 from deconvviz.paper.architecture import architecture
-from deconvviz.results import Architecture, Block
 
 from .conftest import colours
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from deconvviz.analyses.filters.result import Filters
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.paper import book, filters
 from deconvviz.paper.book import Paper, make_page, make_paper
 from deconvviz.paper.pages import BY_NAME, PAGES, demo_parts, missing, numbers, parts_of
 from deconvviz.paper.sources import Made, Sources
 from deconvviz.paper.writing import lean
-from deconvviz.results import Filters
-from deconvviz.tables import Table
+from deconvviz.results.table import Table
 
 from .conftest import colours
 
@@ -200,8 +200,8 @@ def test_lean_keeps_to_its_limit() -> None:
 
 
 def test_a_table_page(sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deconvviz.figures.table import draw
     from deconvviz.paper import probes
+    from deconvviz.results.table_figure import draw
 
     table = Table(("layer", "%"), [("1", "44.8"), ("5 <b>", "86.2")], "By hand")
     monkeypatch.setattr(probes, "make", lambda sources, page: Made(draw(table), "Accuracy.", {}, table))

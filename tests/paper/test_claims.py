@@ -9,18 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from deconvviz.analyses.accuracy.result import Accuracy, Series
+from deconvviz.analyses.correspondence.result import Correspondence
+from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
+from deconvviz.analyses.invariance.result import Invariance
+from deconvviz.analyses.occlusion.result import Occlusion
+from deconvviz.analyses.probes.result import Probes
 from deconvviz.paper.claims import Claim, as_markdown, as_text, check
-from deconvviz.results import (
-    Accuracy,
-    Correspondence,
-    Evolution,
-    EvolutionLayer,
-    Invariance,
-    Occlusion,
-    Probes,
-    Result,
-    Series,
-)
+from deconvviz.results.base import Result
 
 
 def layer(name: str, similarity: list[float]) -> EvolutionLayer:

@@ -9,12 +9,16 @@ import pytest
 import torch
 
 from deconvviz import EvolutionCheckpoints, scan
+from deconvviz.analyses.accuracy.result import Accuracy, Series
+from deconvviz.analyses.correspondence.result import Correspondence
+from deconvviz.analyses.evolution.result import Evolution
+from deconvviz.analyses.panels.result import Page
+from deconvviz.analyses.probes.result import Probes
 from deconvviz.paper.accuracy import PAPER, make
 from deconvviz.paper.book import make as make_page
 from deconvviz.paper.pages import BY_NAME
 from deconvviz.paper.sources import Sources
 from deconvviz.paper.training_run import measured_epochs, settings
-from deconvviz.results import Accuracy, Correspondence, Evolution, Page, Probes, Series
 from deconvviz.training import train
 
 from .conftest import colours

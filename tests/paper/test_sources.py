@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from deconvviz import load
+from deconvviz.data.pictures import read_data, split
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.paper.layers import numbered, pair
 from deconvviz.paper.sources import Sources, held_out
-from deconvviz.training import read_data, split
 
 from .conftest import COLOURS, colours
 

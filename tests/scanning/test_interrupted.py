@@ -16,8 +16,9 @@ import pytest
 import torch
 
 import deconvviz
-from deconvviz import Network, StoreError, store
-from deconvviz.store import Store
+from deconvviz import Network, StoreError
+from deconvviz.scanning import store
+from deconvviz.scanning.store import Store
 
 Content = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 Write = Callable[..., list[Path]]

@@ -19,7 +19,7 @@ import deconvviz
 from deconvviz import Network, StoreError
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, UnknownNameError
 from deconvviz.scanning.run import uninterrupted
-from deconvviz.store import BINS, Store
+from deconvviz.scanning.store import BINS, Store
 
 Content = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 Write = Callable[..., list[Path]]

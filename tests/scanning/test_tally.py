@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from deconvviz.scanning.store import BINS, EDGES
 from deconvviz.scanning.tally import Places, Tally, bins_of, exact_parts, sum_of
-from deconvviz.store import BINS, EDGES
 
 
 def test_sums_are_exact_in_every_order() -> None:

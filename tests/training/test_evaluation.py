@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 import deconvviz
+from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.training import Pictures, accuracy
+from deconvviz.training import accuracy
 
 
 def pictures() -> Pictures:

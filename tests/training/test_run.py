@@ -15,9 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import deconvviz
+from deconvviz.data.pictures import read_data, split
 from deconvviz.errors import DeconvvizValueError, UnknownNameError
 from deconvviz.models.recipes import RECIPES, Augmentation, Recipe
-from deconvviz.training import Changes, accuracy, learning_curves, read_data, split, train
+from deconvviz.training import Changes, accuracy, learning_curves, train
 
 
 def same(a: object, b: object) -> bool:

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import deconvviz
+from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError
 from deconvviz.models.recipes import Recipe, Teaching
-from deconvviz.training import Pictures, Teacher, load_teacher, train
+from deconvviz.training import Teacher, load_teacher, train
 from deconvviz.training.scaffold import Head, ends_of
 from deconvviz.training.teacher import fit_linear
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from deconvviz.data.pictures import Pictures
 from deconvviz.models import registry
 from deconvviz.models.recipes import RECIPES, Augmentation, recipe_for
-from deconvviz.training import Pictures
 from deconvviz.training.plan import Course
 from deconvviz.training.processes import Team
 from deconvviz.training.run import run_epoch

@@ -1,0 +1,1 @@
+"""One package an analysis: how it is computed, its result, its figure."""

@@ -1,0 +1,5 @@
+"""Accuracy against pictures a category (paper, Fig. 9)."""
+
+from deconvviz.analyses.accuracy.result import Accuracy, Series
+
+__all__ = ["Accuracy", "Series"]

@@ -1,0 +1,298 @@
+"""Correspondence: does covering the same part of several pictures change features alike? (paper, Fig. 8, Table 1)"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from deconvviz.analyses.correspondence.result import Correspondence
+from deconvviz.analyses.features import features, name_of, stack
+from deconvviz.analyses.projection.compute import model_facts
+from deconvviz.data.images import read_image
+from deconvviz.data.transforms import Fill, fill_colour
+from deconvviz.engine.recording import plain_mode
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
+from deconvviz.network.network import Network, shown_region
+
+if TYPE_CHECKING:
+    from deconvviz.analyses.features import Picture
+
+    Box = Sequence[float]
+    Pictured = tuple[Picture, Mapping[str, Box]]
+
+# What signs are counted over: all features of a layer, or those that change in one of the two pictures.
+SHARES = {"features": "all features", "active": "the features that change in either picture"}
+# A change below this share of the layer's largest feature is rounding: batches are not summed in one order.
+ROUNDING = 1e-5
+
+
+def correspondence(
+    model: Network | nn.Module,
+    parts: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Pictured],
+    layers: Sequence[str | nn.Module] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    fill: Fill = "grey",
+    normalise: str = "features",
+    random: int = 10,
+    seed: int = 0,
+    batch: int = 32,
+    progress: Callable[[int, int], object] | None = None,
+) -> Correspondence:
+    """Cover the same part in several pictures and compare the signs of what that changes (paper, section 4.3).
+
+    `parts` is a JSON file, its content {"images": [{"file": …, "parts": {name: [top, left, bottom, right]}}, …]}, or a
+    sequence of pairs (picture, {name: box}); every picture has the same parts, and there are two pictures or more. File
+    names are relative to `folder`, by default the JSON's own (the current folder for a content). Boxes are half-open,
+    in pixels of the upright picture, and follow it through resizing and crop; for a preprocessed tensor, of the input.
+    `layers` are as for `project`; None takes 5 and 7 if these are aliases, else the two highest numbered ones. The
+    part is filled with `fill`: "grey" (the mean colour), a number or a colour (C,) in input scale.
+
+    With ε_i = x_i − x̃_i, picture i's features less those of the covered picture, the distance of two pictures is the
+    share of features at which sign ε_i and sign ε_j differ. A sign is −1, 0 or 1, zero being a sign of its own, and a
+    change of less than 1e-5 of the layer's largest feature counts as zero. `normalise`: "features" counts over all
+    features of the layer, "active" over those whose sign is not zero in both pictures. `random` is the number of draws,
+    from `seed`, of random boxes of each part's own sizes, anywhere in the input: once at a place of its own in each
+    picture, once at one place for all. At most `batch` covered pictures run at once; `progress` is called with the
+    passes done and in all.
+
+    Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, `ImageError`, and `UnsupportedOperatorError`
+    for a model that cannot be recorded. The model is left exactly as it was.
+    """
+    if normalise not in SHARES:
+        allowed = ", ".join(map(repr, SHARES))
+        raise UnknownNameError(f"normalise is {normalise!r}; allowed: {allowed}{suggest(str(normalise), SHARES)}")
+    if isinstance(random, bool) or not isinstance(random, int) or random < 0:
+        raise DeconvvizValueError(f"random is {random!r}; allowed: a number of draws from 0")
+    given = _pictures(parts, folder)
+    inputs, names = stack(model, [picture for picture, _ in given])
+    colour = fill_colour(fill, inputs)
+    if colour is None:
+        raise DeconvvizValueError(f"fill is {fill!r}; allowed: 'grey', a number, a colour")
+    boxes = _boxes(model, given, names, inputs)
+    drawn = _draw(boxes, inputs, random, seed)
+    chosen = _layers(model, layers)
+    keys = tuple(name_of(model, layer) for layer in chosen)
+    compare = _Comparison(model, inputs, chosen, colour, normalise == "active", batch, progress)
+    with plain_mode(inputs.device.type):
+        found = compare.run(torch.cat([boxes[:, None], drawn], 1))
+    card = model.card if isinstance(model, Network) else None
+    policy = {
+        "fill": fill if isinstance(fill, str) else colour.tolist(), "share of": SHARES[normalise],
+        "sign 0": f"below {ROUNDING:g} of the largest feature", "draws": random, "seed": seed,
+    }  # fmt: skip
+    return Correspondence(
+        images=inputs, names=names, parts=tuple(given[0][1]), boxes=boxes, layers=keys, distances=found[:, 0],
+        random=found[:, 1 : 1 + random], one_place=found[:, 1 + random :], random_boxes=drawn[:, :random],
+        policy=policy, mean=card.mean if card else (), std=card.std if card else (), model=model_facts(model),
+    )  # fmt: skip
+
+
+# Pictures and boxes ---------------------------------------------------------------------------------------------------
+
+
+def _pictures(parts: Any, folder: Any) -> list[Pictured]:
+    """Pairs (picture, boxes), two or more, all with the same parts in the same order."""
+    if isinstance(parts, str | os.PathLike):
+        folder = Path(parts).parent if folder is None else folder
+        parts = _read(Path(parts))
+    if isinstance(parts, Mapping):
+        parts = _entries(parts, Path() if folder is None else Path(folder))
+    if not isinstance(parts, Sequence):
+        raise DeconvvizTypeError(f"parts is a {type(parts).__name__}; allowed: a JSON file, its content, or pairs")
+    given = [pair for pair in parts if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Mapping)]
+    if len(given) < 2 or len(given) != len(parts):
+        raise DeconvvizValueError(
+            f"parts has {len(given)} pictures with boxes; allowed: two or more, each with its file and its parts"
+        )
+    known = list(given[0][1])
+    for number, (_, boxes) in enumerate(given, 1):
+        missing, more = [p for p in known if p not in boxes], [p for p in boxes if p not in known]
+        if missing or more or not known:
+            what = (
+                f"has no '{missing[0]}'" if missing else f"has '{more[0]}', the first not" if more else "has no parts"
+            )
+            raise DeconvvizValueError(f"picture {number} {what}; allowed: the same parts in every picture")
+    return [(picture, {part: boxes[part] for part in known}) for picture, boxes in given]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DeconvvizValueError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeconvvizValueError(f"cannot read {path}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise DeconvvizValueError(f"{path} is not JSON: {error}") from error
+
+
+def _entries(content: Mapping[str, Any], folder: Path) -> list[Pictured]:
+    images = content.get("images")
+    if not isinstance(images, Sequence) or isinstance(images, str):
+        raise DeconvvizValueError('parts has no list "images"; allowed: {"images": [{"file": …, "parts": {…}}, …]}')
+    for number, entry in enumerate(images, 1):
+        if not (
+            isinstance(entry, Mapping)
+            and isinstance(entry.get("file"), str)
+            and isinstance(entry.get("parts"), Mapping)
+        ):
+            raise DeconvvizValueError(f'entry {number} of "images" is not {{"file": …, "parts": {{name: box}}}}')
+    return [(folder / entry["file"], entry["parts"]) for entry in images]
+
+
+def _boxes(model: Network | nn.Module, given: list[Pictured], names: tuple[str, ...], inputs: Tensor) -> Tensor:
+    """Boxes in input pixels, (P, N, 4) whole numbers, clipped to the input."""
+    size = (inputs.shape[2], inputs.shape[3])
+    found = []
+    for (picture, boxes), name in zip(given, names, strict=True):
+        frame = _frame(model, picture, size)
+        found.append([_mapped(box, frame, size, f"{name}: box of '{part}'") for part, box in boxes.items()])
+    return torch.tensor(found, dtype=torch.long).transpose(0, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A picture's own (height, width), and the region of it that the input shows."""
+
+    size: tuple[int, int]
+    region: tuple[float, float, float, float]
+
+
+def _frame(model: Network | nn.Module, picture: Picture, size: tuple[int, int]) -> _Frame:
+    if isinstance(picture, Tensor) or not isinstance(model, Network):
+        return _Frame(size, (0.0, 0.0, float(size[0]), float(size[1])))
+    seen = read_image(picture)  # upright, and smaller if it is very large
+    own = _own_size(picture) if not isinstance(picture, Image.Image) else _upright(picture)
+    top, left, bottom, right = shown_region((seen.height, seen.width), model.card)
+    down, across = own[0] / seen.height, own[1] / seen.width
+    return _Frame(own, (top * down, left * across, bottom * down, right * across))
+
+
+def _own_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return _upright(picture)
+
+
+def _upright(picture: Image.Image) -> tuple[int, int]:
+    """(height, width) with the EXIF orientation applied."""
+    turned = picture.getexif().get(0x0112) in (5, 6, 7, 8)
+    return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
+def _mapped(box: Any, frame: _Frame, size: tuple[int, int], what: str) -> list[int]:
+    """A box of the picture as rows and columns of the input."""
+    try:
+        top, left, bottom, right = (float(v) for v in box)
+    except (TypeError, ValueError):
+        raise DeconvvizTypeError(f"{what} is {box!r}; allowed: [top, left, bottom, right]") from None
+    height, width = frame.size
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise DeconvvizValueError(
+            f"{what} is {[top, left, bottom, right]}; allowed: top < bottom within 0 to {height} and left < right "
+            f"within 0 to {width}, the picture's own pixels"
+        )
+    rows = _through(top, bottom, frame.region[0], frame.region[2], size[0])
+    columns = _through(left, right, frame.region[1], frame.region[3], size[1])
+    shown = [(min(b, s) - max(a, 0)) / (b - a) for (a, b), s in ((rows, size[0]), (columns, size[1]))]
+    if min(shown) <= 0 or shown[0] * shown[1] < 0.5:
+        raise DeconvvizValueError(f"{what} lies outside what the network sees of the picture, by half of it or more")
+    clipped = [max(rows[0], 0), max(columns[0], 0), min(rows[1], size[0]), min(columns[1], size[1])]
+    return clipped
+
+
+def _through(start: float, stop: float, low: float, high: float, size: int) -> tuple[int, int]:
+    """An interval of the picture in pixels of the input, where [low, high) of the picture has become `size` pixels."""
+    first = round((start - low) * size / (high - low))
+    return first, max(round((stop - low) * size / (high - low)), first + 1)
+
+
+def _draw(boxes: Tensor, inputs: Tensor, draws: int, seed: int) -> Tensor:
+    """Random boxes of the parts' sizes, (P, 2 D, N, 4): D draws with a place for each picture, D with one for all."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (boxes[..., 2:] - boxes[..., :2])[:, None].expand(-1, 2 * draws, -1, -1)
+    parts, _, count, _ = sizes.shape
+    each = torch.rand(parts, draws, count, 2, generator=generator, dtype=torch.float64)
+    one = torch.rand(parts, draws, 1, 2, generator=generator, dtype=torch.float64).expand(-1, -1, count, -1)
+    free = torch.tensor(inputs.shape[2:]) - sizes + 1
+    corners = (torch.cat([each, one], 1) * free).floor().long()
+    return torch.cat([corners, corners + sizes], -1)
+
+
+# Comparing ------------------------------------------------------------------------------------------------------------
+
+
+def _layers(model: Network | nn.Module, layers: Sequence[str | nn.Module] | None) -> list[str | nn.Module]:
+    if layers is not None:
+        chosen: list[str | nn.Module] = [layers] if isinstance(layers, str | nn.Module) else list(layers)
+        if not chosen:
+            raise DeconvvizValueError("layers is empty; allowed: one layer or more")
+        return chosen
+    aliases = model.card.aliases if isinstance(model, Network) else {}
+    if "5" in aliases and "7" in aliases:
+        return ["5", "7"]
+    numbered = sorted((a for a in aliases if a.isdecimal()), key=int)
+    if not numbered:
+        raise DeconvvizValueError("this model has no numbered aliases: give layers")
+    return list(numbered[-2:])
+
+
+class _Comparison:
+    """Covers boxes in all pictures, a batch at a time, and compares what changes between every two pictures."""
+
+    def __init__(
+        self, model: Network | nn.Module, inputs: Tensor, layers: list[str | nn.Module], colour: Tensor, active: bool,
+        batch: int, progress: Callable[[int, int], object] | None,
+    ) -> None:  # fmt: skip
+        self.model, self.inputs, self.layers, self.colour = model, inputs, layers, colour
+        self.active, self.batch, self.progress = active, batch, progress
+
+    def run(self, boxes: Tensor) -> Tensor:
+        """Distances (P, K, L, M) float64 for boxes (P, K, N, 4)."""
+        parts, kinds, count, _ = boxes.shape
+        flat = boxes.reshape(parts * kinds, count, 4)
+        plain = features(self.model, self.inputs, self.layers, self.batch)
+        pieces, done, passes = [], 0, count * -(-len(flat) // self.batch)
+        for part in torch.split(flat, self.batch):
+            signs = []
+            for n in range(count):
+                signs.append(self.signs(n, part[:, n], {k: v[n] for k, v in plain.items()}))
+                done += 1
+                if self.progress is not None:
+                    self.progress(done, passes)
+            pieces.append(torch.stack([self.pairs([s[k] for s in signs]) for k in range(len(self.layers))], 1))
+        return torch.cat(pieces).view(parts, kinds, len(self.layers), -1)
+
+    def signs(self, n: int, boxes: Tensor, plain: dict[str, Tensor]) -> list[Tensor]:
+        """sign ε (K, F) int8 of picture `n` for K boxes, in each layer."""
+        covered = self.inputs[n].repeat(len(boxes), 1, 1, 1)
+        for k, (top, left, bottom, right) in enumerate(boxes.tolist()):
+            covered[k, :, top:bottom, left:right] = self.colour[:, None, None]
+        found = features(self.model, covered, self.layers, self.batch)
+        signs = []
+        for layer in self.layers:
+            name = name_of(self.model, layer)
+            change = (plain[name] - found[name]).flatten(1)
+            change[change.abs() <= ROUNDING * plain[name].abs().max()] = 0
+            signs.append(change.sign().to(torch.int8))
+        return signs
+
+    def pairs(self, signs: list[Tensor]) -> Tensor:
+        """The distance of every two pictures, (K, M), of their signs (K, F) each."""
+        return torch.stack([self.distance(signs[i], signs[j]) for i, j in _pairs(len(signs))], 1)
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        differ = (a != b).sum(1).double()
+        counted = ((a != 0) | (b != 0)).sum(1).clamp(min=1).double() if self.active else float(a.shape[1])
+        return (differ / counted).cpu()
+
+
+def _pairs(count: int) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i in range(count) for j in range(i + 1, count))

@@ -1,0 +1,47 @@
+"""The result of `learning_curves`: how a training run went, epoch by epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from deconvviz.results.base import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurves(Result):
+    """Loss and accuracies of a run's epochs.
+
+    `epochs` (N,), counted from 1; `sizes` (N,) of the inputs; `loss` (N,), of the training pictures; `train` and
+    `test` (N,), accuracies in 0..1, NaN where an epoch was not tested; `test_ten_crops` at the end, or None.
+    """
+
+    kind: ClassVar[str] = "learning curves"
+    tensors: ClassVar[tuple[str, ...]] = ("epochs", "sizes", "loss", "train", "test")
+
+    name: str
+    epochs: Tensor
+    sizes: Tensor
+    loss: Tensor
+    train: Tensor
+    test: Tensor
+    test_ten_crops: float | None = None
+
+    def __len__(self) -> int:
+        return int(self.epochs.shape[0])
+
+    @property
+    def title(self) -> str:
+        """The run."""
+        return f"learning curves of {self.name}"
+
+    def figure(self, **options: Any) -> Figure:
+        """Draw the result; see `draw` in `figure.py` for the options."""
+        from deconvviz.analyses.curves.figure import draw
+
+        return draw(self, **options)

@@ -1,0 +1,151 @@
+"""The result of `occlude`: what the network says of a picture with one window after the other covered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deconvviz.analyses.projection.result import Projection
+from deconvviz.results.base import Result, numbers, photograph
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion(Result):
+    """What covering each place of one picture does to the network (Zeiler & Fergus 2014, section 4.2 and Fig. 7).
+
+    P = rows × cols positions in raster order: `origins` (P, 2) the top-left corners, `shape` (rows, cols), `window`
+    (h, w), `stride` (down, across); with `positions="captum"` a last window hangs over the border and is cut there.
+    `logits` (P, classes), `baseline` (classes,) those of the picture itself, `target` the class in question. `image`
+    (C, H, W) is the preprocessed input; `fill_values` (C, 1, 1) or (C, H, W) is what shows inside a window, `fill`
+    says so in words, and `mask` (h, w) boolean says which pixels of a window are covered (None: all).
+    `activity` (rows, cols) is the sum of map `unit` of `layer`, the map whose maximum was largest uncovered, and
+    `projection` that map sent back to pixels; all None without a layer. `mean` and `std` are the input's normalisation
+    (empty for a bare module); `policy` and `model` say how it was made and of what.
+    """
+
+    kind: ClassVar[str] = "occlusion"
+    tensors: ClassVar[tuple[str, ...]] = (
+        "origins", "logits", "baseline", "image", "fill_values", "mask", "activity",
+    )  # fmt: skip
+    nested: ClassVar[dict[str, type[Result]]] = {"projection": Projection}
+    tuples: ClassVar[tuple[str, ...]] = ("shape", "window", "stride", "mean", "std", "labels")
+
+    origins: Tensor
+    shape: tuple[int, int]
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    logits: Tensor
+    baseline: Tensor
+    target: int
+    image: Tensor
+    fill_values: Tensor
+    fill: str = "grey"
+    positions: str = "all"
+    mask: Tensor | None = None
+    layer: str | None = None
+    alias: str | None = None
+    unit: int | None = None
+    activity: Tensor | None = None
+    projection: Projection | None = None
+    policy: dict[str, object] = field(default_factory=dict)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    model: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.origins.shape[0])
+
+    @property
+    def probability(self) -> Tensor:
+        """The softmax probability of the target at each position, (rows, cols)."""
+        return self.logits.softmax(1)[:, self.target].view(self.shape)
+
+    @property
+    def prediction(self) -> Tensor:
+        """The most probable class at each position, (rows, cols) long."""
+        return self.logits.argmax(1).view(self.shape)
+
+    @property
+    def name(self) -> str | None:
+        """The short name of the layer: its alias if it has one, else its module path; None without a layer."""
+        return self.alias or self.layer
+
+    @property
+    def title(self) -> str:
+        """Model and what was covered."""
+        h, w = self.window
+        return f"{self.model.get('name', 'model')} occlusion {h}x{w}"
+
+    def label(self, number: int) -> str:
+        """Return the name of a class, or its number in words if the labels are not known."""
+        return self.labels[number] if number < len(self.labels) else f"class {number}"
+
+    def photograph(self) -> NDArray[np.uint8]:
+        """Return the picture as the network saw it, (H, W, C) uint8."""
+        return photograph(self.image, self.mean, self.std)
+
+    def covered(self, position: int) -> Tensor:
+        """Return the picture with the window of one position covered, (C, H, W), as the network saw it."""
+        where = torch.zeros(self.image.shape[1:], dtype=torch.bool, device=self.image.device)
+        (top, left), (h, w) = self.origins[position].tolist(), self.window
+        inside = where[top : top + h, left : left + w]
+        inside[:] = True if self.mask is None else self.mask[: inside.shape[0], : inside.shape[1]].to(where.device)
+        return torch.where(where, self.fill_values.to(self.image), self.image)
+
+    def heatmap(self) -> Tensor:
+        """Return how much each pixel matters to the target, (H, W), in logits.
+
+        The mean of (`baseline` − `logits`) of the target over the windows that cover the pixel; NaN where none does.
+        With `positions="captum"` this is what `captum.attr.Occlusion` attributes to the pixel.
+        """
+        height, width = self.image.shape[-2:]
+        drop = (self.baseline[self.target].double() - self.logits[:, self.target].double()).cpu().view(self.shape)
+        rows, cols = self.origins[:: self.shape[1], 0].cpu(), self.origins[: self.shape[1], 1].cpu()
+        mask = torch.ones(self.window) if self.mask is None else self.mask.cpu()
+        total, count = torch.zeros(2, height, width, dtype=torch.float64)
+        # One row of the window at a time: `spread` takes a value per column of positions to the pixels it covers.
+        for offset, line in enumerate(mask.double()):
+            spread = torch.zeros(len(cols), width + self.window[1], dtype=torch.float64)
+            spread.scatter_(1, cols[:, None] + torch.arange(self.window[1]), line.expand(len(cols), -1))
+            inside = rows + offset < height
+            at = rows[inside] + offset
+            total.index_add_(0, at, drop[inside] @ spread[:, :width])
+            count.index_add_(0, at, torch.ones_like(drop[inside]) @ spread[:, :width])
+        return torch.where(count > 0, total / count, torch.nan).to(self.logits)
+
+    def attribution(self) -> Tensor:
+        """Return `heatmap` for each channel alike, (C, H, W): the shape that `captum.attr.Occlusion` answers in."""
+        return self.heatmap().expand(self.image.shape).clone()
+
+    def figure(self, **options: Any) -> Figure:
+        """Draw the result (the paper's Fig. 7); see `draw` in `figure.py` for the options."""
+        from deconvviz.analyses.occlusion.figure import draw
+
+        return draw(self, **options)
+
+    def facts(self) -> dict[str, object]:
+        """Return what was found as plain Python values, ready for JSON; the numbers of every position are in npz."""
+        probability, top = self.probability.flatten(), int(self.baseline.argmax())
+        lowest = int(probability.argmin())
+        classes, counts = np.unique(numbers(self.prediction), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        return {
+            **self.plain(),
+            "target_label": self.label(self.target),
+            "baseline_probability": float(self.baseline.softmax(0)[self.target]),
+            "baseline_prediction": {"class": top, "label": self.label(top)},
+            "lowest_probability": {"value": float(probability[lowest]), "origin": self.origins[lowest].tolist()},
+            "predictions": [
+                {"class": int(classes[k]), "label": self.label(int(classes[k])), "positions": int(counts[k])}
+                for k in order
+            ],
+        }

@@ -1,0 +1,314 @@
+"""Panels of a scan's units: their strongest places projected down to pixels, beside the pieces of the pictures.
+
+Everything is computed picture by picture: one recording for all the units of a layer that a picture is kept for, sent
+back together in windows. A panel is as large as the receptive field (or as the input, if that is smaller); where it
+hangs over the border of the picture its part is empty, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deconvviz.analyses.filters.compute import filters
+from deconvviz.analyses.panels.result import Page, Panels
+from deconvviz.analyses.projection.compute import project
+from deconvviz.engine.geometry import example_input, spans
+from deconvviz.engine.recording import Recording, record_to
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, StoreError
+from deconvviz.network.network import Network
+from deconvviz.results.base import photograph, signed_pictures
+from deconvviz.scanning.plan import check_model
+from deconvviz.scanning.sources import Files, Items
+from deconvviz.scanning.store import Place, Store, StoreLayer, StorePicture
+
+Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+_AHEAD = 4  # pictures that are read while others are computed
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One place of a unit: what it responds to, and where.
+
+    `projection` and `crop` are (h, w, 3) uint8, the part of the receptive field inside the picture, the projection with
+    zero as mid-grey; `offset` (row, column) is where this part lies in the panel of size `field` (height, width).
+    `pixels` (C, h, w) are the signed numbers of the projection, `box` the part's place in the input.
+    """
+
+    place: Place
+    projection: Pixels
+    crop: Pixels
+    offset: tuple[int, int]
+    field: tuple[int, int]
+    pixels: Tensor
+    box: Box
+
+
+class PanelSource:
+    """Makes panels from a network and the store of a scan of it.
+
+    `images`: the folder in which the pictures' paths start (None: where they were at the latest run), or the data set
+    that was scanned. Raises `StoreError` for another network's store.
+    """
+
+    def __init__(
+        self, model: Network | nn.Module, store: Store, images: Any = None, method: str = "deconvnet",
+        overlap: str = "add",
+    ) -> None:  # fmt: skip
+        if not isinstance(model, Network | nn.Module):
+            raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
+        self.net = model if isinstance(model, Network) else Network(model)
+        self.store, self.method, self.overlap = store, method, overlap
+        check_model(store, self.net)
+        self._source = _pictures(self.net, store, images)
+        self._geometry: dict[int, _Geometry] = {}
+
+    def input(self, picture: StorePicture) -> Tensor:
+        """The picture as the network takes it, (1, C, H, W)."""
+        if isinstance(self._source, Items):
+            return self._source.load(picture.id).input[None]
+        return self._source.read(str(picture.path)).input[None]
+
+    def photograph(self, picture: StorePicture) -> Pixels:
+        """The picture as the network sees it, (H, W, 3) uint8."""
+        return self._shown(self.input(picture))
+
+    def boxes(self, layer: StoreLayer, places: Sequence[tuple[int, int]]) -> list[Box]:
+        """Receptive fields (top, left, bottom, right) of places (row, column), clipped to the input, half-open."""
+        geometry = self._of(layer)
+        return [geometry.box(row, column) for row, column in places]
+
+    def panels(self, layer: StoreLayer, wanted: Collection[tuple[int, int]]) -> Iterator[tuple[int, int, Panel]]:
+        """(unit, rank, panel) for the wanted units and ranks of a layer, picture by picture."""
+        tops = self.store.tops(layer)
+        places = [tops[unit][rank] for unit, rank in sorted(set(wanted)) if rank < len(tops[unit])]
+        for panel in self.of_places(layer, places):
+            yield panel.place.unit, panel.place.rank, panel
+
+    def of_places(self, layer: StoreLayer, places: Iterable[Place]) -> Iterator[Panel]:
+        """Panels of places of one layer, picture by picture; those of one picture are computed together."""
+        by_picture: dict[int, list[Place]] = {}
+        for place in places:
+            by_picture.setdefault(place.picture, []).append(place)
+        for number, x in self._inputs(sorted(by_picture)):
+            yield from self._of_picture(layer, number, x, by_picture[number])
+
+    def _inputs(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Inputs of pictures in order, read a little ahead of their use."""
+        reading: deque[tuple[int, Future[Tensor]]] = deque()
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                for number in numbers:
+                    # SQLite is asked here, by the thread that owns it.
+                    reading.append((number, reader.submit(self.input, self.store.picture(number))))
+                    if len(reading) > _AHEAD:
+                        first, waiting = reading.popleft()
+                        yield first, waiting.result()
+                while reading:
+                    first, waiting = reading.popleft()
+                    yield first, waiting.result()
+            finally:
+                reader.shutdown(wait=True, cancel_futures=True)
+
+    def _of_picture(self, layer: StoreLayer, number: int, x: Tensor, places: Sequence[Place]) -> Iterator[Panel]:
+        result = project(
+            self.net, x[0], layer.alias or layer.name, [p.unit for p in places],
+            place=[(p.row, p.col) for p in places], method=self.method, overlap=self.overlap,
+        )  # fmt: skip
+        shown, geometry = self._shown(x), self._of(layer)
+        for k, place in enumerate(places):
+            self._check(place, float(result.activations[k]))
+            top, left, bottom, right = box = geometry.box(place.row, place.col)
+            pixels = result.pixels[k, :, top:bottom, left:right].cpu().clone()
+            yield Panel(
+                place, _rgb(signed_pictures(_three(pixels)[None])[0]), shown[top:bottom, left:right].copy(),
+                geometry.offset(place.row, place.col), geometry.field, pixels, box,
+            )  # fmt: skip
+
+    def _check(self, place: Place, activation: float) -> None:
+        if not math.isclose(place.activation, activation, rel_tol=0.01, abs_tol=1e-4):
+            name = self.store.picture(place.picture).title
+            raise StoreError(
+                f"{name} is not the picture that was scanned: unit {place.unit} is {activation:.4g} there, "
+                f"not {place.activation:.4g}"
+            )
+
+    def _shown(self, x: Tensor) -> Pixels:
+        if self.net.card.mean:
+            return _rgb(photograph(self.net.denormalise(x[0].float()), (), ()))
+        return _rgb(photograph(_three(x[0]), (), ()))
+
+    def _of(self, layer: StoreLayer) -> _Geometry:
+        if layer.id not in self._geometry:
+            channels, *size = self.store.facts["input"]
+            example = example_input(self.net.module, channels, (size[0], size[1]))
+            rec, target = record_to(self.net.module, example, layer.alias or layer.name, self.net.card.aliases)
+            self._geometry[layer.id] = _Geometry(rec, target.value)
+        return self._geometry[layer.id]
+
+
+def _pictures(net: Network, store: Store, images: Any) -> Files | Items:
+    """Where the store's pictures are read from."""
+    from_files = store.facts["images"] == Files.kind
+    if images is None:
+        if not from_files:
+            raise DeconvvizValueError(f"{store.path} was made of a data set; give it as images")
+        folder = store.folder
+        if folder is None or not folder.is_dir():
+            raise ImageError(f"the pictures of {store.path} are not in {folder} any more; give their folder as images")
+        return Files(net, str(folder), [])
+    if from_files != isinstance(images, str | os.PathLike):
+        given = "the folder of these files" if from_files else "this data set"
+        raise StoreError(f"{store.path} was made of {store.facts['images']}; give {given} as images")
+    if not from_files:
+        return Items(net, images)
+    if not Path(images).is_dir():
+        raise ImageError(f"no such folder: {images}")
+    return Files(net, str(Path(images).absolute()), [])
+
+
+def _three(x: Tensor) -> Tensor:
+    """Colours to show: as they are for one or three channels, else their mean."""
+    return x if x.shape[0] in (1, 3) else x.mean(0, keepdim=True)
+
+
+def _rgb(picture: Pixels) -> Pixels:
+    return picture if picture.shape[-1] == 3 else np.repeat(picture, 3, axis=-1)
+
+
+class _Geometry:
+    """Receptive fields of one layer: every row and column at once."""
+
+    def __init__(self, rec: Recording, value: int) -> None:
+        shape = rec.values[value].shape
+        self._axes = [_Axis(rec, value, int(shape[2 + a]) if len(shape) == 4 else 1, a) for a in (0, 1)]
+        self.field = (self._axes[0].length, self._axes[1].length)
+
+    def box(self, row: int, column: int) -> Box:
+        """The receptive field clipped to the input."""
+        rows, columns = self._axes
+        return int(rows.low[row]), int(columns.low[column]), int(rows.high[row]), int(columns.high[column])
+
+    def offset(self, row: int, column: int) -> tuple[int, int]:
+        """Where the clipped receptive field begins in the whole one."""
+        rows, columns = self._axes
+        return int(rows.low[row] - rows.start[row]), int(columns.low[column] - columns.start[column])
+
+
+class _Axis:
+    """For each row (or column) of a map: what it reads of the input, `low` to `high`, and the `start` of its panel."""
+
+    def __init__(self, rec: Recording, value: int, count: int, axis: int) -> None:
+        size, places = int(rec.values[0].shape[2 + axis]), np.arange(count)
+        self.low, self.high = spans(rec, value, places, axis, True)
+        start, stop = spans(rec, value, places, axis, False)
+        self.length = min(int(stop[0] - start[0]), size)
+        self.start = start if self.length < size else np.zeros_like(start)
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+
+def panels(
+    model: Network | nn.Module,
+    store: Store | str | os.PathLike[str],
+    layer: int | str | StoreLayer,
+    unit: int,
+    images: Any = None,
+    method: str = "deconvnet",
+    overlap: str = "add",
+) -> Panels:
+    """The strongest places of one unit in a scanned data set, each projected alone, beside their crops (Fig. 2).
+
+    `store` is an open store or its path; `layer` an alias, module path or number in the store; `images` see
+    `PanelSource`. All panels are computed together. Raises `UnknownNameError` and `DeconvvizValueError` for a layer or
+    unit that is not there, `StoreError` for another network's store or changed pictures, `ImageError`.
+    """
+    if not isinstance(store, Store):
+        with Store.open(store) as opened:
+            return panels(model, opened, layer, unit, images, method, overlap)
+    source = PanelSource(model, store, images, method, overlap)
+    return _unit(source, store.layer(layer), unit)
+
+
+def _unit(source: PanelSource, layer: StoreLayer, unit: int, own: Tensor | None = None) -> Panels:
+    store = source.store
+    # A place without activation sends nothing back.
+    places = [p for p in store.top(layer, unit) if p.activation != 0]
+    found = sorted(source.of_places(layer, places), key=lambda p: p.place.rank)
+    geometry = source._of(layer)
+    channels = store.facts["input"][0]
+    pixels = torch.zeros(len(found), channels, *geometry.field)
+    crops = torch.zeros(len(found), *geometry.field, 3, dtype=torch.uint8)
+    parts = torch.zeros(len(found), 4, dtype=torch.long)
+    for k, panel in enumerate(found):
+        (top, left), (height, width) = panel.offset, panel.crop.shape[:2]
+        parts[k] = torch.tensor([top, left, top + height, left + width])
+        pixels[k, :, top : top + height, left : left + width] = panel.pixels
+        crops[k, top : top + height, left : left + width] = torch.from_numpy(panel.crop)
+    pictures = [store.picture(p.place.picture) for p in found]
+    statistics = store.units(layer)
+    facts = store.facts
+    return Panels(
+        layer=layer.name, alias=layer.alias, unit=unit, pixels=pixels, crops=crops, parts=parts,
+        boxes=torch.tensor([p.box for p in found], dtype=torch.long).reshape(-1, 4),
+        pictures=torch.tensor([p.place.picture for p in found], dtype=torch.long),
+        places=torch.tensor([[p.place.row, p.place.col] for p in found], dtype=torch.long).reshape(-1, 2),
+        activations=torch.tensor([p.place.activation for p in found], dtype=torch.float64),
+        filter=own, paths=tuple(p.path for p in pictures), labels=tuple(p.label for p in pictures),
+        statistics={
+            "count": statistics.count, "mean": float(statistics.mean[unit]),
+            "maximum": float(statistics.maximum[unit]), "share": float(statistics.share[unit]),
+        },
+        policy={"method": source.method, "overlap": source.overlap, "bias": "dropped"},
+        model={k: str(v) for k, v in facts["model"].items()},
+    )  # fmt: skip
+
+
+def page(
+    model: Network | nn.Module,
+    store: Store | str | os.PathLike[str],
+    seed: int = 0,
+    units_per_layer: int = 8,
+    images: Any = None,
+    layers: Sequence[int | str] | None = None,
+) -> Page:
+    """A page of random units of every layer of a store, as Fig. 2; a layer that reads the picture shows its filters.
+
+    `seed` chooses among the units that fire on some picture; `layers` are layers of the store, None for all.
+    """
+    if not isinstance(store, Store):
+        with Store.open(store) as opened:
+            return page(model, opened, seed, units_per_layer, images, layers)
+    if units_per_layer < 1:
+        raise DeconvvizValueError(f"units_per_layer is {units_per_layer}; allowed: a whole number from 1")
+    source = PanelSource(model, store, images)
+    chosen = store.layers() if layers is None else [store.layer(x) for x in layers]
+    chance = np.random.default_rng(seed)
+    found: list[Panels] = []
+    for layer in chosen:
+        alive = np.flatnonzero(~store.units(layer).dead)
+        units = np.sort(chance.choice(alive, min(units_per_layer, len(alive)), replace=False)).tolist()
+        own = _filters(source.net, layer)
+        found += [_unit(source, layer, unit, None if own is None else own[unit]) for unit in units]
+    return Page(panels=tuple(found), seed=seed, model={k: str(v) for k, v in store.facts["model"].items()})
+
+
+def _filters(net: Network, layer: StoreLayer) -> Tensor | None:
+    """The filters of a convolution that reads the picture itself, (maps, C, h, w)."""
+    module = dict(net.module.named_modules()).get(layer.name)
+    if not isinstance(module, nn.Conv2d) or layer.field is None or module.kernel_size != layer.field:
+        return None
+    return filters(net, layer=layer.name).weights

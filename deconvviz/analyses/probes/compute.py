@@ -1,0 +1,335 @@
+"""Probes: a linear classifier on the features of each layer (Zeiler & Fergus 2014, section 5.3 and Table 7)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvviz.analyses.features import features
+from deconvviz.analyses.probes.result import Probes
+from deconvviz.analyses.projection.compute import model_facts
+from deconvviz.data.listing import Listing, listing
+from deconvviz.data.pictures import SAME_PICTURES, Pictures, split
+from deconvviz.engine.recording import plain_mode, unwrap
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_counts
+from deconvviz.network.network import Network
+
+# The share of each category that `deconvviz train` keeps for testing, unless it is told otherwise.
+SHARE = 0.12
+_STEPS = 300  # of the optimiser, at most
+_UNSEEN = (
+    "The network was trained on these categories: the classifiers train on pictures that it has seen, and are tested "
+    "on pictures that it has not."
+)
+_RANDOM = "The network's weights are random."
+
+
+def probe(
+    model: Network | nn.Module,
+    data: str | os.PathLike[str] | tuple[Tensor, Sequence[int] | Tensor],
+    layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
+    per_category: int | Sequence[int] = (15, 30),
+    *,
+    most: int = 50,
+    splits: int = 1,
+    seed: int = 0,
+    grid: int = 6,
+    penalty: float = 1.0,
+    held_out: float | str | None = "auto",
+    batch: int = 32,
+    progress: Callable[[int, int], object] | None = None,
+) -> Probes:
+    """Train a linear classifier on the features of each of `layers` and test it: the paper's protocol.
+
+    `data` is a folder with one folder of pictures a category (or with the files of MNIST or CIFAR), or a pair of
+    preprocessed inputs (N, C, H, W) and their classes (N,). `layers` are aliases, module paths or modules; None takes
+    all with a number for an alias. For each number of `per_category`, so many pictures of each category train and up to
+    `most` others test; a category that is too small for that keeps 12 % of its pictures for testing and trains on the
+    others. `splits` are independent random draws from `seed`. The classifier is a linear SVM (one against the rest,
+    squared hinge loss with weight `penalty`, an unpenalised bias) on standardised features, scaled so that a picture's
+    have a length of about 1; maps larger than `grid` × `grid` are averaged down to it.
+
+    `held_out` is for a network that was trained on the same pictures by `deconvviz train`: the share that it kept for
+    testing. Only pictures of that part then test. "auto" takes that command's own share if the network's labels are the
+    categories of `data`, and else None. `progress` is called with the steps done and in all. Memory: 2 bytes a feature
+    and picture, besides a batch.
+
+    Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, `ImageError`, and
+    `UnsupportedOperatorError`. The model is left exactly as it was.
+    """
+    counts = _check(per_category, most=most, splits=splits, grid=grid, batch=batch)
+    if not penalty > 0:
+        raise DeconvvizValueError(f"penalty is {penalty!r}; allowed: above 0")
+    chosen = _layers(model, layers)
+    found = _data(model, data)
+    share = _share(model, found, held_out)
+    draws = [_draw(found, counts, most, share, seed + k) for k in range(splits)]
+    used = sorted({i for draw in draws for part in (*draw.train, draw.test) for i in part})
+    total = len(used) + len(chosen) * len(counts) * splits
+    count = _Count(progress, total)
+    values, readable = _values(model, found, used, chosen, grid, batch, count)
+    rows = {i: n for n, i in enumerate(readable)}
+    accuracy = torch.zeros(len(values), len(counts), splits)
+    classes = torch.tensor(found.classes)
+    for k, layer in enumerate(values.values()):
+        for p in range(len(counts)):
+            for s, draw in enumerate(draws):
+                parts = ([i for i in part if i in rows] for part in (draw.train[p], draw.test))
+                train, test = (_rows(layer, classes, part, rows) for part in parts)
+                accuracy[k, p, s] = _accuracy(*train, *test, len(found.labels), penalty)
+                count.step()
+    sizes = (*(len(part) for part in draws[0].train), len(draws[0].test))
+    policy: dict[str, object] = {
+        "classifier": "linear SVM, one against the rest, squared hinge", "penalty": penalty, "grid": grid,
+        "features": "standardised", "most": most, "seed": seed, "held_out": share,
+        "unreadable": [found.names[i] for i in used if i not in rows],
+    }  # fmt: skip
+    weights = model.card.weights if isinstance(model, Network) else None
+    random = weights is not None and weights.name == "random"
+    note = _RANDOM if random else _UNSEEN if share is not None else ""
+    dimensions = tuple(v.shape[1] for v in values.values())
+    return Probes(
+        tuple(values), counts, accuracy, dimensions, sizes, found.labels, note, policy, model_facts(model)
+    )  # fmt: skip
+
+
+# What is given --------------------------------------------------------------------------------------------------------
+
+
+def _check(per_category: int | Sequence[int], **numbers: object) -> tuple[int, ...]:
+    counts = (per_category,) if isinstance(per_category, int) else tuple(per_category)
+    check_counts(**numbers)
+    for count in counts or (0,):
+        check_counts(per_category=count)
+    return tuple(dict.fromkeys(counts))
+
+
+def _layers(
+    model: Network | nn.Module, layers: str | nn.Module | Sequence[str | nn.Module] | None
+) -> list[str | nn.Module]:
+    if not isinstance(model, Network | nn.Module):
+        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
+    if layers is None:
+        aliases = model.card.aliases if isinstance(model, Network) else {}
+        numbered = sorted((a for a in aliases if a.isdecimal()), key=int)
+        if not numbered:
+            raise DeconvvizValueError("this model has no numbered aliases: give layers")
+        return list(numbered)
+    given = [layers] if isinstance(layers, str | nn.Module) else list(layers)
+    if not given:
+        raise DeconvvizValueError("layers is empty; allowed: one or more")
+    return given
+
+
+def _data(model: Network | nn.Module, data: object) -> Listing:
+    """The pictures with their categories; inputs come as such."""
+    if isinstance(data, str | os.PathLike):
+        if not isinstance(model, Network):
+            raise DeconvvizTypeError("a bare module takes no folder of pictures: wrap it in Network with mean and std")
+        found = listing(data, model.card.channels)
+        if len(set(found.classes)) < 2:
+            raise DeconvvizValueError(f"{data} must hold one folder of pictures per category, two or more")
+        return found
+    if not isinstance(data, tuple) or len(data) != 2 or not isinstance(data[0], Tensor):
+        raise DeconvvizTypeError(f"data is a {type(data).__name__}; allowed: a folder, or a pair (inputs, classes)")
+    inputs, classes = data[0], torch.as_tensor(data[1])
+    if inputs.dim() != 4 or tuple(classes.shape) != (len(inputs),) or classes.is_floating_point():
+        raise DeconvvizValueError(
+            f"data has inputs {tuple(inputs.shape)} and classes {tuple(classes.shape)}; allowed: (N, C, H, W) and (N,)"
+        )
+    if int(classes.min()) < 0 or len(set(classes.tolist())) < 2:
+        raise DeconvvizValueError("classes must be numbers from 0, two or more of them")
+    labels = tuple(f"class {k}" for k in range(int(classes.max()) + 1))
+    names = tuple(f"{n:08d}" for n in range(len(inputs)))
+    return Listing(list(inputs), names, tuple(classes.tolist()), labels)  # inputs, read already
+
+
+def _share(model: Network | nn.Module, data: Listing, held_out: float | str | None) -> float | None:
+    if held_out is None or isinstance(held_out, float):
+        if held_out is not None and not 0 < held_out < 1:
+            raise DeconvvizValueError(f"held_out is {held_out}; allowed: between 0 and 1, 'auto' or None")
+        return held_out
+    if held_out != "auto":
+        raise DeconvvizValueError(f"held_out is {held_out!r}; allowed: between 0 and 1, 'auto' or None")
+    card = model.card if isinstance(model, Network) else None
+    trained = card is not None and card.weights is not None and card.weights.name != "random"
+    return SHARE if trained and card is not None and set(card.labels) == set(data.labels) else None
+
+
+# Which pictures train, which test -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One random split: for each number of pictures a category those that train, and those that test."""
+
+    train: tuple[list[int], ...]
+    test: list[int]
+
+
+def _draw(data: Listing, counts: Sequence[int], most: int, share: float | None, seed: int) -> _Draw:
+    """Draw the pictures of each category; the same photograph in two categories is on one side."""
+    generator = torch.Generator().manual_seed(seed)
+    names = [name.rpartition("/")[2] for name in data.names]
+    kept = _kept(data, names, share)
+    groups: dict[str, dict[str, list[int]]] = {}
+    for i, (c, name) in enumerate(zip(data.classes, names, strict=True)):
+        label = data.labels[c]
+        groups.setdefault(SAME_PICTURES.get(label, label), {}).setdefault(name, []).append(i)
+    train: tuple[list[int], ...] = tuple([] for _ in counts)
+    test: list[int] = []
+    for label, pictures in groups.items():
+        order = [sorted(pictures)[k] for k in torch.randperm(len(pictures), generator=generator).tolist()]
+        if kept is None:
+            size = max(len(order) - max(counts), math.ceil(SHARE * len(order)))
+            tests, others = order[:size], order[size:]
+        else:
+            tests = [n for n in order if pictures[n][0] in kept]
+            others = [n for n in order if pictures[n][0] not in kept]
+        if not tests or not others:
+            raise DeconvvizValueError(f"category '{label}' has too few pictures: one to train on, one to test on")
+        test += [i for n in tests[:most] for i in pictures[n]]
+        for part, count in zip(train, counts, strict=True):
+            part += [i for n in others[:count] for i in pictures[n]]
+    return _Draw(train, test)
+
+
+def _kept(data: Listing, names: Sequence[str], share: float | None) -> set[int] | None:
+    """The pictures that the network's own training kept for testing."""
+    if share is None:
+        return None
+    given = torch.tensor(data.given) if data.given else None
+    same = Pictures([], torch.tensor(data.classes), tuple(names), data.labels, given=given)
+    return set(split(same, share)[1])
+
+
+# Features -------------------------------------------------------------------------------------------------------------
+
+
+class _Count:
+    """Steps done, told as they are."""
+
+    def __init__(self, progress: Callable[[int, int], object] | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def step(self, steps: int = 1) -> None:
+        self.done += steps
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _values(
+    model: Network | nn.Module, data: Listing, used: Sequence[int], layers: Sequence[str | nn.Module], grid: int,
+    batch: int, count: _Count,
+) -> tuple[dict[str, Tensor], list[int]]:  # fmt: skip
+    """Features (U, D) of each layer in half precision, each layer's in a unit of its own, and whose rows they are."""
+    net = model if isinstance(model, Network) else Network(unwrap(model))
+    stored: dict[str, Tensor] = {}
+    scales: dict[str, float] = {}
+    readable: list[int] = []
+    for start in range(0, len(used), batch):
+        part, inputs = used[start : start + batch], []
+        for i in part:
+            try:
+                inputs.append(net.preprocess(data.pictures[i]))
+            except ImageError:
+                continue
+            readable.append(i)
+        if inputs:
+            found = features(model, torch.cat(inputs), layers, batch)
+            before = len(readable) - len(inputs)
+            for name in list(found):
+                value = _pooled(name, found.pop(name), grid)
+                # Half precision has a range of its own: the first batch gives the unit.
+                scale = scales.setdefault(name, float(value.pow(2).mean().sqrt()) or 1.0)
+                rows = stored.setdefault(name, torch.empty(len(used), value.shape[1], dtype=torch.float16))
+                rows[before : len(readable)] = (value / scale).clamp(-65504, 65504).to("cpu", torch.float16)
+        count.step(len(part))
+    return {name: rows[: len(readable)] for name, rows in stored.items()}, readable
+
+
+def _pooled(name: str, value: Tensor, grid: int) -> Tensor:
+    """Features (N, D): maps averaged down to `grid` × `grid` where they are larger."""
+    if value.dim() == 4:
+        with plain_mode(value.device.type):
+            size = (min(grid, value.shape[2]), min(grid, value.shape[3]))
+            return F.adaptive_avg_pool2d(value, size).flatten(1)
+    if value.dim() != 2:
+        raise DeconvvizValueError(
+            f"layer '{name}' has an output of shape {tuple(value.shape)}; units are known for (N, C, H, W) and (N, C)"
+        )
+    return value
+
+
+def _rows(layer: Tensor, classes: Tensor, part: Sequence[int], rows: dict[int, int]) -> tuple[Tensor, Tensor]:
+    return layer[[rows[i] for i in part]].float(), classes[list(part)]
+
+
+# The classifier -------------------------------------------------------------------------------------------------------
+
+
+def _accuracy(x: Tensor, y: Tensor, test: Tensor, truth: Tensor, categories: int, penalty: float) -> float:
+    """Mean over categories of the share of test pictures that the classifier gets right."""
+    scores = classify(x, y, test, categories, penalty)
+    right = (scores.argmax(1) == truth).double()
+    return float(torch.stack([right[truth == c].mean() for c in sorted(set(truth.tolist()))]).mean())
+
+
+def classify(x: Tensor, y: Tensor, test: Tensor, categories: int, penalty: float) -> Tensor:
+    """Scores (T, categories) for `test` (T, D) of a linear SVM trained on `x` (N, D) with classes `y` (N,).
+
+    For each category, against the rest: the least |w|² / 2 + penalty × Σ max(0, 1 − y (w·x + b))², over features that
+    are standardised by the training pictures and divided by √D.
+    """
+    mean = x.mean(0)
+    # A feature that hardly ever differs is left small, not blown up to noise.
+    std = x.std(0, correction=0)
+    std = std.clamp(min=1e-3 * float(std.max()) or 1.0) * math.sqrt(x.shape[1])
+    x, test = (x - mean) / std, (test - mean) / std
+    if x.shape[1] > len(x):
+        # Rotated into the space of the training pictures, where the same classifier has N weights instead of D.
+        lower = _root((x @ x.T).double())
+        across = (test @ x.T).double()
+        test, x = torch.linalg.solve_triangular(lower, across.T, upper=False).T, lower
+    weights, bias = _svm(x.double(), F.one_hot(y, categories).double() * 2 - 1, penalty)
+    return test.double() @ weights + bias
+
+
+def _root(inner: Tensor) -> Tensor:
+    """The lower L with L Lᵀ = `inner` (N, N), and as little added to the diagonal as rounding makes necessary."""
+    scale = float(inner.diagonal().mean()) or 1.0
+    lower = inner
+    for power in range(-6, 1):
+        lower, failed = torch.linalg.cholesky_ex(inner + torch.eye(len(inner), dtype=inner.dtype) * scale * 10.0**power)
+        if not int(failed):
+            break
+    return lower
+
+
+def _svm(x: Tensor, signs: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """Weights (D, K) and biases (K,) of K independent SVMs for `signs` (N, K) of ±1, all at once by L-BFGS."""
+    weights = torch.zeros(x.shape[1], signs.shape[1], dtype=x.dtype)
+    bias = torch.zeros(signs.shape[1], dtype=x.dtype)
+    weights.grad, bias.grad = torch.zeros_like(weights), torch.zeros_like(bias)
+    optimiser = torch.optim.LBFGS(
+        [weights, bias], max_iter=_STEPS, tolerance_grad=1e-4 * penalty, tolerance_change=1e-9, history_size=10,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def loss() -> float:
+        margins = (1 - signs * (x @ weights + bias)).clamp(min=0)
+        pull = signs * margins * (-2 * penalty)
+        assert weights.grad is not None and bias.grad is not None
+        torch.add(weights, x.T @ pull, out=weights.grad)
+        torch.sum(pull, 0, out=bias.grad)
+        return float(weights.pow(2).sum() / 2 + penalty * margins.pow(2).sum())
+
+    with torch.no_grad():
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return weights, bias

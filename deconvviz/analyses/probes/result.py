@@ -1,0 +1,91 @@
+"""The result of `probe`: how well a linear classifier does on the features of each layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from deconvviz.results.base import Result
+from deconvviz.results.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Probes(Result):
+    """Accuracy of a linear classifier on the features of L layers (Zeiler & Fergus 2014, section 5.3 and Table 7).
+
+    `accuracy` (L, P, S) is the mean over categories, 0 to 1, for each of `layers`, each number of training pictures a
+    category of `per_category` (P), and each of S random splits. `dimensions` (L,) are the numbers of features that the
+    classifier gets; `pictures` are the numbers of training pictures for each of `per_category`, and of test pictures,
+    of the first split. `note` says what the pictures are to the network; `policy` and `model` say how it was made.
+    """
+
+    kind: ClassVar[str] = "probe"
+    tensors: ClassVar[tuple[str, ...]] = ("accuracy",)
+    tuples: ClassVar[tuple[str, ...]] = ("layers", "per_category", "dimensions", "pictures", "categories")
+
+    layers: tuple[str, ...]
+    per_category: tuple[int, ...]
+    accuracy: Tensor
+    dimensions: tuple[int, ...]
+    pictures: tuple[int, ...]
+    categories: tuple[str, ...]
+    note: str = ""
+    policy: dict[str, object] = field(default_factory=dict)
+    model: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def title(self) -> str:
+        """Model and layers."""
+        return f"{self.model.get('name', 'model')} probes of {', '.join(self.layers)}"
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / len(self.categories)
+
+    @property
+    def mean(self) -> Tensor:
+        """(L, P) mean accuracy over the splits."""
+        return self.accuracy.mean(2)
+
+    @property
+    def spread(self) -> Tensor:
+        """(L, P) standard deviation over the splits; NaN for a single one."""
+        splits = self.accuracy.shape[2]
+        return self.accuracy.std(2) if splits > 1 else self.accuracy[:, :, 0] * float("nan")
+
+    def table(self) -> Table:
+        """Return the paper's Table 7: one row a layer, one column a number of pictures, in percent."""
+        rows = [
+            [f"SVM ({name})", count, *(self._cell(k, p) for p in range(len(self.per_category)))]
+            for k, (name, count) in enumerate(zip(self.layers, self.dimensions, strict=True))
+        ]
+        splits = self.accuracy.shape[2]
+        caption = (
+            f"Mean accuracy over {len(self.categories)} categories (%) of a linear classifier on the features of "
+            f"{self.model.get('name', 'the model')}'s layers, {splits} random split{'s' * (splits > 1)}, "
+            f"{self.pictures[-1]} test pictures. {self.note}"
+        )
+        return Table(["layer", "features", *(f"{n} a category" for n in self.per_category)], rows, caption.strip())
+
+    def _cell(self, layer: int, which: int) -> str:
+        mean, spread = 100 * float(self.mean[layer, which]), 100 * float(self.spread[layer, which])
+        return f"{mean:.1f}" if self.accuracy.shape[2] == 1 else f"{mean:.1f} ± {spread:.1f}"
+
+    def figure(self, **options: Any) -> Figure:
+        """Draw the result; see `draw` in `figure.py` for the options."""
+        from deconvviz.analyses.probes.figure import draw
+
+        return draw(self, **options)
+
+    def facts(self) -> dict[str, object]:
+        """Return what was found as plain Python values, ready for JSON."""
+        return {**self.plain(), "chance": self.chance, "accuracy": self.accuracy.tolist(), "mean": self.mean.tolist()}

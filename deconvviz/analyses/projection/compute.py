@@ -1,0 +1,366 @@
+"""The DeconvNet: send units of a recorded layer back to pixels, many at once (Zeiler & Fergus 2014, section 2.1)."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.analyses.projection.result import Projection
+from deconvviz.engine.geometry import boxes
+from deconvviz.engine.recording import Recording, Target, find_layer, plain_mode, record, record_to, unwrap
+from deconvviz.engine.rules import Walk, rule_of
+from deconvviz.engine.windows import Signal, add, from_whole
+from deconvviz.errors import (
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    UnknownNameError,
+    check_choice,
+    check_counts,
+    suggest,
+)
+from deconvviz.network.network import Network
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+METHODS = ("deconvnet", "guided", "gradient")
+OVERLAPS = ("add", "overwrite", "max")
+# Numbers in one signal above which a batch is split: windows of this size stay in the processor's cache, and each part
+# then carries windows of its own size.
+_SPLIT = 2_000_000
+
+
+def project(
+    model: Network | nn.Module,
+    image: str | os.PathLike[str] | Image.Image | Tensor,
+    layer: str | nn.Module,
+    units: int | str | Sequence[int] | Tensor | None = None,
+    top: int = 9,
+    place: tuple[int, int] | Sequence[Sequence[int]] | Tensor | None = None,
+    seed: str | Tensor = "activation",
+    method: str = "deconvnet",
+    overlap: str = "add",
+    batch: int = 64,
+    target: int | str | None = None,
+) -> Projection:
+    """Project units of `layer` to the pixels of one picture.
+
+    `image` is a path or PIL image (with a `Network` that has mean and std), or a preprocessed tensor (C, H, W) or
+    (1, C, H, W). `layer` is an alias, a module path (`path#i` for its i-th call) or a module. `units` are feature maps:
+    numbers, None for the `top` strongest, or "class" for the `top` that add most to the logit of `target` (an index or
+    label; default: the model's own top class). Each unit is seeded with its strongest activation (the first in raster
+    order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends the whole map back, a tensor (K, h, w)
+    itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum of several pools:
+    "add" (the adjoint) | "overwrite" (last in raster order) | "max". Memory is bounded by `batch` units at a time,
+    besides the result.
+
+    Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed.
+
+    Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a network
+    with an operator that has no rule. The model is left exactly as it was.
+    """
+    check_choice("method", method, METHODS)
+    check_choice("overlap", overlap, OVERLAPS)
+    check_counts(top=top, batch=batch)
+    module, x, aliases = prepare(model, image)
+    if isinstance(units, str):
+        check_choice("units", units, ("class",))
+        rec = record(module, x)
+        found = find_layer(rec, module, layer, aliases)
+        with plain_mode(x.device.type):
+            chosen: Any = _class_units(rec, found, target, top, getattr(model, "card", None))
+    else:
+        if target is not None:
+            raise DeconvvizValueError('target goes with units="class"')
+        rec, found = record_to(module, x, layer, aliases)
+        chosen = units
+    maps = layer_maps(rec, found)
+    index = _units(chosen, maps, top)
+    seeds = _seeds(maps, index, place, seed)
+    with plain_mode(x.device.type):
+        pixels = _send_back(rec, found.value, seeds, method, overlap, batch)
+    policy: dict[str, object] = {
+        "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
+        "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
+    }  # fmt: skip
+    return _result(model, rec, found, layer, index, seeds, pixels, x, policy)
+
+
+@dataclass
+class _Seeds:
+    """What starts at the layer: unit numbers, places, activations, and whole maps where a map is sent."""
+
+    units: Tensor
+    places: Tensor
+    activations: Tensor
+    maps: Tensor | None
+    shape: tuple[int, ...]
+
+
+def prepare(model: object, image: Any) -> tuple[nn.Module, Tensor, Mapping[str, str]]:
+    """The plain module, the input (1, C, H, W) on its device and in its dtype, the aliases."""
+    if isinstance(model, Network):
+        return unwrap(model.module), model.preprocess(image), model.card.aliases
+    if not isinstance(model, nn.Module):
+        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
+    if not isinstance(image, Tensor):
+        raise DeconvvizTypeError(
+            f"image is a {type(image).__name__}, and a bare module takes only preprocessed tensors: "
+            "wrap it in Network with mean and std"
+        )
+    return unwrap(model), Network(model).preprocess(image), {}
+
+
+def layer_maps(rec: Recording, target: Target) -> Tensor:
+    """The layer's recorded value as maps (C, h, w)."""
+    value = rec.values[target.value]
+    if value.dim() == 2 and value.shape[0] == 1:
+        return value[0, :, None, None]
+    if value.dim() == 4 and value.shape[0] == 1:
+        return value[0]
+    raise DeconvvizValueError(
+        f"layer '{target.path}' has an output of shape {tuple(value.shape)}; "
+        "units are known for (N, C, H, W) and (N, C)"
+    )
+
+
+def _units(units: int | Sequence[int] | Tensor | str | None, maps: Tensor, top: int) -> Tensor:
+    count = maps.shape[0]
+    if units is None:
+        peaks = maps.flatten(1).amax(1).float()
+        return torch.sort(peaks, descending=True, stable=True).indices[: min(top, count)].cpu()
+    try:
+        index = torch.as_tensor(units)
+    except (TypeError, ValueError, RuntimeError):
+        raise DeconvvizTypeError(f"units is {units!r}; allowed: None, 'class', a number or numbers") from None
+    if index.dtype in (torch.bool,) or (index.is_floating_point() and index.numel()):
+        raise DeconvvizTypeError(f"units is {units!r}; allowed: None, 'class', whole numbers")
+    index = index.long().reshape(-1).cpu()
+    wrong = index[(index < 0) | (index >= count)]
+    if not len(index) or len(wrong):
+        what = f"unit {int(wrong[0])} does not exist" if len(wrong) else "units is empty"
+        raise DeconvvizValueError(f"{what}; allowed: 0 to {count - 1}")
+    return index
+
+
+def _places(place: Any, k: int, height: int, width: int) -> Tensor:
+    try:
+        places = torch.as_tensor(place).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise DeconvvizTypeError(f"place is {place!r}; allowed: (row, column) or one such pair for each unit") from None
+    if places.dtype == torch.bool or places.is_floating_point():
+        raise DeconvvizTypeError(f"place is {place!r}; allowed: whole numbers (row, column), or a pair for each unit")
+    places = places.long()
+    if tuple(places.shape) == (2,):
+        places = places.expand(k, 2)
+    if tuple(places.shape) != (k, 2):
+        raise DeconvvizValueError(f"place has shape {tuple(places.shape)}; allowed: (2,) or ({k}, 2)")
+    outside = ((places < 0) | (places >= torch.tensor([height, width]))).any(1)
+    if bool(outside.any()):
+        bad = tuple(places[outside][0].tolist())
+        raise DeconvvizValueError(f"place {bad} is outside the {height}×{width} map (rows × columns)")
+    return places.clone()
+
+
+def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seeds:
+    chosen = maps[index.to(maps.device)]
+    k, height, width = chosen.shape
+    if place is not None:
+        places = _places(place, k, height, width)
+    else:
+        flat = chosen.flatten(1).argmax(1).cpu()
+        places = torch.stack([flat // width, flat % width], 1)
+    acts = chosen[torch.arange(k, device=maps.device), places[:, 0].to(maps.device), places[:, 1].to(maps.device)]
+    whole: Tensor | None = None
+    if isinstance(seed, Tensor):
+        if tuple(seed.shape) != (k, height, width):
+            raise DeconvvizValueError(f"seed has shape {tuple(seed.shape)}; allowed: ({k}, {height}, {width})")
+        whole = seed.to(maps)
+    else:
+        check_choice("seed", seed, ("activation", "map"))
+        whole = chosen if seed == "map" else None
+    return _Seeds(index, places, acts, whole, tuple(maps.shape))
+
+
+# The walk backwards ------------------------------------------------------------------------------------------------
+
+
+def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: str, batch: int) -> Tensor:
+    """Pixels (K, C, H, W): batches of units, each walked from the layer to the image."""
+    walk = Walk(rec, method, overlap)
+    image = rec.values[0]
+    out = image.new_zeros(len(seeds.units), *image.shape[1:])
+    order = _by_place(seeds)
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        signal = _seed_signal(rec, value, seeds, part)
+        first = rec.producer[value].index if value in rec.producer else -1
+        walk_back(walk, {value: signal}, first, 0, part, out)
+    if seeds.maps is None:
+        # Seeded with 1 and scaled: linear in the activation, also in a negative one.
+        out *= seeds.activations.view(-1, 1, 1, 1)
+    return _kept(out)
+
+
+def _kept(value: Tensor) -> Tensor:
+    """As results keep it: half types as float32."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _by_place(seeds: _Seeds) -> list[int]:
+    """Units near each other share a batch: their windows are clipped alike."""
+    places = seeds.places.tolist()
+    return sorted(range(len(places)), key=lambda k: places[k])
+
+
+def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> Signal:
+    like = rec.values[value]
+    shape = tuple(like.shape)
+    units = seeds.units[part]
+    rows = torch.arange(len(part))
+    if len(shape) == 4 and seeds.maps is None:
+        data = like.new_zeros(len(part), shape[1], 1, 1)
+        data[rows, units] = 1
+        places = seeds.places[part].tolist()
+        return Signal(data, shape, [p[0] for p in places], [p[1] for p in places])
+    whole = like.new_zeros(len(part), *seeds.shape)
+    whole[rows, units] = 1 if seeds.maps is None else seeds.maps[part]
+    return from_whole(whole.view(len(part), *shape), shape)
+
+
+def walk_back(walk: Walk, pending: dict[int, Signal], last: int, end: int, units: list[int], out: Tensor) -> None:
+    """From operator `last` down to value `end`, adding each unit's signal into `out` at its row of `units`.
+
+    `pending` holds the signals that have arrived at values whose producers are still to come.
+    """
+    for i in range(last, -1, -1):
+        op = walk.rec.ops[i]
+        for output, value in enumerate(op.outputs):
+            if value is None or value not in pending or value == end:
+                continue
+            signal = pending.pop(value)
+            if len(units) > 1 and signal.data.numel() > _SPLIT:
+                _split(walk, {**pending, value: signal}, i, end, units, out)
+                return
+            rule = rule_of(op)
+            walk.output = output
+            for n, source in enumerate(op.inputs):
+                sent = rule.project(walk, op, n, signal)
+                if sent is not None:
+                    pending[source] = add(pending[source], sent) if source in pending else sent
+            del signal
+    if end in pending:
+        _deposit(pending[end], units, out)
+
+
+def _split(walk: Walk, pending: dict[int, Signal], i: int, end: int, units: list[int], out: Tensor) -> None:
+    largest = max(s.data.numel() for s in pending.values())
+    size = max(1, _SPLIT * len(units) // largest)
+    size = min(size, len(units) - 1)
+    for start in range(0, len(units), size):
+        part = list(range(start, min(start + size, len(units))))
+        walk_back(walk, {v: s.take(part) for v, s in pending.items()}, i, end, [units[k] for k in part], out)
+
+
+def _deposit(signal: Signal, units: list[int], out: Tensor) -> None:
+    if not signal.windowed:
+        out[units] = signal.data.reshape(len(units), *out.shape[1:])
+        return
+    rows, cols = signal.origins()
+    h, w = signal.data.shape[2:]
+    for k, (r, c) in enumerate(zip(rows, cols, strict=True)):
+        out[units[k], :, r : r + h, c : c + w] = signal.data[k]
+
+
+# Units that drive a class ---------------------------------------------------------------------------------------------
+
+
+def _class_units(rec: Recording, found: Target, target: int | str | None, top: int, card: Any) -> Tensor:
+    """The maps of a layer with the largest Σ activation × ∂logit/∂activation for the class."""
+    output = rec.logits('units="class"')
+    logits = rec.values[output]
+    classes = logits.shape[1]
+    number = class_number(target, classes, card, int(logits.argmax()))
+    walk = Walk(rec, "gradient", "add")
+    seed = torch.zeros_like(logits)
+    seed[0, number] = 1
+    value = rec.values[found.value]
+    gradient = torch.zeros_like(value)
+    walk_back(
+        walk,
+        {output: from_whole(seed[None], tuple(logits.shape))},
+        len(rec.ops) - 1,
+        found.value,
+        [0],
+        gradient,
+    )
+    share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
+    return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()
+
+
+def class_number(target: int | str | None, classes: int, card: Any, own: int) -> int:
+    """The class that `target` (None, a label, an index) means; `own` is the model's own top class."""
+    if target is None:
+        return own
+    if isinstance(target, str):
+        labels = list(card.labels) if card is not None else []
+        if target not in labels:
+            raise UnknownNameError(f"target '{target}' is not a label of this model{suggest(target, labels)}")
+        return labels.index(target)
+    if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < classes:
+        raise DeconvvizValueError(f"target is {target!r}; allowed: 0 to {classes - 1}, or a label")
+    return target
+
+
+# The result -----------------------------------------------------------------------------------------------------------
+
+_HASHES: weakref.WeakKeyDictionary[nn.Module, tuple[Any, str]] = weakref.WeakKeyDictionary()
+
+
+def weights_hash(net: Network) -> str:
+    """`net.weights_hash()`, computed again only after a parameter or buffer has changed."""
+    state = (*net.module.parameters(), *net.module.buffers())
+    key = tuple((t.data_ptr(), t._version) for t in state)
+    known = _HASHES.get(net.module)
+    if known is None or known[0] != key:
+        known = (key, net.weights_hash())
+        _HASHES[net.module] = known
+    return known[1]
+
+
+def model_facts(model: Network | nn.Module) -> dict[str, str]:
+    """What a result says of its model: name, weights, their hash, versions."""
+    from deconvviz import __version__
+
+    facts = {"deconvviz": __version__, "torch": torch.__version__}
+    if isinstance(model, Network):
+        weights = model.card.weights
+        source = f"{weights.name}: {weights.source}" if weights is not None else "given"
+        return {"name": model.card.name, "weights": source, "sha256": weights_hash(model), **facts}
+    return {"name": type(unwrap(model)).__name__, **facts}
+
+
+def _result(
+    model: Network | nn.Module, rec: Recording, found: Target, layer: str | nn.Module, index: Tensor, seeds: _Seeds,
+    pixels: Tensor, x: Tensor, policy: dict[str, object],
+) -> Projection:  # fmt: skip
+    height, width = rec.values[0].shape[2:]
+    value = rec.values[found.value]
+    if value.dim() != 4 or seeds.maps is not None:
+        box = torch.tensor([[0, 0, height, width]]).repeat(len(index), 1)
+    else:
+        box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
+    card = model.card if isinstance(model, Network) else None
+    alias = card.alias_of(found.path) if card is not None and layer in card.aliases else None
+    return Projection(
+        layer=found.path, alias=alias, units=index, places=seeds.places,
+        activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(x[0]), policy=policy,
+        mean=card.mean if card else (), std=card.std if card else (),
+        model=model_facts(model), labels=card.labels if card else (),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Pictures and data sets: reading, listing, splitting, transforming; knows no network."""

@@ -1,0 +1,380 @@
+"""A recording run forwards again for K changed pictures at once: only what a change can reach is computed.
+
+Each value is known as K patches, equal windows (each at its own place) outside of which the value is as recorded. An
+operator takes what its output windows need, patches over recorded surroundings, and runs on that. A convolution, which
+is linear, may go by differences instead: only what has changed is multiplied, and added to what was recorded; one of
+3×3 with many maps may go by tiles that take fewer multiplications. Once a window has grown to the whole map, or an
+operator goes by whole maps, the rest is computed on whole maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deconvviz.engine.recording import Op, Recording
+from deconvviz.engine.replay.steps import Step, plan
+from deconvviz.engine.windows import Frame, Table, paste
+
+# A window with at least this share of its whole map's arithmetic is taken as that: gathering would cost more than it
+# saves.
+NEARLY_ALL = 0.95
+# Sums on windows of at least so many numbers are taken window by window, in place.
+_LARGE = 100_000
+# By differences a convolution costs a little more for each of its multiplications: their windows have ragged edges.
+RAGGED = 1.14
+
+
+Places = np.ndarray[Any, np.dtype[np.int64]]
+Spans = tuple[Places, Places]
+Way = Callable[[Step, Mapping[int, "Patch"], Frame], Any]
+
+
+@dataclass
+class Patch:
+    """K changed versions of one value: on `frame` (K, C, h, w), or without a frame whole, (K, …).
+
+    `own` says that nothing else shares the memory, so that an operator may write in place.
+    """
+
+    data: Tensor
+    frame: Frame | None
+    own: bool = True
+
+    def part(self, which: slice) -> Patch:
+        """Some of the K, in the same memory."""
+        return Patch(self.data[which], None if self.frame is None else self.frame.part(which), self.own)
+
+
+class Replay:
+    """Plan and memory for replaying one recording; lives for one call. `keep` are values that must come out.
+
+    `expected`, about how many changes will be replayed in all, says what it pays to prepare.
+
+    `run` hands over each kept value. Memory: the recorded values that windows read, once more as tables, and the
+    patches of one batch.
+    """
+
+    def __init__(self, rec: Recording, keep: tuple[int, ...], expected: int = 1000) -> None:
+        self.rec, self.keep = rec, keep
+        self.tables: dict[tuple[int, tuple[int, int]], Table] = {}
+        self.steps = plan(rec, keep)
+        for step in self.steps:
+            if step.fast is not None:
+                step.fast.expected = expected
+        self.done = 0.0  # multiplications and additions of filters and matrices so far
+
+    def forget(self, steps: range) -> None:
+        """Free what was prepared for steps that will not be taken again."""
+        for step in self.steps[steps.start : steps.stop]:
+            step.fast = None
+
+    def table(self, value: int, every: tuple[int, int] = (1, 1)) -> Table:
+        """The recorded value, or `every`-th row and column of it, as a table, made when first asked for."""
+        if (value, every) not in self.tables:
+            self.tables[value, every] = Table(self.rec.values[value][:, :, :: every[0], :: every[1]])
+        return self.tables[value, every]
+
+    def run(
+        self,
+        live: dict[int, Patch],
+        steps: range,
+        take: Callable[[int, Patch], None],
+        rows: Sequence[Spans | None] = (),
+        cols: Sequence[Spans | None] = (),
+        last: bool = False,
+    ) -> dict[int, Patch]:
+        """Run some steps on the K changes that are `live`, and return what is live then.
+
+        `rows` and `cols` say for each step (of all) what the K changes can reach; without them it goes by whole maps.
+        `take` gets every kept value as it comes.
+        """
+        for n in steps:
+            step = self.steps[n]
+            frame = self.frame(n, live, rows[n], cols[n]) if rows else None
+            self.step(step, live, frame)
+            if last:
+                self.forget(range(n, n + 1))
+            for value in (step.value, *step.op.outputs):
+                if value in self.keep and value in live:
+                    take(value, live[value])
+            for value in step.free:
+                live.pop(value, None)
+        return live
+
+    def step(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> None:
+        """Run one step on what is live, on the windows of `frame` or on whole maps."""
+        out: Any = self.summed(step, live, frame)
+        summed = out is not None
+        if not summed:
+            out = self.computed(step, live, frame)
+        if frame is not None and (frame.height, frame.width) == frame.size:
+            frame = None
+        if not isinstance(out, tuple | list):
+            out = (out,)
+        read = [live[v].data for v in step.uses]
+        for value, data in zip(step.op.outputs, out, strict=False):
+            if value is None or data is None:
+                continue
+            # `protect` has seen to it that what is written in place is no one else's.
+            own = summed or step.op.name.endswith("_") or not _shares(data, read)
+            if value == step.op.outputs[0]:
+                value = step.value
+                for op in step.after:
+                    data, own = _follow(op, data, own)
+            live[value] = Patch(data, frame, own)
+
+    def computed(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> Any:
+        """The step in the cheapest way: on whole maps, by differences or on windows."""
+        k = len(live[step.uses[0]].data)
+        if frame is None:
+            return self.whole(step, live, k)
+        prices = self.prices(step, live, frame.height, frame.width)
+        return min(prices, key=lambda way: prices[way])(step, live, frame)
+
+    def prices(self, step: Step, live: Mapping[int, Patch], height: int, width: int) -> dict[Way, float]:
+        """What the ways to windows so large cost for each change, in places of their plain arithmetic."""
+        found: dict[Way, float] = {self.windowed if step.every is None else self.sampled: height * width}
+        before = live[step.uses[0]]
+        if step.reach is not None and before.frame is not None:
+            found[self.differences] = RAGGED * before.frame.height * before.frame.width
+        if step.fast is not None:
+            found[self.quickly] = step.fast.price(len(before.data), height, width)
+        return found
+
+    def trace(self, first: Places, length: int, axis: int) -> list[Spans | None]:
+        """For each step the rows (axis 0) or columns (axis 1) of its output that changes of the picture can reach.
+
+        The changes are `length` long and begin at `first` (n,). None where a step goes by whole maps, and from there.
+        """
+        full = self.rec.values[0].shape[2 + axis]
+        known: dict[int, Spans | None] = {0: (np.maximum(first, 0), np.minimum(first + length, full))}
+        found: list[Spans | None] = []
+        for step in self.steps:
+            spans = self.reached(step, known, axis)
+            found.append(spans)
+            for value in (*step.op.outputs, step.value):
+                if value is not None:
+                    known[value] = spans
+        return found
+
+    def reached(self, step: Step, known: Mapping[int, Spans | None], axis: int) -> Spans | None:
+        """The spans of one step's output, clipped to its map, for those of its inputs."""
+        shape = self.rec.values[step.value].shape
+        if len(shape) != 4 or shape[0] != 1:
+            return None
+        low: Any = None
+        high: Any = None
+        for i, value in enumerate(step.op.inputs):
+            spans = known[value]
+            out = None if spans is None else step.rule.reaches(self.rec, step.op, i, spans, axis)
+            if out is None:
+                return None
+            low = out[0] if low is None else np.minimum(low, out[0])
+            high = out[1] if high is None else np.maximum(high, out[1])
+        full = shape[2 + axis]
+        low = np.clip(low, 0, full - 1)
+        return low, np.clip(high, low + 1, full)
+
+    def whole_work(self) -> float:
+        """`done` of one pass over the whole picture."""
+        return sum(s.work * s.inside * math.prod(self.rec.values[s.value].shape[2:]) for s in self.steps)
+
+    def head(self) -> int:
+        """The first step from which one value alone is carried on and a fully connected layer comes next.
+
+        From there all positions can go together: such layers are bound by reading their weights. The number of steps
+        if there is none.
+        """
+        live = {0}
+        for n, step in enumerate(self.steps):
+            if step.op.name in ("addmm", "mm") and live == set(step.uses) and len(live) == 1:
+                return n
+            live.update(v for v in (*step.op.outputs[:1], step.value) if v is not None)
+            live.difference_update(step.free)
+        return len(self.steps)
+
+    def frame(self, n: int, live: Mapping[int, Patch], rows: Spans | None, cols: Spans | None) -> Frame | None:
+        """Equal windows for K changes at step `n`, one large enough for all; None for the whole map."""
+        step = self.steps[n]
+        if rows is None or cols is None or any(live[v].frame is None for v in step.uses):
+            return None
+        height, width = self.rec.values[step.value].shape[2:]
+        h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
+        if min(self.prices(step, live, h, w).values()) >= NEARLY_ALL * step.whole_price(len(rows[0]), (height, width)):
+            return None
+        # A window cut by the border moves inwards, where it computes recorded values again.
+        return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
+
+    def windowed(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Any:
+        """The step on windows, as it is."""
+        windows = self.around(step, live, frame)
+        self.done += step.work * len(frame) * frame.height * frame.width
+        self.protect(step, windows, live)
+        return step.rule.replay(self.rec, step.op, windows, frame)
+
+    def sampled(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+        """A 1×1 convolution on windows, of which only the places that it reads are gathered."""
+        value, (_, weight, bias, *_, groups) = step.op.inputs[0], step.op.args
+        patch = live[value]
+        assert step.every is not None and patch.frame is not None
+        self.done += step.work * len(frame) * frame.height * frame.width
+        windows = self.table(value, step.every).windows(frame)
+        paste(windows, frame, patch.data, patch.frame, every=step.every)
+        return F.conv2d(windows, weight, bias, groups=groups)
+
+    def quickly(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+        """A convolution on windows with fewer multiplications."""
+        assert step.fast is not None
+        self.done += len(frame) * step.fast.work(frame.height, frame.width)
+        return step.fast(self.around(step, live, frame)[step.op.inputs[0]])
+
+    def around(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> dict[int, Tensor]:
+        """What a step needs of its inputs for the windows `frame` of its output."""
+        windows: dict[int, Tensor] = {}
+        for i, value in enumerate(step.op.inputs):
+            spans = []
+            for axis, first in ((0, frame.rows), (1, frame.cols)):
+                span = step.rule.needs(self.rec, step.op, i, (first, first + frame_side(frame, axis)), axis)
+                assert span is not None  # a rule that says what is reached says what is needed
+                spans.append(span)
+            (top, low), (left, right) = spans
+            size = live[value].frame.size  # type: ignore[union-attr]  # `frame` has found that all have one
+            need = Frame(top, left, int(low[0] - top[0]), int(right[0] - left[0]), size)
+            windows[value] = self.surround(value, live[value], need, step.rule.padding)
+        return windows
+
+    def differences(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+        """A convolution on windows as what was recorded and the convolution of what has changed.
+
+        Only changed places are multiplied, where the plain way multiplies all that lie around them as well: zeros that
+        stand in the padding cost nothing.
+        """
+        patch = live[step.op.inputs[0]]
+        at = patch.frame
+        assert at is not None and step.reach is not None
+        _, weight, _, _, padding, dilation, _, _, groups = step.op.args
+        self.done += step.work * len(at) * at.height * at.width
+        recorded = self.table(step.op.inputs[0]).windows(at)
+        change = F.conv2d(torch.sub(patch.data, recorded, out=recorded), weight, None, 1, step.reach, dilation, groups)
+        rows, cols = at.rows + padding[0] - step.reach[0], at.cols + padding[-1] - step.reach[1]
+        out = self.table(step.sum).windows(frame)
+        paste(out, frame, change, Frame(rows, cols, change.shape[2], change.shape[3], frame.size), add=True)
+        return out
+
+    def summed(self, step: Step, live: Mapping[int, Patch], frame: Frame | None) -> Tensor | None:
+        """A sum of two changed values in the memory of one that ends here; None where there is none, or it is small.
+
+        The other's windows are added where they lie, and around them what was recorded: nothing is gathered.
+        """
+        op, full = step.op, self.rec.values[step.sum]
+        alike = len(set(op.inputs)) == 2 and all(self.rec.values[v].shape == full.shape for v in op.inputs)
+        if op.name not in ("add", "add_") or op.kwargs or len(op.args) != 2 or not alike or full.dim() != 4:
+            return None
+        for value, other in (op.inputs, op.inputs[::-1]):
+            into, added = live[value], live[other]
+            ends = into.own and value in step.free and into.data.dtype == added.data.dtype == full.dtype
+            if added.frame is None or not ends or not _same(into.frame, frame):
+                continue
+            if into.data[0].numel() < _LARGE:
+                return None
+            at = frame or added.frame.whole()
+            paste(into.data, at, added.data, added.frame, add=True)
+            self.table(other).add_around(into.data, at, added.frame)
+            return into.data
+        return None
+
+    def surround(self, value: int, patch: Patch, need: Frame, padding: float) -> Tensor:
+        """The windows `need` of a changed value: patches over recorded surroundings."""
+        frame = patch.frame
+        assert frame is not None
+        same = (need.height, need.width) == (frame.height, frame.width)
+        if same and (need.rows == frame.rows).all() and (need.cols == frame.cols).all():
+            return patch.data
+        windows = self.table(value).windows(need, padding)
+        paste(windows, need, patch.data, frame)
+        return windows
+
+    def whole(self, step: Step, live: dict[int, Patch], k: int) -> Any:
+        """The step on whole maps, all K at once or, where the operator does not treat them alike, one by one."""
+        values = {v: self.spread(v, live) for v in step.op.inputs}
+        size = (*self.rec.values[step.value].shape[2:],)
+        if step.fast is not None and step.whole_price(k, size) < step.inside * math.prod(size):
+            self.done += k * step.fast.work(size[0], size[1], step.op.args[4])
+            return step.fast(values[step.op.inputs[0]], step.op.args[4])
+        self.done += step.work * k * step.inside * math.prod(size)
+        self.protect(step, values, live)
+        out = step.rule.whole(self.rec, step.op, values, k)
+        if out is not None:
+            return out
+        singles = [self.single(step.op, values, n) for n in range(k)]
+        return tuple(_stacked(list(parts)) for parts in zip(*singles, strict=True))
+
+    def single(self, op: Op, values: Mapping[int, Tensor], n: int) -> tuple[Any, ...]:
+        """The operator on the n-th of K whole values, in the shapes that were recorded."""
+        shapes = {v: self.rec.values[v].shape for v in values}
+        args, kwargs = self.rec.fill(op, {v: x[n].reshape(shapes[v]).clone() for v, x in values.items()})
+        out = op.func(*args, **kwargs)
+        return tuple(out) if isinstance(out, tuple | list) else (out,)
+
+    def protect(self, step: Step, values: dict[int, Tensor], live: Mapping[int, Patch]) -> None:
+        """Before an in-place operator: a copy of what it writes to, if anyone else still reads that."""
+        if not step.op.name.endswith("_"):
+            return
+        value = step.op.inputs[0]
+        if values[value] is live[value].data and not (live[value].own and value in step.free):
+            values[value] = values[value].clone()
+
+    def spread(self, value: int, live: dict[int, Patch]) -> Tensor:
+        """A changed value as whole maps (K, …)."""
+        patch = live[value]
+        if patch.frame is None:
+            return patch.data
+        recorded = self.rec.values[value]
+        k = len(patch.data)
+        maps = recorded.new_empty(k, recorded.shape[2], recorded.shape[3], recorded.shape[1]).permute(0, 3, 1, 2)
+        maps.copy_(recorded.expand(k, *recorded.shape[1:]))
+        paste(maps, patch.frame.whole(), patch.data, patch.frame)
+        live[value] = Patch(maps, None)
+        return maps
+
+
+def _stacked(parts: list[Any]) -> Any:
+    """K results as one: (1, …) becomes (K, …), as everywhere here; other shapes get a dimension in front."""
+    if not isinstance(parts[0], Tensor):
+        return None
+    return torch.cat(parts) if parts[0].shape[:1] == (1,) else torch.stack(parts)
+
+
+def frame_side(frame: Frame, axis: int) -> int:
+    """Height (axis 0) or width (axis 1) of the windows."""
+    return frame.width if axis else frame.height
+
+
+def _same(one: Frame | None, other: Frame | None) -> bool:
+    """Whether windows lie at the same places."""
+    if one is None or other is None:
+        return one is other
+    sizes = (one.height, one.width) == (other.height, other.width)
+    return sizes and bool((one.rows == other.rows).all() and (one.cols == other.cols).all())
+
+
+def _shares(data: Tensor, others: list[Tensor]) -> bool:
+    storage = data.untyped_storage().data_ptr()
+    return any(o.untyped_storage().data_ptr() == storage for o in others)
+
+
+def _follow(op: Op, data: Tensor, own: bool) -> tuple[Tensor, bool]:
+    """An activation folded into the step before it."""
+    if op.name in ("relu", "relu_"):
+        return (data.relu_() if own else data.relu()), True
+    data = data if own or not op.name.endswith("_") else data.clone()
+    out: Tensor = op.func(data, *op.args[1:], **op.kwargs)
+    return out, True

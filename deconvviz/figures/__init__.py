@@ -1,1 +1,0 @@
-"""Drawings of results with matplotlib; they read results, never models."""

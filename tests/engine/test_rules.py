@@ -1,0 +1,259 @@
+"""Every registered rule against the Jacobian of its operator, in float64, whole and windowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import deconvviz
+from deconvviz.engine.recording import record
+from deconvviz.engine.rules import register, registered
+from deconvviz.engine.rules.base import Rule
+
+torch.manual_seed(0)
+W = torch.randn(4, 4, 3, 3, dtype=torch.float64)
+WEIGHT = torch.rand(4, dtype=torch.float64) + 0.5
+MATRIX = torch.randn(9, 9, dtype=torch.float64)
+
+
+def conv(x: Tensor) -> Tensor:
+    """A fixed convolution, so that in-place operators have a value of their own to write to."""
+    return F.conv2d(x, W, padding=1)
+
+
+# Operator names (an in-place twin shares its rule) and a function of a map (1, 4, 9, 9) that dispatches to it.
+CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
+    ("convolution", lambda x: F.conv2d(x, W[:, :2], stride=2, padding=1, dilation=2, groups=2)),
+    ("convolution", lambda x: F.conv2d(x, W, stride=(2, 1), padding=(0, 2))),
+    ("addmm", lambda x: F.linear(x.flatten(1)[:, :9], MATRIX, MATRIX[0])),
+    ("mm", lambda x: x[0, 0] @ MATRIX),
+    ("bmm", lambda x: torch.bmm(x[0], MATRIX.expand(4, 9, 9))),
+    ("max_pool2d_with_indices", lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True)),
+    ("max_pool2d_with_indices", lambda x: F.max_pool2d(x, (2, 3), (1, 2), dilation=2)),
+    ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, 4)),
+    ("avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True)),
+    ("avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False)),
+    ("avg_pool2d", lambda x: F.avg_pool2d(x, 2, divisor_override=3)),
+    ("_adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 4)),
+    ("upsample_nearest2d", lambda x: F.interpolate(x, scale_factor=2)),
+    ("upsample_bilinear2d", lambda x: F.interpolate(x, size=(13, 5), mode="bilinear", antialias=False)),
+    ("upsample_bicubic2d", lambda x: F.interpolate(x, size=(13, 5), mode="bicubic")),
+    ("mean", lambda x: x.mean((2, 3))),
+    ("sum", lambda x: x.sum(2, keepdim=True)),
+    ("relu", lambda x: x.relu()),
+    ("relu_", lambda x: conv(x).relu_()),
+    ("leaky_relu", lambda x: F.leaky_relu(x, 0.1)),
+    ("elu", F.elu),
+    ("gelu", F.gelu),
+    ("silu", F.silu),
+    ("hardswish", F.hardswish),
+    ("softplus", F.softplus),
+    ("mish", F.mish),
+    ("sigmoid", torch.sigmoid),
+    ("hardsigmoid", F.hardsigmoid),
+    ("tanh", torch.tanh),
+    ("threshold", lambda x: F.threshold(x, 0.0, 0.0)),
+    ("clamp_min", lambda x: x.clamp_min(0)),
+    ("clamp", lambda x: x.clamp(min=-0.3, max=0.4)),
+    ("hardtanh", F.hardtanh),
+    ("_prelu_kernel", lambda x: F.prelu(x, WEIGHT)),
+    ("log_sigmoid_forward", F.logsigmoid),
+    ("softshrink", F.softshrink),
+    ("hardshrink", F.hardshrink),
+    ("exp", torch.exp),
+    ("pow", lambda x: x.pow(2)),
+    ("sqrt", lambda x: x.relu().add(1).sqrt()),
+    ("rsqrt", lambda x: x.relu().add(1).rsqrt()),
+    ("log", lambda x: x.relu().add(1).log()),
+    ("abs", torch.abs),
+    ("reciprocal", lambda x: x.relu().add(1).reciprocal()),
+    ("maximum", lambda x: torch.maximum(x, torch.zeros_like(x))),
+    ("minimum", lambda x: torch.minimum(x, WEIGHT.view(4, 1, 1))),
+    ("minimum", lambda x: torch.minimum(x, conv(x))),
+    ("clamp_max", lambda x: x.clamp_max(0.2)),
+    ("where", lambda x: torch.where(x > 0, x, 0.1 * x)),
+    ("where", lambda x: torch.where(MATRIX > 0, conv(x), x)),
+    ("where", lambda x: torch.where(x < 0, x[:, :1], x.mean())),
+    ("masked_fill", lambda x: x.masked_fill(x < 0.1, 0.5)),
+    ("masked_fill_", lambda x: conv(x).masked_fill_(MATRIX > 0, 0)),
+    ("amax", lambda x: x.amax((2, 3))),
+    ("amax", lambda x: x.amax(1, keepdim=True)),
+    ("amax", lambda x: x.amax((1, -1))),
+    ("max", lambda x: x.max(2, keepdim=True).values),
+    ("max", lambda x: x.max(1)[0]),
+    ("max", lambda x: x.max()),
+    ("gt", lambda x: x * (x > 0.2)),
+    ("le", lambda x: conv(x) * (x <= 0)),
+    ("ge", lambda x: x * (x >= 0.2).to(x.dtype)),
+    ("lt", lambda x: x * (x < 0.2)),
+    ("eq", lambda x: x * (x.relu() == 0)),
+    ("ne", lambda x: x * (x.relu() != 0)),
+    ("logical_not", lambda x: x * (x < 0).logical_not()),
+    ("logical_and", lambda x: x * torch.logical_and(x > 0, conv(x) > 0)),
+    ("logical_or", lambda x: x * torch.logical_or(x > 0, conv(x) > 0)),
+    ("sign", lambda x: x * x.sign()),
+    ("floor", lambda x: x * x.floor()),
+    ("ceil", lambda x: x * x.ceil()),
+    ("round", lambda x: x * x.round()),
+    ("isnan", lambda x: x * ~x.isnan()),
+    ("bitwise_not", lambda x: x * ~(x < 0)),
+    ("_softmax", lambda x: x.softmax(1)),
+    ("_log_softmax", lambda x: x.log_softmax(1)),
+    ("native_batch_norm", lambda x: F.batch_norm(x, WEIGHT - 1, WEIGHT, WEIGHT, WEIGHT)),
+    ("native_batch_norm", lambda x: F.batch_norm(x, None, None, WEIGHT, training=True)),
+    ("local_response_norm", lambda x: F.local_response_norm(x, 3, alpha=0.5)),
+    ("native_layer_norm", lambda x: F.layer_norm(x, (9,), MATRIX[0], MATRIX[1])),
+    ("native_group_norm", lambda x: F.group_norm(x, 2, WEIGHT)),
+    ("add", lambda x: conv(x) + 2 * x),
+    ("add", lambda x: torch.add(x, x[:, :, :1], alpha=3)),
+    ("sub", lambda x: conv(x).sub(x, alpha=0.5)),
+    ("rsub", lambda x: 3 - x),
+    ("cat", lambda x: torch.cat([conv(x), x, torch.zeros_like(x)], 1)),
+    ("cat", lambda x: torch.cat([x, x], 2)),
+    ("stack", lambda x: torch.stack([x, torch.ones_like(x), conv(x)], 2)),
+    ("mul", lambda x: x * (x > 0)),
+    ("mul", lambda x: x * WEIGHT.view(4, 1, 1)),
+    ("mul", lambda x: x * x.mean((2, 3), keepdim=True).sigmoid()),
+    ("mul", lambda x: x * torch.sigmoid(x)),
+    ("mul", lambda x: x * x),
+    ("div", lambda x: x / 3),
+    ("div", lambda x: x / (x.pow(2) + 1)),
+    ("neg", lambda x: -x),
+    ("view", lambda x: x.view(1, 2, 2, 9, 9)),
+    ("_unsafe_view", lambda x: torch.ops.aten._unsafe_view(x, [1, 36, 9])),
+    ("unsqueeze", lambda x: x.unsqueeze(1)),
+    ("squeeze", lambda x: x.mean(2, keepdim=True).squeeze(2)),
+    ("clone", lambda x: x.clone()),
+    ("as_strided_", lambda x: conv(x).as_strided_((1, 4, 9, 9), (324, 81, 9, 1))),
+    ("permute", lambda x: x.permute(0, 2, 3, 1)),
+    ("transpose", lambda x: x.transpose(2, 3)),
+    ("t", lambda x: x[0, 0].t()),
+    ("expand", lambda x: x.unsqueeze(1).expand(1, 2, 4, 9, 9)),
+    ("split", lambda x: x.chunk(2, 1)[1]),
+    ("split_with_sizes", lambda x: x.split([1, 3], 1)[1]),
+    ("unbind", lambda x: x.unbind(1)[2]),
+    ("repeat", lambda x: x.repeat(1, 1, 2, 1)),
+    ("flip", lambda x: x.flip(3)),
+    ("roll", lambda x: x.roll(2, 3)),
+    ("index_select", lambda x: x.index_select(1, torch.tensor([2, 0, 2]))),
+    ("reflection_pad2d", lambda x: F.pad(x, (1, 2, 0, 3), "reflect")),
+    ("replication_pad2d", lambda x: F.pad(x, (1, 2, 0, 3), "replicate")),
+    ("constant_pad_nd", lambda x: F.pad(x, (2, 1, 1, -1))),
+    ("pixel_shuffle", lambda x: F.pixel_shuffle(x, 2)),
+    ("pixel_unshuffle", lambda x: F.pixel_unshuffle(x, 3)),
+    ("channel_shuffle", lambda x: F.channel_shuffle(x, 2)),
+    ("unfold", lambda x: x.unfold(2, 3, 2)),
+    ("slice", lambda x: x[:, 1:3]),
+    ("slice", lambda x: x[:, :, ::2, 1:]),
+    ("select", lambda x: x[:, 2]),
+]
+
+
+class Case(nn.Module):
+    """A convolution, the function under test, then a fixed random projection to four logits."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.stem = nn.Conv2d(3, 4, 3, padding=1).double()
+        self.read = nn.Linear(function(torch.randn(1, 4, 9, 9).double()).numel(), 4).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (1, 4)."""
+        y: Tensor = self.read(self.function(self.stem(x)).reshape(1, -1))
+        return y
+
+
+@pytest.mark.parametrize(("name", "function"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_gradient_equals_autograd(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(1)
+    model = Case(function).eval()
+    x = torch.randn(1, 3, 9, 9, dtype=torch.float64)
+    assert name in {op.name for op in record(model, x).ops}, "the case does not reach the operator that it names"
+    p = deconvviz.project(model, x, "read", units=[0, 3], method="gradient")
+    leaf = x.clone().requires_grad_()
+    logits = model(leaf)[0]
+    for k, unit in enumerate((0, 3)):
+        (want,) = torch.autograd.grad(logits[unit], leaf, retain_graph=True)
+        torch.testing.assert_close(p.pixels[k], (want * logits[unit])[0].detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "function"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_replay_equals_the_occluded_passes(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    """Every rule, run on windows or on whole maps of several pictures, gives what the network gives."""
+    torch.manual_seed(3)
+    # A second convolution before it makes the windows of the operator other than those of the picture.
+    model = Case(lambda x: function(F.conv2d(x, W, padding=1))).eval()
+    x = torch.randn(1, 3, 9, 9, dtype=torch.float64)
+    o = deconvviz.occlude(model, x, window=(2, 1), stride=(3, 2), fill=0.7)
+    for (row, col), logits in zip(o.origins.tolist(), o.logits, strict=True):
+        covered = x.clone()
+        covered[:, :, row : row + 2, col : col + 1] = 0.7
+        with torch.no_grad():
+            torch.testing.assert_close(logits, model(covered)[0], rtol=1e-11, atol=1e-11)
+
+
+def test_windows_agree_with_autograd_at_every_place() -> None:
+    """A unit's window is cut at each border and corner; its projection must not notice."""
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.ZeroPad2d((1, 0, 2, 1)),
+        nn.Conv2d(4, 4, 3, dilation=2, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AvgPool2d(2, 1, ceil_mode=True),
+    ).double()
+    x = torch.randn(1, 3, 33, 27, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    maps = model.eval()(leaf)[0]
+    places = [(r, c) for r in range(maps.shape[1]) for c in range(maps.shape[2])]
+    p = deconvviz.project(model, x, "7", units=[1] * len(places), place=places, method="gradient")
+    for k, (r, c) in enumerate(places):
+        (want,) = torch.autograd.grad(maps[1, r, c], leaf, retain_graph=True)
+        torch.testing.assert_close(p.pixels[k], (want * maps[1, r, c])[0].detach(), rtol=1e-10, atol=1e-12)
+        top, left, bottom, right = p.boxes[k].tolist()
+        outside = p.pixels[k].clone()
+        outside[:, top:bottom, left:right] = 0
+        assert not outside.any()
+
+
+# Names that a device, an older release or another call of torch dispatches to; their rule is tested under another name.
+TWINS = {
+    "reshape", "_reshape_alias", "flatten", "contiguous", "alias", "detach", "_to_copy", "lift_fresh", "copy", "matmul",
+    "cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_no_update", "_native_batch_norm_legit", "chunk", "relu6",
+    "_native_batch_norm_legit_no_training", "native_channel_shuffle", "prelu", "celu", "selu", "squeeze", "unsqueeze",
+}  # fmt: skip
+
+
+def test_every_rule_has_a_case() -> None:
+    tested = {name for name, _ in CASES}
+    missing = {n for n in registered() if n not in tested | TWINS and n.rstrip("_") not in tested | TWINS}
+    assert not missing
+
+
+def test_register_refuses_a_second_rule() -> None:
+    with pytest.raises(deconvviz.DeconvvizValueError, match="'relu' has a rule already"):
+        register("relu")(Rule)
+
+
+def test_deconvnet_by_hand() -> None:
+    """One 2×2 pool over a 4×4 map: the signal goes to the switch, is rectified, then filtered."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(1, 1, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.fill_(2)
+        model[3].weight.copy_(torch.tensor([[[[1.0, -1.0], [3.0, 0.5]]]]))
+    x = torch.tensor([[1.0, 2, 0, 1], [0, 1, 3, 0], [-1, -2, 1, 1], [-3, -1, 4, 1]]).view(1, 1, 4, 4)
+    p = deconvviz.project(model.eval(), x, "3", units=[0])
+    # Pooled: 4, 6, 0, 8; output 4 - 6 + 0 + 4 = 2. Signals 2, -2, 6, 1 at the switches (0,1), (1,2), (2,0), (3,2);
+    # the negative one is rectified away; times the filter 2.
+    want = torch.zeros(4, 4)
+    want[0, 1], want[2, 0], want[3, 2] = 4, 12, 2
+    assert p.activations.tolist() == [2]
+    torch.testing.assert_close(p.pixels[0, 0], want)

@@ -1,0 +1,204 @@
+"""Network and load: preprocessing, weights policies, errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, WeightsError
+from deconvviz.network import network
+from deconvviz.network.network import Network, load, load_custom
+
+PIL = pytest.importorskip("PIL.Image")
+
+
+def picture(width: int, height: int, mode: str = "RGB") -> object:
+    noise = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return PIL.fromarray(noise.numpy()).convert(mode)
+
+
+@pytest.mark.parametrize("size", [(300, 240), (241, 403), (100, 90), (224, 224), (256, 257)])
+def test_preprocess_equals_torchvision(size: tuple[int, int]) -> None:
+    from torchvision.models import AlexNet_Weights
+
+    net = load("alexnet", "random")
+    image = picture(*size)
+    expected = AlexNet_Weights.IMAGENET1K_V1.transforms()(image)
+    assert torch.allclose(net.preprocess(image)[0], expected, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_a_tensor_comes_back_as_a_plain_copy() -> None:
+    class Special(Tensor):
+        pass
+
+    net = Network(nn.Conv2d(3, 4, 3).double())
+    given = torch.randn(3, 8, 8).as_subclass(Special).requires_grad_()
+    x = net.preprocess(given)
+    assert type(x) is Tensor and x.dtype == torch.float64 and x.shape == (1, 3, 8, 8) and not x.requires_grad
+    same = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    kept = net.preprocess(same)
+    before = kept.clone()
+    same.zero_()
+    assert kept.equal(before)
+
+
+def test_preprocess_grey_and_value_range() -> None:
+    grey = load("lenet", "random").preprocess(picture(28, 28))  # type: ignore[arg-type]
+    assert grey.shape == (1, 1, 28, 28)
+    assert load("lenet", "random").denormalise(grey).max() <= 1
+
+
+def test_denormalise_inverts() -> None:
+    net = Network(nn.Conv2d(3, 1, 1), 32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
+    image = picture(32, 32)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(32, 32, 3)  # type: ignore[attr-defined]
+    assert torch.allclose(net.denormalise(net.preprocess(image))[0].permute(1, 2, 0) * 255, pixels.float(), atol=1e-3)  # type: ignore[arg-type]
+
+
+def test_a_strip_needs_little_memory() -> None:
+    net = Network(nn.Conv2d(3, 1, 1), 32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert net.preprocess(PIL.new("RGB", (20000, 1))).shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), DeconvvizTypeError),
+        (torch.zeros(2, 3, 8, 8), DeconvvizValueError),
+        (torch.zeros(8, 8), DeconvvizValueError),
+        (torch.zeros(1, 8, 8), DeconvvizValueError),
+        (3, DeconvvizTypeError),
+    ],
+)
+def test_preprocess_refuses(image: object, error: type[Exception]) -> None:
+    net = Network(nn.Conv2d(3, 1, 1), 8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(error, match="allowed|takes"):
+        net.preprocess(image)  # type: ignore[arg-type]
+
+
+def test_a_picture_without_mean_is_an_error() -> None:
+    with pytest.raises(DeconvvizValueError, match="mean and std"):
+        Network(nn.Conv2d(3, 1, 1)).preprocess("x.jpg")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": (0.5,), "std": (0.5,) * 3},
+        {"mean": (0.5,) * 2, "std": (0.5,) * 2},
+        {"mean": (0.5,), "std": (0.0,)},
+        {"mean": "abc", "std": 1.0},
+        {"input_size": 0},
+        {"aliases": {"5": "nowhere"}},
+    ],
+)
+def test_wrong_facts(wrong: dict[str, object]) -> None:
+    with pytest.raises((DeconvvizValueError, DeconvvizTypeError)):
+        Network(nn.Conv2d(3, 1, 1), **wrong)  # type: ignore[arg-type]
+
+
+def test_random_is_seeded_and_leaves_the_generator() -> None:
+    before = torch.get_rng_state()
+    first, again, other = load("lenet", "random"), load("lenet", "random"), load("lenet", "random", seed=1)
+    assert torch.equal(before, torch.get_rng_state())
+    assert first.weights_hash() == again.weights_hash() != other.weights_hash()
+    assert not first.module.training
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownNameError, match="'zfnet'"):
+        load("zfnt")
+    with pytest.raises(WeightsError, match="random"):
+        load("lenet", "no-such-file.safetensors")
+    with pytest.raises(WeightsError, match="no weights"):
+        load("lenet", Path("no-such-folder") / "file")
+    with pytest.raises(
+        UnknownNameError, match="no weights 'bundeld' for lenet; allowed: bundled.*did you mean 'bundled'"
+    ):
+        load("lenet", "bundeld")
+    with pytest.raises(WeightsError, match="resnet18_32 has no trained weights"):
+        load("resnet18_32")
+    with pytest.raises(DeconvvizValueError, match="clases"):
+        load("lenet", "random", clases=3)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
+    source = load("lenet", "random", seed=3)
+    half = {k: v.half() for k, v in source.module.state_dict().items()}
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in half.items()}}, path)
+    else:
+        save_file(half, path)
+    net = load("lenet", path)
+    state = net.module.state_dict()
+    assert all(v.dtype == torch.float32 and torch.equal(v, half[k].float()) for k, v in state.items())
+
+
+def test_facts_stored_with_the_weights(tmp_path: Path) -> None:
+    source = load("lenet", "random", classes=2)
+    assert source.card.labels == ()
+    metadata = {"labels": json.dumps(["cat", "dog"]), "options": json.dumps({"classes": 2})}
+    save_file(source.module.state_dict(), tmp_path / "w.safetensors", metadata)
+    assert load("lenet", tmp_path / "w.safetensors").card.labels == ("cat", "dog")
+
+
+def test_a_mismatch_lists_the_keys(tmp_path: Path) -> None:
+    state = load("lenet", "random").module.state_dict()
+    state["extra"] = torch.zeros(1)
+    state["features.conv1.weight"] = torch.zeros(2, 2)
+    del state["classifier.fc5.bias"]
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError) as caught:
+        load("lenet", tmp_path / "w.safetensors")
+    for key in (
+        "missing: classifier.fc5.bias",
+        "unexpected: extra",
+        "features.conv1.weight (2, 2) instead of",
+    ):
+        assert key in str(caught.value)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    torch.save(nn.Conv2d(1, 1, 1), tmp_path / "module.pth")
+    with pytest.raises(WeightsError, match="neither safetensors nor a plain state dict$"):
+        load("lenet", tmp_path / "module.pth")
+
+
+def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_kw: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    for name, file in (("resnet18", "resnet18-f37072fd.pth"), ("zfnet512", "zfnet512-12.onnx")):
+        with pytest.raises(WeightsError, match=file) as caught:
+            load(name, "imagenet")
+        assert "https://" in str(caught.value) and str(tmp_path / "checkpoints" / file) in str(caught.value)
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="SHA-256"):
+        load("resnet18", "imagenet")
+
+
+def test_custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_net.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 2, 1)\n")
+    monkeypatch.chdir(tmp_path)
+    conv = nn.Conv2d(3, 2, 1)
+    save_file(conv.state_dict(), tmp_path / "c.safetensors")
+    net = load_custom("my_own_net:make", "c.safetensors")
+    assert net.weights_hash() == Network(conv).weights_hash()
+    for wrong in ("my_own_net", "my_own_net:nothing", "no_such_package:make"):
+        with pytest.raises(UnknownNameError):
+            load_custom(wrong)
+
+
+def test_damaged_bundled_file(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="SHA-256"):
+        network.read_weights(tmp_path / "w.safetensors", "0" * 64)
