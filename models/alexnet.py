@@ -12,6 +12,8 @@ from deconvviz.card import Card
 
 from ._common import fashion_card, kaiming, plain_aliases
 
+NAMES = ("alexnet_28",)
+
 
 class AlexNet28(nn.Module):
     """(N, 1, 28, 28) to (N, classes) logits; 24,351,434 parameters with 10 classes."""

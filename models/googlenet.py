@@ -12,6 +12,8 @@ from deconvviz.card import Card
 
 from ._common import cifar_card, kaiming
 
+NAMES = ("googlenet_32",)
+
 # inputs, 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection
 _PLAN = {
     "a3": (192, 64, 96, 128, 16, 32, 32),

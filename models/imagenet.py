@@ -12,6 +12,11 @@ from deconvviz.card import Card, Weights
 
 from ._common import fetch_file, stage_aliases
 
+NAMES = (
+    "alexnet", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "googlenet",
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50", "resnext101",
+)  # fmt: skip
+
 _THEIRS = {"resnext50": "resnext50_32x4d", "resnext101": "resnext101_32x8d"}
 
 

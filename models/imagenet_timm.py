@@ -11,6 +11,8 @@ from deconvviz.card import Card, Weights
 
 from ._common import IMAGENET_MEAN, IMAGENET_STD, fetch_file, imagenet_labels, stage_aliases
 
+NAMES = ("seresnet18", "seresnet34", "seresnet50", "seresnet101", "seresnet152", "senet154")
+
 _THEIRS = {
     "seresnet18": "legacy_seresnet18.in1k",
     "seresnet34": "legacy_seresnet34.in1k",

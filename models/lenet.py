@@ -12,6 +12,8 @@ from deconvviz.card import Card
 
 from ._common import fashion_card, kaiming, plain_aliases
 
+NAMES = ("lenet",)
+
 
 class LeNet(nn.Module):
     """(N, 1, 28, 28) to (N, classes) logits; 44,426 parameters with 10 classes."""

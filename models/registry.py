@@ -1,14 +1,18 @@
 """All networks by name. Listing names is free of torch; a family is imported when it is first asked for.
 
-A new network is one row here and, in its family's module, `build(name, **options) -> nn.Module` and
-`card(name) -> Card`. Optional in a family: `card_for(name, weights) -> Card`, `adapt(name, state) ->
-state`, for files with extra entries, and `fetch(name, weights) -> state`, for weights that do not ship.
+A new network is one file here (docs/guides/add-a-network.md): its family's module, with `NAMES` (a tuple of plain
+strings), `build(name, **options) -> nn.Module` and `card(name) -> Card`. Optional in a family: `card_for(name, weights)
+-> Card`, `adapt(name, state) -> state`, for files with extra entries, and `fetch(name, weights) -> state`, for weights
+that do not ship.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
@@ -18,39 +22,34 @@ from deconvviz.card import Card
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_DEPTHS = (18, 34, 50, 101, 152)
-_FAMILIES: dict[str, tuple[str, ...]] = {
-    "zfnet": ("zfnet",),
-    "zfnet512": ("zfnet512",),
-    "lenet": ("lenet",),
-    "alexnet": ("alexnet_28",),
-    "vgg": tuple(f"vgg{d}{bn}_32" for d in (11, 13, 16, 19) for bn in ("", "_bn")),
-    "googlenet": ("googlenet_32",),
-    "resnet": tuple(f"resnet{d}_32" for d in _DEPTHS),
-    "resnext": tuple(f"resnext{d}_32" for d in (50, 101, 152)),
-    "seresnet": tuple(f"seresnet{d}_32" for d in _DEPTHS),
-    "imagenet": (
-        "alexnet",
-        *(f"vgg{d}{bn}" for d in (11, 13, 16, 19) for bn in ("", "_bn")),
-        "googlenet",
-        *(f"resnet{d}" for d in _DEPTHS),
-        "resnext50",
-        "resnext101",
-    ),
-    "imagenet_timm": (*(f"seresnet{d}" for d in _DEPTHS), "senet154"),
-}
-_FAMILY_OF = {name: family for family, members in _FAMILIES.items() for name in members}
+
+@lru_cache(maxsize=1)
+def _families() -> dict[str, str]:
+    """Name of a network → its family's module, read from the sources: no family is imported for it.
+
+    Raises ValueError if two families have a network of one name.
+    """
+    found: dict[str, str] = {}
+    folders = [Path(folder) for folder in sys.modules[__name__.rpartition(".")[0]].__path__]
+    files = [path for folder in folders for path in folder.glob("[!_]*.py")]
+    # The paper's own network first.
+    for path in sorted(files, key=lambda path: (not path.stem.startswith("zfnet"), path.stem)):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NAMES":
+                for name in ast.literal_eval(node.value):
+                    if name in found:
+                        raise ValueError(f"the network '{name}' is in models/{found[name]}.py and in {path.name}")
+                    found[name] = path.stem
+    return found
 
 
 def names() -> list[str]:
-    """Names of all networks, in the order of the table."""
-    return list(_FAMILY_OF)
+    """Names of all networks, family by family."""
+    return list(_families())
 
 
 def _family(name: str) -> ModuleType:
-    if name not in _FAMILY_OF:
-        raise KeyError(name)
-    return importlib.import_module(f".{_FAMILY_OF[name]}", __package__)
+    return importlib.import_module(f".{_families()[name]}", __package__)
 
 
 def card(name: str, weights: str | None = None) -> Card:

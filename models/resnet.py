@@ -12,6 +12,8 @@ from deconvviz.card import Card
 
 from ._common import cifar_card, depth_of, kaiming, stage_aliases
 
+NAMES = ("resnet18_32", "resnet34_32", "resnet50_32", "resnet101_32", "resnet152_32")
+
 Block = Callable[[int, int, int], nn.Module]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 

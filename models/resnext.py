@@ -9,6 +9,8 @@ from deconvviz.card import Card
 from ._common import cifar_card, depth_of, stage_aliases
 from .resnet import Residual, Staged, conv_bn
 
+NAMES = ("resnext50_32", "resnext101_32", "resnext152_32")
+
 # The survey article's 152 has 4 blocks in the second stage, where ResNet-152 has 8.
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
 _GROUPS, _DEPTH, _BASE = 32, 4, 64

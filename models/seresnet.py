@@ -11,6 +11,8 @@ from deconvviz.card import Card
 from ._common import cifar_card, depth_of, stage_aliases
 from .resnet import BLOCKS, Residual, Staged, conv_bn
 
+NAMES = ("seresnet18_32", "seresnet34_32", "seresnet50_32", "seresnet101_32", "seresnet152_32")
+
 
 class Gated(nn.Module):
     """`body(x) * gate(body(x))`: one factor in 0..1 for each map, from the average of all maps."""

@@ -12,6 +12,8 @@ from deconvviz.card import Card
 
 from ._common import cifar_card, depth_of, kaiming
 
+NAMES = ("vgg11_32", "vgg11_bn_32", "vgg13_32", "vgg13_bn_32", "vgg16_32", "vgg16_bn_32", "vgg19_32", "vgg19_bn_32")
+
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _MAPS = (64, 128, 256, 512, 512)
 

@@ -11,6 +11,8 @@ from deconvviz.card import Card
 
 from ._common import IMAGENET_MEAN, IMAGENET_STD, bundled, kaiming, plain_aliases
 
+NAMES = ("zfnet",)
+
 CALTECH101 = tuple(
     """Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular bonsai brain
     brontosaurus buddha butterfly camera cannon car_side ceiling_fan cellphone chair chandelier cougar_body

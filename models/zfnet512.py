@@ -13,6 +13,8 @@ from deconvviz.card import Card, Weights
 
 from ._common import fetch_file, imagenet_labels, kaiming, plain_aliases
 
+NAMES = ("zfnet512",)
+
 FILE = "zfnet512-12.onnx"
 URL = f"https://huggingface.co/onnxmodelzoo/zfnet512-12/resolve/main/{FILE}"
 SHA256 = "c975ca6a24c0a2e1584c6f82667e0ac9c06084fc7769d267f71b4a154d1f1c72"

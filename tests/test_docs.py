@@ -6,7 +6,8 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,23 @@ from torch import nn
 from torchvision.models import alexnet
 
 import deconvviz
+import deconvviz.analyses
+import deconvviz.cli
+import deconvviz.models
 from deconvviz.cli import cli
+from deconvviz.engine.rules import base as rules
+from deconvviz.models import registry
 from deconvviz.network.checkpoints import checkpoint_name, note_run, write_weights
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(p for p in (ROOT / "docs").rglob("*.md") if "gallery" not in p.parts)])
 
 
-def snippets(page: Path, language: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of the fenced blocks of one language; the numbers of lines are those of the page."""
+def snippets(page: Path, language: str) -> Iterator[tuple[int, str, str]]:
+    """(line, file, text) of the fenced blocks of one language; a guide says of which file a block is the whole."""
     text = page.read_text(encoding="utf-8")
-    for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield text.count("\n", 0, match.start(1)), match[1]
+    for match in re.finditer(rf"^```{language}(?: file=(\S+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield text.count("\n", 0, match.start(2)), match[1] or "", match[2]
 
 
 def name_of(page: Path) -> str:
@@ -76,20 +82,46 @@ def names(place: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.fixture
+def grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Adds a file to the project, as the guides do; afterwards it is as before."""
+    packages = {"models": deconvviz.models, "deconvviz/analyses": deconvviz.analyses, "deconvviz/cli": deconvviz.cli}
+    for folder, package in packages.items():
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / folder)])
+    monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
+    before = set(sys.modules)
+
+    def add(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        registry._families.cache_clear()
+
+    yield add
+    registry._families.cache_clear()
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_python_runs(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(
+    page: Path, place: Path, grown: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(place)
     known = names(place)
     with matplotlib.rc_context():
-        for line, text in snippets(page, "python"):
-            # Padded, so that a traceback names the line of the page.
-            exec(compile("\n" * line + text, str(page), "exec"), known)
+        for line, file, text in snippets(page, "python"):
+            if file:
+                grown(file, text)
+            else:
+                # Padded, so that a traceback names the line of the page.
+                exec(compile("\n" * line + text, str(page), "exec"), known)
 
 
 COMMANDS = [
     (name_of(page), command.strip())
     for page in PAGES
-    for _, text in snippets(page, "sh")
+    for _, _, text in snippets(page, "sh")
     for command in text.replace("\\\n", " ").split("\n")
     if command.strip().startswith("deconvviz ")
 ]
