@@ -1,7 +1,8 @@
 """One rule per operator; `register` adds a user's own."""
 
-from deconvviz.engine.rules.base import Rule, Walk, register, registered, rule_of
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, Windowed, register, registered, rule_of
+from deconvviz.engine.rules.kernels import Filters, Kernel
 
-__all__ = ["Rule", "Walk", "register", "registered", "rule_of"]
+__all__ = ["Filters", "Kernel", "Pointwise", "Rule", "Walk", "Windowed", "register", "registered", "rule_of"]
 
 from deconvviz.engine.rules import combine, linear, norm, pointwise, pool, select, shape  # noqa: F401 (they register themselves)
