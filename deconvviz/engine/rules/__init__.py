@@ -1,4 +1,7 @@
-"""One rule per operator; `register` adds a user's own."""
+"""One rule per operator; `register` adds a user's own.
+
+What the methods of a rule do and return is said once, at `Rule`.
+"""
 
 from deconvviz.engine.rules.base import Pointwise, Rule, Walk, Windowed, register, registered, rule_of
 from deconvviz.engine.rules.kernels import Filters, Kernel

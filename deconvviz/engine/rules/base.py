@@ -46,36 +46,22 @@ class Rule:
     receptive field is the whole picture), and is run again on whole maps, one picture at a time: slow, but never wrong.
     Most rules begin from a class that knows more: `Pointwise`, `Activation` or `Windowed`.
 
-    Example: an operator of one's own, `my::double(Tensor x) -> Tensor`, made with `torch.library`.
-
-    >>> import torch
-    >>> from deconvviz.rules import Pointwise, register
-    >>> double = torch.library.custom_op("my::double", lambda x: 2 * x, mutates_args=(), schema="(Tensor x) -> Tensor")
-    >>> @register("my::double")
-    ... class Double(Pointwise):
-    ...     role = "linear"
-    ...
-    ...     def project(self, walk, op, i, s):
-    ...         return s.like(2 * s.data)
-    >>> import deconvviz
-    >>> class Net(torch.nn.Module):
-    ...     def forward(self, x):
-    ...         return double(x)
-    >>> image = torch.tensor([[[[-1.0, 3.0]]]])
-    >>> deconvviz.project(Net(), image, "", units=[0]).pixels  # doctest: +SKIP
+    There is one instance for all operators of its names; each method is given the recorded operator `op`, whose
+    arguments are read by name (`op.arg("stride")`), and mostly the recording `rec`, which holds the tensors
+    (`rec.values[op.inputs[i]]`). `deconvviz.rules` shows a complete rule.
     """
 
-    #: "weights" (a convolution or matrix product), "norm", "activation", "linear" or "other".
+    # "weights" (a convolution or matrix product), "norm", "activation", "linear" or "other".
     role = "other"
-    #: What stands around a map where a window reaches beyond its border (0 or -inf).
+    # What stands around a map where a window reaches beyond its border (0 or -inf).
     padding = 0.0
-    #: Whether constant tensors among the arguments lie on the map as `torch.add` lays them, and are cut to windows.
+    # Whether constant tensors among the arguments lie on the map as `torch.add` lays them, and are cut to windows.
     broadcast = False
-    #: Whether the output, used as a factor, is a gate: a constant, into which no signal goes (sigmoid, softmax).
+    # Whether the output, used as a factor, is a gate: a constant, into which no signal goes (sigmoid, softmax).
     gate = False
-    #: Whether it only moves numbers about, changing none: a gate that has been moved is still a gate.
+    # Whether it only moves numbers about, changing none: a gate that has been moved is still a gate.
     moves = False
-    #: Whether every number of the output depends on the one number at its place: `x * f(x)` of such is an activation.
+    # Whether every number of the output depends on the one number at its place: `x * f(x)` of such is an activation.
     elementwise = False
 
     # Backwards ---------------------------------------------------------------------------------------------------
@@ -256,7 +242,7 @@ _RULES: dict[str, Rule] = {}
 def register(*names: str) -> Callable[[type[Rule]], type[Rule]]:
     """Class decorator: use this rule for the operators of these names ("relu_", "convolution", …).
 
-    Names are those of `torch.ops.aten` without the overload; those of other libraries carry theirs ("my::double"). A
+    Names are those of `torch.ops.aten` without the overload; those of other libraries carry theirs ("my.double"). A
     name that has a rule already is an error.
     """
 

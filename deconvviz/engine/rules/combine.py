@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
@@ -32,11 +31,9 @@ class Sum(Pointwise):
     elementwise = True
 
     def adds(self, op: Op) -> bool:
-        """An `add` without a factor."""
         return op.base == "add" and op.arg("alpha") == 1
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The branch's share."""
         alpha = op.arg("alpha")
         factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[op.base]
         return reduce_to(scaled(s, factors[op.operand(i) == "other"]), walk.shape(op.inputs[i]))
@@ -76,7 +73,6 @@ class Concatenation(_Joined):
     """Along a dimension that the operands have."""
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The operand's slice; on windows along dimension 1."""
         dim, place = op.arg("dim") % len(s.shape), self.place(op, i)
         sizes = [o.shape[dim] for o in self.operands(walk.rec, op)]
         start, size, shape = sum(sizes[:place]), sizes[place], walk.shape(op.inputs[i])
@@ -85,7 +81,6 @@ class Concatenation(_Joined):
         return from_whole(s.whole().narrow(dim + 1, start, size), shape)
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        """When maps are concatenated."""
         return op.arg("dim") in (1, -3) and rec.values[op.output()].dim() == 4
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
@@ -98,7 +93,6 @@ class Stack(_Joined):
     """Along a new dimension."""
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The operand's slice."""
         dim = op.arg("dim") % len(s.shape)
         return from_whole(s.whole().select(dim + 1, self.place(op, i)), walk.shape(op.inputs[i]))
 
@@ -147,7 +141,6 @@ class Product(Pointwise):
     elementwise = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The signal for one factor."""
         if len(op.inputs) == 1:
             return reduce_to(scaled(s, self.constant(op)), walk.shape(op.inputs[0]))
         if walk.method == "gradient":
@@ -179,13 +172,11 @@ class Quotient(Product):
     """A product with one over the denominator, which is a constant."""
 
     def constant(self, op: Op) -> Any:
-        """One over a constant; dividing a constant is no product."""
         if op.operand(0) == "other" or op.arg("rounding_mode", None) is not None:
             refuse(op, "divides by an image-dependent value, or rounds; it has no rule")
         return 1 / op.arg("other")
 
     def factor(self, rec: Recording, op: Op, i: int) -> Tensor | None:
-        """One over the denominator; nothing goes into that."""
         return 1 / rec.values[op.inputs[1]] if i == 0 else None
 
 
@@ -197,5 +188,4 @@ class Negative(Pointwise):
     elementwise = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The signal, negated."""
         return scaled(s, -1)

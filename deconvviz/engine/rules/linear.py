@@ -30,7 +30,6 @@ class Convolution(Windowed):
         return found
 
     def filters(self, op: Op) -> Filters | None:
-        """Those of a plain 2-d convolution."""
         weight, bias = op.arg("weight"), op.arg("bias")
         if isinstance(weight, Ref) or isinstance(bias, Ref) or op.arg("transposed") or weight.dim() != 4:
             return None
@@ -39,11 +38,9 @@ class Convolution(Windowed):
         return Filters(pair(weight.shape[2:]), stride, padding, dilation, weight.detach(), bias, int(op.arg("groups")))
 
     def with_filters(self, op: Op, filters: Filters) -> Op:
-        """Weights and bias replaced."""
         return op.with_args(weight=filters.weight, bias=filters.bias)
 
     def work(self, op: Op, channels: int) -> float:
-        """Two for each weight."""
         weight = op.arg("weight")
         return 2.0 * channels * int(weight[0].numel()) if isinstance(weight, Tensor) else 0.0
 
@@ -59,7 +56,6 @@ class Convolution(Windowed):
         return filters(values[op.inputs[0]])
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Transposed convolution on the windows."""
         filters = self.kernel(op)
         if filters.stride == (1, 1):
             flipped: Filters = walk.once(("flipped", op.index), filters.flipped)
@@ -108,7 +104,6 @@ class Linear(Rule):
         return right.detach() if plain and right.dim() == 2 else None
 
     def work(self, op: Op, channels: int) -> float:
-        """Two for each weight."""
         right = self.factors(op)[2]
         return 2.0 * int(right.numel()) if isinstance(right, Tensor) and right.dim() == 2 else 0.0
 
@@ -125,7 +120,6 @@ class Linear(Rule):
         return outer if plain else None
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Multiply by the transposed matrix."""
         bias, left, right = self.factors(op)
         if bias == Ref(op.inputs[i]) and op.arg("beta") == 1:
             return s
@@ -139,6 +133,5 @@ class Linear(Rule):
         return Signal(data, walk.shape(op.inputs[i]))
 
     def misfit(self, op: Op) -> str | None:
-        """The lengths differ."""
         _, left, right = self.factors(op)
         return f"takes {right.shape[0]} numbers and got {left.shape[1]}" if left.dim() == right.dim() == 2 else None

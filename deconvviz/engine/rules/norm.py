@@ -23,15 +23,12 @@ class BatchNorm(Pointwise):
     broadcast = False
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        """Unless the statistics are the picture's own."""
         return not _of_picture(op) and super().aligned(rec, op, i, axis)
 
     def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """The same, unless the statistics are the picture's own."""
         return None if _of_picture(op) else super().row_dimension(rec, op, i, outer, size)
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """Unless the statistics are the picture's own."""
         return not _of_picture(op)
 
     def affine(self, op: Op) -> tuple[Tensor, Tensor] | None:
@@ -45,7 +42,6 @@ class BatchNorm(Pointwise):
         return scale.to(variance).detach(), shift.to(variance).detach()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Scale each map."""
         if _of_picture(op) and walk.method == "gradient":
             return local_gradient(walk, op, i, s)
         scale = walk.once(("scale", op.index), lambda: _scale(walk, op))
@@ -78,7 +74,6 @@ class LocalResponseNorm(Pointwise):
         return response_norm(windows[op.inputs[0]], *(op.arg(name) for name in ("size", "alpha", "beta", "k")))
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Identity, or the exact derivative."""
         return local_gradient(walk, op, i, s) if walk.method == "gradient" else s
 
 
@@ -92,7 +87,6 @@ class _StatisticsNorm(Rule):
         raise NotImplementedError  # abstract: both norms say it
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Scale by the recorded statistics; differentiate them in `gradient`."""
         if walk.method == "gradient":
             return local_gradient(walk, op, i, s)
         shape = walk.shape(op.inputs[i])
@@ -105,17 +99,14 @@ class LayerNorm(_StatisticsNorm):
     """Statistics of the last dimensions."""
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """If they leave out the pictures."""
         return len(op.arg("normalized_shape")) < rec.values[op.inputs[0]].dim()
 
     def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """The same, if the statistics are of dimensions behind the rows."""
         shape = rec.values[op.inputs[0]].shape
         before = math.prod(shape[: len(shape) - len(op.arg("normalized_shape"))])
         return outer if before % (outer * size) == 0 else None
 
     def scale(self, op: Op, deviation: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """One σ for each place before those dimensions."""
         weight = op.arg("weight")
         return deviation if weight is None else deviation * weight
 
@@ -130,7 +121,6 @@ class GroupNorm(_StatisticsNorm):
         return F.group_norm(x, op.arg("group"), weight, bias, op.arg("eps")), None, None
 
     def scale(self, op: Op, deviation: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """One σ for each group."""
         weight = op.arg("weight")
         factor = deviation.repeat_interleave(shape[1] // deviation.shape[1], 1)
         factor = factor if weight is None else factor * weight

@@ -36,7 +36,6 @@ class Activation(Pointwise):
         return True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Rectify, mask, or both."""
         method = walk.method if self.rectifies(op) else "gradient"
         return activate(s, method, None if method == "deconvnet" else derivative(walk, [op], op.inputs[0]))
 
@@ -53,7 +52,6 @@ class LowerBound(Activation):
     """`clamp` and its like: they rectify only if their lower bound is 0."""
 
     def rectifies(self, op: Op) -> bool:
-        """Whether that is so."""
         low = op.arg("min", op.arg("min_val", op.arg("threshold", None)))
         return isinstance(low, int | float) and low == 0
 
@@ -63,7 +61,6 @@ class Relu(LowerBound):
     """The paper's own."""
 
     def rectifies(self, op: Op) -> bool:
-        """Always."""
         return True
 
     def follow(self, op: Op, data: Tensor, own: bool) -> Tensor:
@@ -76,7 +73,6 @@ class Larger(Activation):
     """The larger of two values: `torch.maximum(x, zeros)` is a ReLU; with anything else its derivative's mask."""
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Rectify when the other operand is a zero constant."""
         others = [a for a in op.given.values() if isinstance(a, Tensor)]
         if len(op.inputs) == 1 and len(others) == 1 and not bool(others[0].any()):
             return super().project(walk, op, i, s)
@@ -109,13 +105,11 @@ class LogSoftmax(Rule):
         return None
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Rectify; in `guided` also times `slope`."""
         if walk.method == "gradient":
             return local_gradient(walk, op, i, s)
         return activate(s, walk.method, self.slope(walk, op))
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """Unless it goes over the pictures."""
         return bool(op.arg("dim") % rec.values[op.inputs[0]].dim())
 
 
@@ -126,5 +120,4 @@ class Softmax(LogSoftmax):
     gate = True
 
     def slope(self, walk: Walk, op: Op) -> Tensor | None:
-        """The probability."""
         return walk.rec.values[op.output()]

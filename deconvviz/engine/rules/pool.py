@@ -34,7 +34,6 @@ class MaxPool(_Pool):
         return F.max_pool2d(windows[op.inputs[0]], kernel.size, kernel.stride, 0, kernel.dilation), None
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Unpool on the windows, by the policy for repeated switches."""
         kernel, shape = self.kernel(op), walk.shape(op.inputs[i])
         if walk.overlap != "add":
             s = _grown(s, kernel)
@@ -71,11 +70,9 @@ class _WholeMaps(Rule):
     """A rule that goes by whole maps, the same for every picture."""
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """Always."""
         return True
 
     def misfit(self, op: Op) -> str | None:
-        """An empty map."""
         return too_small(op) if "pool" in op.name else None
 
 
@@ -84,7 +81,6 @@ class AdaptiveMaxPool(_WholeMaps):
     """As `MaxPool`, on the whole map."""
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Unpool on the whole map."""
         shape = walk.shape(op.inputs[i])
         whole = s.whole().flatten(1, 2).flatten(2)
         index = walk.rec.values[op.output(1)].flatten(2).expand_as(whole)
@@ -131,7 +127,6 @@ class Upsampling(_WholeMaps):
     role = "linear"
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The transposed operator on whole maps."""
         shape = walk.shape(op.inputs[i])
         whole = s.whole().flatten(0, 1)
         with torch.enable_grad():
@@ -145,15 +140,12 @@ class AdaptiveAvgPool(Upsampling):
     """The same downwards; a pool to the map's own size is the identity."""
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        """Where it is the identity."""
         return rec.values[op.inputs[0]].shape == rec.values[op.output()].shape
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
-        """The identity."""
         return windows[op.inputs[0]]
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The signal itself where it is the identity."""
         return s if s.shape == walk.shape(op.inputs[i]) else super().project(walk, op, i, s)
 
 
@@ -164,11 +156,9 @@ class Mean(Rule):
     role = "linear"
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """Unless it goes over the pictures."""
         return 0 not in axes(op, rec.values[op.inputs[0]].dim())
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Spread evenly."""
         shape = walk.shape(op.inputs[i])
         data, count = s.whole(), 1
         for d in axes(op, len(shape)):

@@ -19,7 +19,6 @@ from deconvviz.engine.rules.base import (
     scaled,
 )
 from deconvviz.engine.rules.combine import pointwise_chain
-from deconvviz.engine.rules.kernels import Span
 from deconvviz.engine.rules.pointwise import activate
 from deconvviz.engine.windows import Signal, from_whole
 
@@ -32,7 +31,6 @@ class Comparison(Pointwise):
     elementwise = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Nothing."""
         return None
 
 
@@ -90,16 +88,13 @@ class MaximumOverAxes(Rule):
     """
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        """If the maximum is over other axes and keeps them."""
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
-        return len(a) == len(b) == 4 and 2 + axis not in axes(op, 4)
+        return len(a) == len(b) == 4 and not {0, 2 + axis} & {*axes(op, 4)}
 
-    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """Whole maps."""
-        return None
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return 0 not in axes(op, rec.values[op.inputs[0]].dim())
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Unpool on the whole value."""
         if walk.output != 0:
             return None  # the indices of `max(dim)`
         if walk.method == "gradient":

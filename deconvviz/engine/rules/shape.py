@@ -23,17 +23,14 @@ class View(Rule):
     moves = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The input's shape back."""
         shape = walk.shape(op.inputs[i])
         return s if shape == s.shape else from_whole(s.whole().reshape(len(s), *shape), shape)
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        """If only the maps (dimension 1) are rearranged."""
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
         return len(a) == len(b) == 4 and a[2:] == b[2:]
 
     def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """The same: the order of the numbers stays."""
         return outer
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
@@ -41,7 +38,6 @@ class View(Rule):
         return windows[op.inputs[0]]
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """The same for each picture."""
         shape = rec.values[op.output()].shape
         return values[op.inputs[0]].reshape(k, *(shape[1:] if shape[:1] == (1,) else shape))
 
@@ -55,7 +51,6 @@ class Identity(Pointwise):
     elementwise = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """The signal unchanged."""
         return s
 
 
@@ -64,11 +59,9 @@ class SameStrides(Identity):
     """Only the memory layout changes (adaptive pools of channels-last maps do this)."""
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """Unchanged."""
         return values[op.inputs[0]]
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
-        """The windows unchanged."""
         return windows[op.inputs[0]]
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
@@ -118,13 +111,11 @@ class Permutation(Moves):
         return [size - 2 for size in moved.shape]
 
     def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """Where the dimension has come from."""
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
         found = [d for n, d in enumerate(self.order(rec, op)) if b[n] == size and math.prod(b[:n]) == outer]
         return math.prod(a[: found[0]]) if found else None
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """If the first dimension stays."""
         return self.order(rec, op)[:1] == [0]
 
 
@@ -148,12 +139,10 @@ class Parts(Moves):
         return found % rec.values[op.inputs[0]].dim()
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        """Of maps they keep the rows."""
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
         return len(a) == len(b) == 4 and self.dimension(rec, op) == 1
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """If it is not that of the pictures."""
         return self.dimension(rec, op) != 0
 
 
@@ -162,7 +151,6 @@ class PixelShuffle(Moves):
     """Maps become places, or places maps."""
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """Always."""
         return True
 
 
@@ -171,7 +159,6 @@ class ChannelShuffle(PixelShuffle):
     """Maps in another order."""
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        """Always, for maps."""
         return rec.values[op.output()].dim() == 4
 
 
@@ -180,7 +167,6 @@ class CopyPad(PixelShuffle):
     """Padding by copies of what lies inside."""
 
     def misfit(self, op: Op) -> str | None:
-        """There is not enough to copy."""
         return too_small(op)
 
 
@@ -209,11 +195,9 @@ class ConstantPad(Windowed):
         return windows[op.inputs[0]]
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """Unless it pads the pictures."""
         return len(op.arg("pad")) <= 6
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Shift the windows, cut at the border."""
         pads, shape = self.pads(op), walk.shape(op.inputs[i])
         if s.windowed and not any(pads[4:]):
             return self.kernel(op).spread(s, s.data, shape)
