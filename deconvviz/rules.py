@@ -38,14 +38,14 @@ operators, and `refuse` raises the error that names operator and layer.
 """
 
 from deconvviz.engine.recording import Op, Recording, Ref
-from deconvviz.engine.rules import Filters, Kernel, Pointwise, Rule, Walk, Windowed, register, registered, rule_of
+from deconvviz.engine.rules import FilterBank, Kernel, Pointwise, Rule, Walk, Windowed, register, registered, rule_of
 from deconvviz.engine.rules.base import derivative, local_gradient, reduce_to, refuse, scaled
 from deconvviz.engine.rules.pointwise import Activation
 from deconvviz.engine.windows import Frame, Signal, cut, from_whole
 
 __all__ = [
     "Activation",
-    "Filters",
+    "FilterBank",
     "Frame",
     "Kernel",
     "Op",

@@ -16,8 +16,7 @@ from deconvviz.analyses.filters.result import Filters
 from deconvviz.analyses.projection.compute import model_facts
 from deconvviz.engine.geometry import example_input
 from deconvviz.engine.recording import Op, Recording, find_layer, plain_mode, record, unwrap
-from deconvviz.engine.rules import Filters as Kernels
-from deconvviz.engine.rules import rule_of
+from deconvviz.engine.rules import FilterBank, rule_of
 from deconvviz.engine.rules.linear import Convolution
 from deconvviz.engine.rules.pointwise import LowerBound
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
@@ -102,7 +101,7 @@ def _example(model: Network | nn.Module, module: nn.Module) -> Tensor:
 
 def _convolution(
     rec: Recording, module: nn.Module, layer: str | nn.Module | None, aliases: Mapping[str, str]
-) -> tuple[Op, Kernels]:
+) -> tuple[Op, FilterBank]:
     """The convolution that made the value of `layer`, or the first one that ran, and its filters."""
     if layer is None:
         op = _first_convolution(rec)
@@ -126,7 +125,7 @@ def _first_convolution(rec: Recording) -> Op | None:
     return next((op for op in rec.ops if isinstance(rule_of(op, missing_ok=True), Convolution)), None)
 
 
-def _effective(rec: Recording, op: Op, kernel: Kernels) -> tuple[Tensor, Tensor, bool]:
+def _effective(rec: Recording, op: Op, kernel: FilterBank) -> tuple[Tensor, Tensor, bool]:
     """Filters (F, C, h, w) and biases (F,) on the CPU with a norm behind them folded in, and whether a rectifier
     follows."""
     after = rec.consumers(op.output())
@@ -136,7 +135,8 @@ def _effective(rec: Recording, op: Op, kernel: Kernels) -> tuple[Tensor, Tensor,
         after = rec.consumers(after[0].output())
     weights = kernel.weight.cpu().float().clone()  # the model may be trained on
     bias = torch.zeros(len(weights)) if kernel.bias is None else kernel.bias.cpu().float()
-    return weights, bias, len(after) == 1 and isinstance(rule_of(after[0], missing_ok=True), LowerBound)
+    rule = rule_of(after[0], missing_ok=True) if len(after) == 1 else None
+    return weights, bias, isinstance(rule, LowerBound) and rule.rectifies(after[0])
 
 
 def _input_scale(model: Network | nn.Module, rec: Recording, op: Op, channels: int) -> tuple[float, ...]:

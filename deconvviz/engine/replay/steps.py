@@ -10,7 +10,7 @@ import torch
 
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.replay.winograd import Winograd, suits
-from deconvviz.engine.rules import Filters, Rule, rule_of
+from deconvviz.engine.rules import FilterBank, Rule, rule_of
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Step:
     work: float = 0.0
     cost: float = 0.0
     inside: float = 1.0  # the share of a whole map's arithmetic that is not with the zeros around it
-    filters: Filters | None = None
+    filters: FilterBank | None = None
     fast: Winograd | None = None
     reach: tuple[int, int] | None = None
 
@@ -111,13 +111,14 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     return step
 
 
-def _prepare(rec: Recording, step: Step, filters: Filters) -> None:
+def _prepare(rec: Recording, step: Step, filters: FilterBank) -> None:
     """Lay the filters of a step out for windows, and say in which other ways it may go."""
     step.inside = filters.inside(*(rec.values[v].shape[-2:] for v in (step.op.inputs[0], step.op.output())))
-    if _finite(rec, (*step.op.inputs, step.sum)):  # infinity less infinity is not what a change makes of it
+    quick = suits(filters.weight, filters.stride, filters.dilation, filters.groups)
+    # Infinity less infinity is not what a change makes of it.
+    if (quick or filters.reach) and _finite(rec, (*step.op.inputs, step.sum)):
         step.reach = filters.reach
-        if suits(filters.weight, filters.stride, filters.dilation, filters.groups):
-            step.fast = Winograd(filters.weight, filters.bias)
+        step.fast = Winograd(filters.weight, filters.bias) if quick else None
     step.filters = filters.for_windows()
     step.op = step.rule.with_filters(step.op, step.filters)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref, spoken
-from deconvviz.engine.rules.kernels import Filters, Kernel, Span
+from deconvviz.engine.rules.kernels import FilterBank, Kernel, Span
 from deconvviz.engine.windows import Frame, Signal, cut, from_whole
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 
@@ -150,11 +150,11 @@ class Rule:
         """Multiplications and additions for one place of its `channels` output maps; 0 for what costs next to none."""
         return 0.0
 
-    def filters(self, op: Op) -> Filters | None:
+    def filters(self, op: Op) -> FilterBank | None:
         """The filters of a convolution of maps; None for any other operator."""
         return None
 
-    def with_filters(self, op: Op, filters: Filters) -> Op:
+    def with_filters(self, op: Op, filters: FilterBank) -> Op:
         """The same convolution with other weights and bias."""
         raise NotImplementedError  # asked only where `filters` says something
 

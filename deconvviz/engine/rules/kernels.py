@@ -64,7 +64,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, eq=False)
-class Filters(Kernel):
+class FilterBank(Kernel):
     """The filters of a convolution of maps: `weight` (O, C / groups, h, w) and `bias` (O,) or None."""
 
     weight: Tensor
@@ -96,12 +96,12 @@ class Filters(Kernel):
             share.append(float(((at >= 0) & (at < size[axis])).mean()))
         return math.prod(share)
 
-    def scaled(self, scale: Tensor, shift: Tensor) -> Filters:
+    def scaled(self, scale: Tensor, shift: Tensor) -> FilterBank:
         """The same filters with a scale and a shift (O,) of their output taken in."""
         bias = shift if self.bias is None else shift + self.bias * scale
         return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=bias)
 
-    def for_windows(self) -> Filters:
+    def for_windows(self) -> FilterBank:
         """The same filters, laid out as the windows of a replay are: channels last."""
         return replace(self, weight=self.weight.contiguous(memory_format=torch.channels_last))
 
@@ -125,7 +125,7 @@ class Filters(Kernel):
         """The signal (K, O, h, w) sent back through the transposed filters, the padding still around it."""
         return F.conv_transpose2d(signal, self.weight, None, self.stride, 0, 0, self.groups, self.dilation)
 
-    def flipped(self) -> Filters:
+    def flipped(self) -> FilterBank:
         """At stride 1 the transposed convolution is one with flipped filters, which runs faster: the same as those."""
         out, inn, *size = self.weight.shape
         weight = self.weight.view(self.groups, out // self.groups, inn, *size).transpose(1, 2).flip(3, 4)

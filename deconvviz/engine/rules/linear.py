@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
 from deconvviz.engine.rules.base import Rule, Walk, Windowed, refuse, register
-from deconvviz.engine.rules.kernels import Filters, pair
+from deconvviz.engine.rules.kernels import FilterBank, pair
 from deconvviz.engine.windows import Frame, Signal
 
 
@@ -20,7 +20,7 @@ class Convolution(Windowed):
 
     role = "weights"
 
-    def kernel(self, op: Op) -> Filters:
+    def kernel(self, op: Op) -> FilterBank:
         """The filters; an error for what has none of its own, or is transposed or of another rank."""
         found = self.filters(op)
         if found is None:
@@ -29,15 +29,15 @@ class Convolution(Windowed):
             refuse(op, f"has no rule for this use ({what})")
         return found
 
-    def filters(self, op: Op) -> Filters | None:
+    def filters(self, op: Op) -> FilterBank | None:
         weight, bias = op.arg("weight"), op.arg("bias")
         if isinstance(weight, Ref) or isinstance(bias, Ref) or op.arg("transposed") or weight.dim() != 4:
             return None
+        size, bias, groups = pair(weight.shape[2:]), None if bias is None else bias.detach(), int(op.arg("groups"))
         stride, padding, dilation = (pair(op.arg(name)) for name in ("stride", "padding", "dilation"))
-        bias = None if bias is None else bias.detach()
-        return Filters(pair(weight.shape[2:]), stride, padding, dilation, weight.detach(), bias, int(op.arg("groups")))
+        return FilterBank(size, stride, padding, dilation, weight.detach(), bias, groups)
 
-    def with_filters(self, op: Op, filters: Filters) -> Op:
+    def with_filters(self, op: Op, filters: FilterBank) -> Op:
         return op.with_args(weight=filters.weight, bias=filters.bias)
 
     def work(self, op: Op, channels: int) -> float:
@@ -58,14 +58,14 @@ class Convolution(Windowed):
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         filters = self.kernel(op)
         if filters.stride == (1, 1):
-            flipped: Filters = walk.once(("flipped", op.index), filters.flipped)
+            flipped: FilterBank = walk.once(("flipped", op.index), filters.flipped)
             data = flipped(s.data, flipped.padding)
         else:
             data = filters.transposed(s.data)
         return filters.spread(s, data, walk.shape(op.inputs[i]))
 
     def misfit(self, op: Op) -> str | None:
-        """The map is too small; nothing of a wrong number of maps (see `Filters.channels`)."""
+        """The map is too small; nothing of a wrong number of maps (see `FilterBank.channels`)."""
         filters = self.filters(op)
         return None if filters is not None and filters.channels != op.arg("input").shape[1] else super().misfit(op)
 

@@ -49,7 +49,7 @@ class Gate(Activation):
 
 @register("threshold", "threshold_", "clamp_min", "clamp_min_", "clamp", "clamp_", "hardtanh", "hardtanh_")
 class LowerBound(Activation):
-    """`clamp` and its like: they rectify only if their lower bound is 0."""
+    """`clamp` and its like: they rectify, and nothing below 0 comes out, only if their lower bound is 0."""
 
     def rectifies(self, op: Op) -> bool:
         low = op.arg("min", op.arg("min_val", op.arg("threshold", None)))
