@@ -148,7 +148,10 @@ class Rule:
 
     def work(self, op: Op, channels: int) -> float:
         """Multiplications and additions for one place of its `channels` output maps; 0 for what costs next to none."""
-        return 0.0
+        filters, matrix = self.filters(op), self.matrix(op)
+        if filters is not None:
+            return 2.0 * channels * filters.weight[0].numel()
+        return 0.0 if matrix is None else 2.0 * matrix.numel()
 
     def filters(self, op: Op) -> FilterBank | None:
         """The filters of a convolution of maps; None for any other operator."""
@@ -190,14 +193,15 @@ class Pointwise(Rule):
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
         """Maps of the same height or width."""
         a, b = rec.values[op.inputs[i]].shape, rec.values[op.output()].shape
-        return len(a) == len(b) == 4 and a[2 + axis] == b[2 + axis]
+        return self.alike(rec, op) and len(a) == len(b) == 4 and a[2 + axis] == b[2 + axis]
 
     def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
         """The same."""
-        return outer if rec.values[op.inputs[i]].shape == rec.values[op.output()].shape else None
+        same = self.alike(rec, op) and rec.values[op.inputs[i]].shape == rec.values[op.output()].shape
+        return outer if same else None
 
     def alike(self, rec: Recording, op: Op) -> bool:
-        """A constant is broadcast over the pictures."""
+        """A constant is broadcast over the pictures; False (statistics of the picture) stops all but `project`."""
         return True
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
@@ -288,26 +292,20 @@ def axes(op: Op, rank: int) -> list[int]:
     return sorted(d % rank for d in given) or list(range(rank))
 
 
-# Signals of operands that were broadcast --------------------------------------------------------------------------
+def share(s: Signal, factor: Any, shape: tuple[int, ...]) -> Signal:
+    """An operand's share of a signal: times `factor`, summed over the axes along which the operand was broadcast.
 
-
-def reduce_to(s: Signal, shape: tuple[int, ...]) -> Signal:
-    """Sum a signal over the axes along which its operand was broadcast."""
-    if s.shape == shape:
-        return s
-    whole = s.whole()
-    extra = len(s.shape) - len(shape)
-    if extra:
-        whole = whole.sum(list(range(1, 1 + extra)))
-    over = [a + 1 for a, n in enumerate(shape) if n == 1 and whole.shape[a + 1] != 1]
-    return from_whole(whole.sum(over, keepdim=True) if over else whole, shape)
-
-
-def scaled(s: Signal, factor: Any) -> Signal:
-    """The signal times a number or a map that broadcasts over its value."""
+    `factor` is a number or a tensor that broadcasts over the signal's value, `shape` that of the operand.
+    """
     if isinstance(factor, Tensor) and s.windowed:
         factor = cut(factor.view(*[1] * (4 - factor.dim()), *factor.shape), s)
-    return s.like(s.data * factor)
+    s = s.like(s.data * factor)
+    if s.shape == shape:
+        return s
+    whole, extra = s.whole(), len(s.shape) - len(shape)
+    over = [*range(1, 1 + extra)]
+    over += [1 + extra + a for a, n in enumerate(shape) if n == 1 != s.shape[extra + a]]
+    return from_whole(whole.sum(over).view(len(s), *shape) if over else whole, shape)
 
 
 # Derivatives by autograd ------------------------------------------------------------------------------------------
@@ -328,7 +326,7 @@ def _rerun(rec: Recording, ops: Sequence[Op], source: int) -> tuple[Tensor, tupl
     return x, outs
 
 
-def local_gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+def gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
     """Exact derivative of one operator by autograd on its recorded inputs, for K signals one by one.
 
     Every place of the input's value in the arguments counts: x * x.

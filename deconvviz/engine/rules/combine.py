@@ -7,18 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
-from deconvviz.engine.rules.base import (
-    Pointwise,
-    Rule,
-    Walk,
-    derivative,
-    local_gradient,
-    reduce_to,
-    refuse,
-    register,
-    rule_of,
-    scaled,
-)
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, refuse, register, rule_of, share
 from deconvviz.engine.rules.pointwise import activate
 from deconvviz.engine.windows import Frame, Signal, from_whole
 
@@ -36,7 +25,7 @@ class Sum(Pointwise):
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         alpha = op.arg("alpha")
         factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[op.base]
-        return reduce_to(scaled(s, factors[op.operand(i) == "other"]), walk.shape(op.inputs[i]))
+        return share(s, factors[op.operand(i) == "other"], walk.shape(op.inputs[i]))
 
 
 class _Joined(Rule):
@@ -142,13 +131,13 @@ class Product(Pointwise):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if len(op.inputs) == 1:
-            return reduce_to(scaled(s, self.constant(op)), walk.shape(op.inputs[0]))
+            return share(s, self.constant(op), walk.shape(op.inputs[0]))
         if walk.method == "gradient":
-            return local_gradient(walk, op, i, s) if i == op.inputs.index(op.inputs[i]) else None
+            return gradient(walk, op, i, s) if i == op.inputs.index(op.inputs[i]) else None
         own = _self_activation(walk.rec, op)
         if own is None:
             factor = self.factor(walk.rec, op, i)
-            return None if factor is None else reduce_to(scaled(s, factor), walk.shape(op.inputs[i]))
+            return None if factor is None else share(s, factor, walk.shape(op.inputs[i]))
         number, ops = own
         if i != number:
             return None
@@ -188,4 +177,4 @@ class Negative(Pointwise):
     elementwise = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        return scaled(s, -1)
+        return s.like(-s.data)

@@ -40,10 +40,6 @@ class Convolution(Windowed):
     def with_filters(self, op: Op, filters: FilterBank) -> Op:
         return op.with_args(weight=filters.weight, bias=filters.bias)
 
-    def work(self, op: Op, channels: int) -> float:
-        weight = op.arg("weight")
-        return 2.0 * channels * int(weight[0].numel()) if isinstance(weight, Tensor) else 0.0
-
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
         """The convolution, its padding already in the windows."""
         return self.kernel(op)(windows[op.inputs[0]])
@@ -102,10 +98,6 @@ class Linear(Rule):
         plain = isinstance(left, Ref) and isinstance(right, Tensor) and not isinstance(bias, Ref)
         plain = plain and op.arg("beta", 1) == op.arg("alpha", 1) == 1
         return right.detach() if plain and right.dim() == 2 else None
-
-    def work(self, op: Op, channels: int) -> float:
-        right = self.factors(op)[2]
-        return 2.0 * int(right.numel()) if isinstance(right, Tensor) and right.dim() == 2 else 0.0
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """One product for all: the rows of the left matrix are pictures, or places of pictures."""

@@ -10,23 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, local_gradient, register
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, gradient, register
 from deconvviz.engine.windows import Frame, Signal, from_whole
 
 
 @register("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "_batch_norm_no_update",
           "_native_batch_norm_legit", "miopen_batch_norm")  # fmt: skip
 class BatchNorm(Pointwise):
-    """Multiply by weight / σ; the shift is dropped. All but `project` needs constant statistics."""
+    """Multiply by weight / σ; the shift is dropped."""
 
     role = "norm"
     broadcast = False
-
-    def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
-        return not _of_picture(op) and super().aligned(rec, op, i, axis)
-
-    def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        return None if _of_picture(op) else super().row_dimension(rec, op, i, outer, size)
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return not _of_picture(op)
@@ -43,7 +37,7 @@ class BatchNorm(Pointwise):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if _of_picture(op) and walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
+            return gradient(walk, op, i, s)
         scale = walk.once(("scale", op.index), lambda: _scale(walk, op))
         spatial = s.data.dim() - (2 if s.windowed else 3)
         return s.like(s.data * scale.view(-1, *[1] * spatial).to(s.data.dtype))
@@ -74,7 +68,7 @@ class LocalResponseNorm(Pointwise):
         return response_norm(windows[op.inputs[0]], *(op.arg(name) for name in ("size", "alpha", "beta", "k")))
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        return local_gradient(walk, op, i, s) if walk.method == "gradient" else s
+        return gradient(walk, op, i, s) if walk.method == "gradient" else s
 
 
 class _StatisticsNorm(Rule):
@@ -88,7 +82,7 @@ class _StatisticsNorm(Rule):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
+            return gradient(walk, op, i, s)
         shape = walk.shape(op.inputs[i])
         factor = self.scale(op, walk.rec.values[op.output(2)], shape)
         return from_whole(s.whole() * factor.detach().to(s.data.dtype), shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, local_gradient, reduce_to, register, rule_of
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, register, rule_of, share
 from deconvviz.engine.windows import Signal, cut
 
 
@@ -52,16 +52,13 @@ class LowerBound(Activation):
     """`clamp` and its like: they rectify, and nothing below 0 comes out, only if their lower bound is 0."""
 
     def rectifies(self, op: Op) -> bool:
-        low = op.arg("min", op.arg("min_val", op.arg("threshold", None)))
+        low = op.arg("min", op.arg("min_val", op.arg("threshold", 0)))
         return isinstance(low, int | float) and low == 0
 
 
 @register("relu", "relu_", "relu6")
 class Relu(LowerBound):
     """The paper's own."""
-
-    def rectifies(self, op: Op) -> bool:
-        return True
 
     def follow(self, op: Op, data: Tensor, own: bool) -> Tensor:
         """In place even where it was not recorded so."""
@@ -76,7 +73,7 @@ class Larger(Activation):
         others = [a for a in op.given.values() if isinstance(a, Tensor)]
         if len(op.inputs) == 1 and len(others) == 1 and not bool(others[0].any()):
             return super().project(walk, op, i, s)
-        return local_gradient(walk, op, i, s)
+        return gradient(walk, op, i, s)
 
 
 @register("clamp_max", "clamp_max_", "minimum")
@@ -90,9 +87,9 @@ class UpperBound(Activation):
         """Mask; between two image-dependent values, exactly as autograd does."""
         before, shape = walk.rec.producer.get(op.inputs[i]), walk.shape(op.inputs[i])
         if walk.method == "deconvnet" and len(op.inputs) == 1 and before and rule_of(before).role == "activation":
-            return reduce_to(s, shape)
+            return share(s, 1, shape)
         if len(op.inputs) > 1 or shape != s.shape:
-            return local_gradient(walk, op, i, s)
+            return gradient(walk, op, i, s)
         return activate(s, "gradient", derivative(walk, [op], op.inputs[0]))
 
 
@@ -100,14 +97,10 @@ class UpperBound(Activation):
 class LogSoftmax(Rule):
     """Differentiated in `gradient`; else its denominator is a constant and it acts like an activation."""
 
-    def slope(self, walk: Walk, op: Op) -> Tensor | None:
-        """f'(x) with that constant."""
-        return None
-
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
-        return activate(s, walk.method, self.slope(walk, op))
+            return gradient(walk, op, i, s)
+        return activate(s, walk.method, walk.rec.values[op.output()] if self.gate else None)
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return bool(op.arg("dim") % rec.values[op.inputs[0]].dim())
@@ -115,9 +108,6 @@ class LogSoftmax(Rule):
 
 @register("_softmax")
 class Softmax(LogSoftmax):
-    """The same, and as a factor a gate."""
+    """The same, in `guided` times the probability; as a factor a gate."""
 
     gate = True
-
-    def slope(self, walk: Walk, op: Op) -> Tensor | None:
-        return walk.rec.values[op.output()]

@@ -7,17 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
-from deconvviz.engine.rules.base import (
-    Pointwise,
-    Rule,
-    Walk,
-    axes,
-    derivative,
-    local_gradient,
-    reduce_to,
-    register,
-    scaled,
-)
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, axes, derivative, gradient, register, share
 from deconvviz.engine.rules.combine import pointwise_chain
 from deconvviz.engine.rules.pointwise import activate
 from deconvviz.engine.windows import Signal, from_whole
@@ -55,8 +45,8 @@ class Choice(Pointwise):
             return activate(s, walk.method, derivative(walk, [*ops, op], value) if guided else None)
         mask, taken, other = _operands(op)
         switch: Tensor = walk.rec.values[mask.value] if isinstance(mask, Ref) else mask
-        share = switch * float(taken == Ref(value)) + ~switch * float(other == Ref(value))
-        return reduce_to(scaled(s, share), walk.shape(value))
+        factor = switch * float(taken == Ref(value)) + ~switch * float(other == Ref(value))
+        return share(s, factor, walk.shape(value))
 
 
 def _operands(op: Op) -> tuple[Any, Any, Any]:
@@ -98,7 +88,7 @@ class MaximumOverAxes(Rule):
         if walk.output != 0:
             return None  # the indices of `max(dim)`
         if walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
+            return gradient(walk, op, i, s)
         shape = walk.shape(op.inputs[i])
         over = axes(op, len(shape))
         order = [d for d in range(len(shape)) if d not in over] + over
