@@ -68,7 +68,7 @@ def spans(rec: Recording, value: int, start: Places, axis: int, clipped: bool) -
 
 @dataclass(frozen=True)
 class _Rows:
-    """Intervals of rows (or columns) of a value of any rank; `outer` and `size` as for `Rule.carries`."""
+    """Intervals of rows (or columns) of a value of any rank; `outer` and `size` as for `Rule.row_dimension`."""
 
     low: Places
     high: Places
@@ -90,9 +90,9 @@ def _need(rec: Recording, op: Any, i: int, rows: _Rows, axis: int, clipped: bool
         need = rule_of(op).needs(rec, op, i, (rows.low, rows.high), axis)
     if need is None:
         # Values of another rank, or with their dimensions in another order.
-        carried = rule_of(op).carries(rec, op, i, rows.outer, rows.size)
+        found = rule_of(op).row_dimension(rec, op, i, rows.outer, rows.size)
         # A gate (1, C, 1, 1) is read as a whole and depends on everything.
-        return None if carried is None else _Rows(rows.low, rows.high, carried, rows.size)
+        return None if found is None else _Rows(rows.low, rows.high, found, rows.size)
     size = rec.values[source].shape[2 + axis]
     low, high = (np.maximum(need[0], 0), np.minimum(need[1], size)) if clipped else need
     return _Rows(low, high, outer, size)

@@ -7,10 +7,11 @@ spelled. Values are numbered as in static single assignment, so an in-place oper
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import torch
@@ -35,11 +36,23 @@ class Ref:
     value: int
 
 
+@functools.cache
+def _parameters(func: Any) -> dict[str, Any]:
+    """What an operator (or a plain function) takes: names in order, each with its default; None where it has none."""
+    schema = getattr(func, "_schema", None)
+    if schema is None:
+        known = inspect.signature(func).parameters
+        return {name: None if p.default is p.empty else p.default for name, p in known.items()}
+    return {a.name: a.default_value if a.has_default_value() else None for a in schema.arguments}
+
+
 @dataclass
 class Op:
     """One operator that ran: its arguments hold a `Ref` where an image-dependent tensor stood.
 
-    `position` is its place among all operators of the pass (`Recording.dispatched`), those without the image included.
+    `inputs` are the numbers of those tensors, in the order of the arguments, `outputs` those of its results (None for
+    what is no tensor). `position` is its place among all operators of the pass (`Recording.dispatched`), those without
+    the image included.
     """
 
     index: int
@@ -51,6 +64,51 @@ class Op:
     outputs: tuple[int | None, ...]
     module: str
     position: int
+
+    @functools.cached_property
+    def given(self) -> dict[str, Any]:
+        """The arguments by the names of the operator's schema, without those left to their defaults."""
+        return dict(zip(_parameters(self.func), self.args, strict=False)) | self.kwargs
+
+    def arg(self, name: str, absent: Any = ...) -> Any:
+        """The argument of this name, or its default: `op.arg("stride")`.
+
+        `absent` is for a name that this overload does not have ("dim" of a mean over everything); else a KeyError.
+        """
+        if name in self.given:
+            return self.given[name]
+        known = _parameters(self.func)
+        return known[name] if absent is ... else known.get(name, absent)
+
+    def operand(self, i: int) -> str:
+        """Name of the argument that input `i` is: "self" or "other" of a sum. Inputs in lists have none."""
+        return [name for name, a in self.given.items() if isinstance(a, Ref)][i]
+
+    def with_args(self, **changed: Any) -> Op:
+        """The same operator with other arguments: `op.with_args(weight=w)`."""
+        given = {**self.given, **changed}
+        args = tuple(given.pop(name) for name in [*self.given][: len(self.args)])
+        return replace(self, args=args, kwargs=given)
+
+    def output(self, n: int = 0) -> int:
+        """Number of the value that is its `n`-th result."""
+        value = self.outputs[n]
+        assert value is not None
+        return value
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it writes to its first argument, as `relu_` does."""
+        return self.name.endswith("_")
+
+    @property
+    def base(self) -> str:
+        """Its name, that of an in-place operator without the underscore: "relu" for `relu_`."""
+        return self.name.rstrip("_")
+
+    def run(self, change: Callable[[Any], Any]) -> Any:
+        """The operator again, with `change` of every argument (also inside lists) in its place."""
+        return self.func(*put(change, self.args), **{key: put(change, a) for key, a in self.kwargs.items()})
 
 
 @dataclass
@@ -92,6 +150,11 @@ class Recording:
             return a
 
         return put(back, op.args), {key: put(back, a) for key, a in op.kwargs.items()}
+
+    def run(self, op: Op, swap: Mapping[int, Tensor]) -> Any:
+        """`op` again, with the tensors of `swap` (by value number) in place of the recorded ones."""
+        args, kwargs = self.fill(op, swap)
+        return op.func(*args, **kwargs)
 
 
 def put(back: Callable[[Any], Any], given: Any) -> Any:

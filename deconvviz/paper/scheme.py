@@ -11,7 +11,7 @@ from torch import Tensor
 from deconvviz.analyses.projection.compute import model_facts, walk_back
 from deconvviz.analyses.scheme.result import Scheme
 from deconvviz.engine.recording import Op, Recording, follow, plain_mode, record
-from deconvviz.engine.rules import Walk, rule_of
+from deconvviz.engine.rules import Walk, Windowed, rule_of
 from deconvviz.engine.windows import Signal
 from deconvviz.errors import UnsupportedOperatorError
 from deconvviz.network.network import Network
@@ -101,12 +101,10 @@ def _sent(walk: Walk, start: int, seed: Signal, end: int) -> Tensor:
 
 def _window(pool: Op) -> tuple[int, int, int]:
     """Kernel, stride and padding of a pool, one number for both axes."""
-
-    def side(n: int) -> int:
-        given = pool.args[n] if len(pool.args) > n else 0
-        return given if isinstance(given, int) else int(given[0]) if given else 0
-
-    return side(1), side(2) or side(1), side(3)
+    rule = rule_of(pool)
+    assert isinstance(rule, Windowed)
+    kernel = rule.kernel(pool)
+    return kernel.size[0], kernel.stride[0], kernel.padding[0]
 
 
 def _switches(rec: Recording, pool: Op) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,10 @@ from deconvviz.analyses.features import features
 from deconvviz.analyses.filters.result import Filters
 from deconvviz.analyses.projection.compute import model_facts
 from deconvviz.engine.geometry import example_input
-from deconvviz.engine.recording import Op, Recording, Ref, find_layer, plain_mode, record, unwrap
-from deconvviz.engine.rules import rule_of
+from deconvviz.engine.recording import Op, Recording, find_layer, plain_mode, record, unwrap
+from deconvviz.engine.rules import FilterBank, rule_of
+from deconvviz.engine.rules.linear import Convolution
+from deconvviz.engine.rules.pointwise import LowerBound
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 from deconvviz.network.network import Network
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 # The paper's inputs are pixels minus their mean: 255 from the darkest to the brightest.
 _PAPER_RANGE = 255.0
-_RECTIFIERS = ("relu", "relu_", "threshold", "threshold_", "clamp_min", "clamp_min_", "hardtanh", "hardtanh_")
 _ALIAS = "filters"
 _SPECTRUM = 64  # places of the spectrum along each axis, for the strongest frequency
 
@@ -75,22 +76,20 @@ def _one(
         raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
     module = unwrap(model.module if isinstance(model, Network) else model)
     rec = record(module, _example(model, module))
-    op = _convolution(rec, module, layer, model.card.aliases if isinstance(model, Network) else {})
+    op, kernel = _convolution(rec, module, layer, model.card.aliases if isinstance(model, Network) else {})
     with plain_mode(rec.values[0].device.type):
-        weights, bias, rectified = _effective(rec, op)
+        weights, bias, rectified = _effective(rec, op, kernel)
         scale = _input_scale(model, rec, op, weights.shape[1])
         rms = (weights / torch.tensor(scale).view(1, -1, 1, 1)).pow(2).mean((1, 2, 3)).sqrt()
-        stride, groups = (int(op.args[3][0]), int(op.args[3][-1])), int(op.args[8])
-        cosine, twin, shift = _twins(weights, groups)
-        dilation = (int(op.args[5][0]), int(op.args[5][-1]))
-        above, peak = _above(weights, stride, dilation), _peak(weights, dilation)
+        cosine, twin, shift = _twins(weights, kernel.groups)
+        above, peak = _above(weights, kernel.stride, kernel.dilation), _peak(weights, kernel.dilation)
         bound = _bound(model, op, weights, bias) if rectified else None
     if images is not None and op.outputs[0] not in rec.calls.get(op.module, []):
         raise DeconvvizValueError(f"the convolution in '{op.module}' is no module of its own; give no images")
     fires, count = (None, 0) if images is None else _fires(model, op.module, images, batch)
     alias = model.card.alias_of(op.module) if isinstance(model, Network) else None
     return Filters(
-        op.module, alias, weights, rms.float(), cosine, twin, shift, above, peak, stride, scale,
+        op.module, alias, weights, rms.float(), cosine, twin, shift, above, peak, kernel.stride, scale,
         bound, fires, count, policy, model_facts(model),
     )  # fmt: skip
 
@@ -100,55 +99,49 @@ def _example(model: Network | nn.Module, module: nn.Module) -> Tensor:
     return example_input(module, card.channels if card else 0, card.input_size if card else (224, 224))
 
 
-def _convolution(rec: Recording, module: nn.Module, layer: str | nn.Module | None, aliases: object) -> Op:
-    """The convolution that made the value of `layer`, or the first one that ran."""
+def _convolution(
+    rec: Recording, module: nn.Module, layer: str | nn.Module | None, aliases: Mapping[str, str]
+) -> tuple[Op, FilterBank]:
+    """The convolution that made the value of `layer`, or the first one that ran, and its filters."""
     if layer is None:
-        op = next((op for op in rec.ops if op.name == "convolution"), None)
+        op = _first_convolution(rec)
         if op is None:
             raise DeconvvizValueError("this model runs no convolution")
     else:
-        found = find_layer(rec, module, layer, aliases)  # type: ignore[arg-type]  # a mapping, as the card has it
+        found = find_layer(rec, module, layer, aliases)
         op = rec.producer.get(found.value)
         # An alias stands for the value after norm and activation.
-        while op is not None and op.name != "convolution" and rule_of(op).role in ("norm", "activation"):
+        while op is not None and rule_of(op).role in ("norm", "activation"):
             op = rec.producer.get(op.inputs[0])
-        if op is None or op.name != "convolution":
+        if op is None or not isinstance(rule_of(op), Convolution):
             raise DeconvvizValueError(f"layer '{found.path}' is no convolution; filters are known for convolutions")
-    weight = op.args[1]
-    if isinstance(weight, Ref) or op.args[6] or weight.dim() != 4:
+    filters = rule_of(op).filters(op)
+    if filters is None:
         raise UnsupportedOperatorError(f"layer '{op.module}' is no plain 2-d convolution with filters of its own")
-    return op
+    return op, filters
 
 
-def _effective(rec: Recording, op: Op) -> tuple[Tensor, Tensor, bool]:
+def _first_convolution(rec: Recording) -> Op | None:
+    return next((op for op in rec.ops if isinstance(rule_of(op, missing_ok=True), Convolution)), None)
+
+
+def _effective(rec: Recording, op: Op, kernel: FilterBank) -> tuple[Tensor, Tensor, bool]:
     """Filters (F, C, h, w) and biases (F,) on the CPU with a norm behind them folded in, and whether a rectifier
     follows."""
-    weights = op.args[1].detach().cpu().float().clone()  # the model may be trained on
-    bias = torch.zeros(len(weights)) if op.args[2] is None else op.args[2].detach().cpu().float()
-    after = rec.consumers(op.outputs[0]) if op.outputs[0] is not None else []
-    if len(after) == 1 and rule_of(after[0], missing_ok=True) and rule_of(after[0]).role == "norm":
-        norm = after[0]
-        # A norm with fixed statistics is affine: what it does to 0 and 1 is all there is to know.
-        if rule_of(norm).reaches(rec, norm, 0, (0, 1), 0) is not None and norm.outputs[0] is not None:
-            like = op.args[1].new_zeros(1, len(weights), 1, 1)
-            at_zero, at_one = (_run(rec, norm, like + k) for k in (0, 1))
-            scale = at_one - at_zero
-            weights, bias = weights * scale.view(-1, 1, 1, 1), bias * scale + at_zero
-            after = rec.consumers(norm.outputs[0])
-    return weights, bias, len(after) == 1 and after[0].name in _RECTIFIERS
-
-
-def _run(rec: Recording, op: Op, x: Tensor) -> Tensor:
-    args, kwargs = rec.fill(op, {op.inputs[0]: x})
-    out = op.func(*args, **kwargs)
-    value: Tensor = (out[0] if isinstance(out, tuple | list) else out).detach().cpu().float()
-    return value.flatten()
+    after = rec.consumers(op.output())
+    norm = rule_of(after[0], missing_ok=True).affine(after[0]) if len(after) == 1 else None
+    if norm is not None:
+        kernel = kernel.scaled(*norm)
+        after = rec.consumers(after[0].output())
+    weights = kernel.weight.cpu().float().clone()  # the model may be trained on
+    bias = torch.zeros(len(weights)) if kernel.bias is None else kernel.bias.cpu().float()
+    rule = rule_of(after[0], missing_ok=True) if len(after) == 1 else None
+    return weights, bias, isinstance(rule, LowerBound) and rule.rectifies(after[0])
 
 
 def _input_scale(model: Network | nn.Module, rec: Recording, op: Op, channels: int) -> tuple[float, ...]:
     """How many times larger the paper's inputs are than what the first convolution gets, for each channel."""
-    first = next(o for o in rec.ops if o.name == "convolution")
-    if not isinstance(model, Network) or op is not first or len(model.card.std) != channels:
+    if not isinstance(model, Network) or op is not _first_convolution(rec) or len(model.card.std) != channels:
         return (1.0,) * channels
     low, high = model.card.value_range
     return tuple(_PAPER_RANGE * std / (high - low) for std in model.card.std)

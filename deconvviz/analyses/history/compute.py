@@ -15,6 +15,7 @@ from torch import nn
 
 from deconvviz.analyses.history.result import Entry, History
 from deconvviz.engine.recording import record
+from deconvviz.engine.rules import rule_of
 from deconvviz.models import registry
 
 _PAPER: dict[str, object] = {"classes": 1000, "fc": (4096, 4096)}  # the bundled form is narrower
@@ -80,8 +81,9 @@ def depth(module: nn.Module, input_size: tuple[int, int], channels: int = 3) -> 
     longest = {0: 0}
     for op in rec.ops:
         length = max((longest[i] for i in op.inputs), default=0)
-        length += op.name in ("convolution", "addmm", "mm")
-        if op.name.rstrip("_") in ("sigmoid", "hardsigmoid"):
+        rule = rule_of(op, missing_ok=True)
+        length += rule.role == "weights"
+        if rule.role == "activation" and rule.gate:
             length = 0  # the product with it goes on with the length of the other factor
         longest.update({value: length for value in op.outputs if value is not None})
     return longest[rec.output] if rec.output is not None else max(longest.values())

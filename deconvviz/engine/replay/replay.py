@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine import costs
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.replay.steps import Step, plan
+from deconvviz.engine.rules import rule_of
 from deconvviz.engine.windows import Frame, Table, paste
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -116,11 +116,11 @@ class Replay:
             if value is None or data is None:
                 continue
             # `protect` has seen to it that what is written in place is no one else's.
-            own = summed or step.op.name.endswith("_") or not _shares(data, read)
+            own = summed or step.op.in_place or not _shares(data, read)
             if value == step.op.outputs[0]:
                 value = step.value
                 for op in step.after:
-                    data, own = _follow(op, data, own)
+                    data, own = rule_of(op).follow(op, data, own), True
             live[value] = Patch(data, frame, own)
 
     def computed(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> Any:
@@ -201,13 +201,13 @@ class Replay:
 
     def sampled(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
         """A 1×1 convolution on windows, of which only the places that it reads are gathered."""
-        value, (_, weight, bias, *_, groups) = step.op.inputs[0], step.op.args
+        value = step.op.inputs[0]
         patch = live[value]
-        assert step.every is not None and patch.frame is not None
+        assert step.filters is not None and step.every is not None and patch.frame is not None
         self.done += step.work * len(frame) * frame.height * frame.width
         windows = self.table(value, step.every).windows(frame)
         paste(windows, frame, patch.data, patch.frame, every=step.every)
-        return F.conv2d(windows, weight, bias, groups=groups)
+        return step.filters.sampled(windows)
 
     def quickly(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
         """A convolution on windows with fewer multiplications."""
@@ -238,12 +238,12 @@ class Replay:
         """
         patch = live[step.op.inputs[0]]
         at = patch.frame
-        assert at is not None and step.reach is not None
-        _, weight, _, _, padding, dilation, _, _, groups = step.op.args
+        assert at is not None and step.filters is not None and step.reach is not None
         self.done += step.work * len(at) * at.height * at.width
         recorded = self.table(step.op.inputs[0]).windows(at)
-        change = F.conv2d(torch.sub(patch.data, recorded, out=recorded), weight, None, 1, step.reach, dilation, groups)
-        rows, cols = at.rows + padding[0] - step.reach[0], at.cols + padding[-1] - step.reach[1]
+        change = step.filters.spread_change(torch.sub(patch.data, recorded, out=recorded))
+        (above, before), (down, right) = step.filters.padding, step.reach
+        rows, cols = at.rows + above - down, at.cols + before - right
         out = self.table(step.sum).windows(frame)
         paste(out, frame, change, Frame(rows, cols, change.shape[2], change.shape[3], frame.size), add=True)
         return out
@@ -255,7 +255,7 @@ class Replay:
         """
         op, full = step.op, self.rec.values[step.sum]
         alike = len(set(op.inputs)) == 2 and all(self.rec.values[v].shape == full.shape for v in op.inputs)
-        if op.name not in ("add", "add_") or op.kwargs or len(op.args) != 2 or not alike or full.dim() != 4:
+        if not step.rule.adds(op) or not alike or full.dim() != 4:
             return None
         for value, other in (op.inputs, op.inputs[::-1]):
             into, added = live[value], live[other]
@@ -285,9 +285,9 @@ class Replay:
         """The step on whole maps, all K at once or, where the operator does not treat them alike, one by one."""
         values = {v: self.spread(v, live) for v in step.op.inputs}
         size = (*self.rec.values[step.value].shape[2:],)
-        if step.fast is not None and step.whole_price(k, size) < step.inside * math.prod(size):
-            self.done += k * step.fast.work(size[0], size[1], step.op.args[4])
-            return step.fast(values[step.op.inputs[0]], step.op.args[4])
+        if step.fast and step.filters and step.whole_price(k, size) < step.inside * math.prod(size):
+            self.done += k * step.fast.work(size[0], size[1], step.filters.padding)
+            return step.fast(values[step.op.inputs[0]], step.filters.padding)
         self.done += step.work * k * step.inside * math.prod(size)
         self.protect(step, values, live)
         out = step.rule.whole(self.rec, step.op, values, k)
@@ -299,13 +299,12 @@ class Replay:
     def single(self, op: Op, values: Mapping[int, Tensor], n: int) -> tuple[Any, ...]:
         """The operator on the n-th of K whole values, in the shapes that were recorded."""
         shapes = {v: self.rec.values[v].shape for v in values}
-        args, kwargs = self.rec.fill(op, {v: x[n].reshape(shapes[v]).clone() for v, x in values.items()})
-        out = op.func(*args, **kwargs)
+        out = self.rec.run(op, {v: x[n].reshape(shapes[v]).clone() for v, x in values.items()})
         return tuple(out) if isinstance(out, tuple | list) else (out,)
 
     def protect(self, step: Step, values: dict[int, Tensor], live: Mapping[int, Patch]) -> None:
         """Before an in-place operator: a copy of what it writes to, if anyone else still reads that."""
-        if not step.op.name.endswith("_"):
+        if not step.op.in_place:
             return
         value = step.op.inputs[0]
         if values[value] is live[value].data and not (live[value].own and value in step.free):
@@ -348,12 +347,3 @@ def _same(one: Frame | None, other: Frame | None) -> bool:
 def _shares(data: Tensor, others: list[Tensor]) -> bool:
     storage = data.untyped_storage().data_ptr()
     return any(o.untyped_storage().data_ptr() == storage for o in others)
-
-
-def _follow(op: Op, data: Tensor, own: bool) -> tuple[Tensor, bool]:
-    """An activation folded into the step before it."""
-    if op.name in ("relu", "relu_"):
-        return (data.relu_() if own else data.relu()), True
-    data = data if own or not op.name.endswith("_") else data.clone()
-    out: Tensor = op.func(data, *op.args[1:], **op.kwargs)
-    return out, True

@@ -117,7 +117,7 @@ def _tail(replay: Replay) -> int:
     none.
     """
     for n, (step, live) in enumerate(zip(replay.steps, _live_before(replay.steps), strict=False)):
-        if step.op.name in ("addmm", "mm") and live == set(step.uses) and len(live) == 1:
+        if step.rule.matrix(step.op) is not None and live == set(step.uses) and len(live) == 1:
             return n
     return len(replay.steps)
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from deconvviz.engine.recording import Op, Recording, Ref, put, spoken
-from deconvviz.engine.windows import Frame, Signal, from_whole
+from deconvviz.engine.recording import Op, Recording, Ref, spoken
+from deconvviz.engine.rules.kernels import FilterBank, Kernel, Span
+from deconvviz.engine.windows import Frame, Signal, cut, from_whole
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
-
-# Half-open interval of rows or columns. The formulas of the rules are plain integer arithmetic (`//` rounds down), so
-# that an interval may also be a pair of integer arrays: the intervals of K windows at once.
-Span = tuple[Any, Any]
 
 
 @dataclass
 class Walk:
-    """One walk backwards through a recording under one policy; holds what was prepared for it.
+    """One walk backwards through the recording `rec` under one policy: `method` and `overlap`, as in `project`.
 
-    `output` says on which output of the present operator the signal has arrived.
+    `output` says on which result of the present operator the signal has arrived; `prepared` is `once`'s memory.
     """
 
     rec: Recording
@@ -43,125 +40,204 @@ class Walk:
 
 
 class Rule:
-    """All that is known of one operator.
+    """All that is known of one operator: how a signal goes back through it, what its windows read, how it runs again.
 
-    `role` is "linear", "norm", "activation" or "other". `needs` gives the input rows (or columns) that output rows
-    read, unclipped, or None for all of them; `reaches` the output rows that input rows touch. `project` sends a signal
-    on the output back to input number `i`, and returns None where no signal goes. `replay` runs the operator on
-    windows, `whole` on several pictures at once. A rule without `reaches` goes by whole maps.
+    Only `project` must be written. A rule that says nothing else reads its whole input for every output (so the
+    receptive field is the whole picture), and is run again on whole maps, one picture at a time: slow, but never wrong.
+    Most rules begin from a class that knows more: `Pointwise`, `Activation` or `Windowed`.
+
+    There is one instance for all operators of its names; each method is given the recorded operator `op`, whose
+    arguments are read by name (`op.arg("stride")`), and mostly the recording `rec`, which holds the tensors
+    (`rec.values[op.inputs[i]]`). `deconvviz.rules` shows a complete rule.
     """
 
+    # "weights" (a convolution or matrix product), "norm", "activation", "linear" or "other".
     role = "other"
-    # What stands around a map where a window reaches beyond its border.
+    # What stands around a map where a window reaches beyond its border (0 or -inf).
     padding = 0.0
+    # Whether constant tensors among the arguments lie on the map as `torch.add` lays them, and are cut to windows.
+    broadcast = False
+    # Whether the output, used as a factor, is a gate: a constant, into which no signal goes (sigmoid, softmax).
+    gate = False
+    # Whether it only moves numbers about, changing none: a gate that has been moved is still a gate.
+    moves = False
+    # Whether every number of the output depends on the one number at its place: `x * f(x)` of such is an activation.
+    elementwise = False
 
-    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """Rows (axis 0) or columns (axis 1) of input `i` under output rows `span`, half-open."""
-        raise NotImplementedError  # abstract: every rule says it
+    # Backwards ---------------------------------------------------------------------------------------------------
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Signal on input `i` for the signal `s` on the output."""
+        """The signal on input number `i` for the signal `s` on the output; None where no signal goes."""
         raise NotImplementedError  # abstract: every rule says it
 
-    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """Output rows (axis 0) or columns (axis 1) that rows `span` of input `i` touch, unclipped; None for all."""
-        return None
+    # As geometry -------------------------------------------------------------------------------------------------
 
-    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """Where input `i` holds the rows that the output holds, wherever they lie in values of any rank.
-
-        `outer` is the number of times that the `size` rows are gone through in the flattened value: in a map (1, C, H,
-        W) C times for rows, C · H times for columns; with channels last once, and H times. Returns that of the input,
-        or None if an output row reads more than its own input row. `needs` comes first where maps are (1, C, H, W).
-        """
-        return None
-
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
-        """The operator on K windows: `windows` holds for each input value (by number) what the output windows of
-        `frame` need of it, (K, C, h, w), padding filled in. Returns what the operator returns, on the windows.
-        """
-        raise NotImplementedError  # asked only of rules whose `reaches` and `needs` are not None
-
-    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """The operator on K pictures at once: `values` (by number) are (K, …) where (1, …) was recorded, and
-        (K, *shape) where the recorded shape begins otherwise; so is what it returns.
-
-        None if it does not treat every picture of a batch alike: then it is run one by one.
-        """
-        return None
-
-
-class PointwiseNeeds(Rule):
-    """A rule whose output at a place reads its inputs at that place only.
-
-    `broadcast`: constants lie on the map as `torch.add` lays them; otherwise they hold a number for each map.
-    """
-
-    broadcast = True
+    def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
+        """Whether an output row (axis 0) or column (axis 1) of a map (1, C, H, W) reads that of input `i` alone."""
+        return False
 
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """The same rows."""
-        a, b = rec.values[op.inputs[i]].shape, rec.values[_first(op)].shape
-        if len(a) != 4 or len(b) != 4 or a[2 + axis] != b[2 + axis]:
-            return None
-        return span
+        """Rows (axis 0) or columns (axis 1) of input `i` that the output's `span` reads; None for all of them.
+
+        Intervals are half-open and unclipped. A 3×3 convolution with stride 2 and padding 1 reads (-1, 4) for (0, 2).
+        """
+        return span if self.aligned(rec, op, i, axis) else None
 
     def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """The same rows."""
-        return self.needs(rec, op, i, span, axis)
+        """Rows (axis 0) or columns (axis 1) of the output that change if `span` of input `i` does; None for all.
 
-    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """Where they are."""
-        return outer if rec.values[op.inputs[i]].shape == rec.values[_first(op)].shape else None
+        Where this is not None, `needs` is not either, and `replay` is asked to run on windows.
+        """
+        return span if self.aligned(rec, op, i, axis) else None
+
+    def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """Where input `i` has the dimension of rows (or columns) in values that are no maps (1, C, H, W).
+
+        That dimension, of `size` rows, is given by the product `outer` of the dimensions in front of it, which says the
+        same whether or not others have been flattened together. Example: a map (1, 64, 14, 14) becomes tokens
+        (1, 196, 64) by `flatten(2).transpose(1, 2)`; their rows have `outer` 1, and `transpose` answers 64, as rows of
+        (1, 64, 196) lie behind 64 maps. None if an output row reads more than the same row of the input.
+
+        Asked where `needs` says nothing.
+        """
+        return None
+
+    # Forwards again ----------------------------------------------------------------------------------------------
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
-        """The operator itself, constants cut to the windows."""
+        """What the operator returns on K windows of its output, which lie at `frame`: (K, C, h, w).
 
-        def back(a: Any) -> Any:
+        `windows` holds, for each input value (by number), what those need of it: (K, C, h', w'), padding filled in.
+        """
+
+        def filled(a: Any) -> Any:
             if isinstance(a, Ref):
                 return windows[a.value]
             return frame.cut(a) if self.broadcast and isinstance(a, Tensor) and a.dim() else a
 
-        return op.func(*put(back, op.args), **{key: put(back, a) for key, a in op.kwargs.items()})
+        return op.run(filled)
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        """Whether it treats every picture of a batch alike, and runs on K as it was recorded with one."""
+        return False
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """As recorded: a constant is broadcast over the pictures."""
-        alone = len(op.inputs) == 1 and not any(isinstance(a, Tensor) for a in (*op.args, *op.kwargs.values()))
-        if alone and len(op.outputs) == 1:
-            args, kwargs = rec.fill(op, values)
-            return op.func(*args, **kwargs)
-        return as_recorded(rec, op, values)
+        """What the operator returns on K pictures at once; None: they must be run one by one.
+
+        `values` (by number) are (K, …) where (1, …) was recorded, and (K, *shape) where the recorded shape begins
+        otherwise; so is what it returns.
+        """
+        shapes = [rec.values[v].shape for v in (*op.inputs, op.output())]
+        ranks = {len(rec.values[v].shape) for v in op.inputs}
+        if not self.alike(rec, op) or any(len(s) < 2 or s[0] != 1 for s in shapes) or len(ranks) > 1:
+            return None
+        return rec.run(op, values)
+
+    def follows(self, op: Op) -> bool:
+        """Whether it can run behind another operator, on whatever windows come out of that: `follow` does so."""
+        single = self.role == "activation" and len(op.inputs) == len(op.outputs) == 1
+        return single and not any(isinstance(a, Tensor | list | tuple) for a in op.given.values())
+
+    def follow(self, op: Op, data: Tensor, own: bool) -> Tensor:
+        """The operator on `data` (K, C, h, w), in place only if that is no one else's (`own`)."""
+        data = data.clone() if op.in_place and not own else data
+        result: Tensor = op.run(lambda a: data if isinstance(a, Ref) else a)
+        return result
+
+    # Its arithmetic ----------------------------------------------------------------------------------------------
+
+    def work(self, op: Op, channels: int) -> float:
+        """Multiplications and additions for one place of its `channels` output maps; 0 for what costs next to none."""
+        filters, matrix = self.filters(op), self.matrix(op)
+        if filters is not None:
+            return 2.0 * channels * filters.weight[0].numel()
+        return 0.0 if matrix is None else 2.0 * matrix.numel()
+
+    def filters(self, op: Op) -> FilterBank | None:
+        """The filters of a convolution of maps; None for any other operator."""
+        return None
+
+    def with_filters(self, op: Op, filters: FilterBank) -> Op:
+        """The same convolution with other weights and bias."""
+        raise NotImplementedError  # asked only where `filters` says something
+
+    def matrix(self, op: Op) -> Tensor | None:
+        """The constant matrix (n, m) from n inputs to m outputs of a fully connected layer; None for anything else."""
+        return None
+
+    def affine(self, op: Op) -> tuple[Tensor, Tensor] | None:
+        """Scale and shift (C,) of a norm with constant statistics, which filters before it may take in; else None."""
+        return None
+
+    def adds(self, op: Op) -> bool:
+        """Whether it is the plain sum of its two operands."""
+        return False
+
+    def misfit(self, op: Op) -> str | None:
+        """Why the shapes of the arguments do not fit, to follow "layer 'x' "; None if that cannot be said.
+
+        `op` has failed while recording: its arguments are the tensors themselves.
+        """
+        return None
 
 
-class GlobalNeeds(Rule):
-    """A rule whose output may read the whole input."""
+class Pointwise(Rule):
+    """A rule whose output at a place reads its inputs at that place only (but of any map).
+
+    In a subclass, `broadcast = False` says that constants hold a number for each map; as they are, constants lie on the
+    map as `torch.add` lays them.
+    """
+
+    broadcast = True
+
+    def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
+        """Maps of the same height or width."""
+        a, b = rec.values[op.inputs[i]].shape, rec.values[op.output()].shape
+        return self.alike(rec, op) and len(a) == len(b) == 4 and a[2 + axis] == b[2 + axis]
+
+    def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        """The same."""
+        same = self.alike(rec, op) and rec.values[op.inputs[i]].shape == rec.values[op.output()].shape
+        return outer if same else None
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        """A constant is broadcast over the pictures; False (statistics of the picture) stops all but `project`."""
+        return True
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """As recorded; without other tensors whatever the shape."""
+        alone = len(op.inputs) == len(op.outputs) == 1 and not any(isinstance(a, Tensor) for a in op.given.values())
+        return rec.run(op, values) if alone else super().whole(rec, op, values, k)
+
+
+class Windowed(Rule):
+    """A rule whose output reads its input under a kernel that slides over the map: convolutions and pools."""
+
+    def kernel(self, op: Op) -> Kernel:
+        """Size, stride, padding and dilation."""
+        raise NotImplementedError  # abstract: every such rule says it
 
     def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """All rows."""
-        return None
+        """Rows under the kernel."""
+        return self.kernel(op).needs(span, axis)
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Rows whose kernel touches the given ones."""
+        return self.kernel(op).reaches(span, axis)
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        """Always."""
+        return True
+
+    def misfit(self, op: Op) -> str | None:
+        """The kernel does not fit on the map."""
+        return too_small(op)
 
 
-def _first(op: Op) -> int:
-    value = op.outputs[0]
-    assert value is not None
-    return value
-
-
-def as_recorded(rec: Recording, op: Op, values: dict[int, Tensor]) -> Any:
-    """`Rule.whole` for operators whose arguments say nothing of the batch: dimension 0 in every input and output."""
-    shapes = [rec.values[v].shape for v in (*op.inputs, _first(op))]
-    ranks = {len(rec.values[v].shape) for v in op.inputs}
-    if any(len(s) < 2 or s[0] != 1 for s in shapes) or len(ranks) > 1:
-        return None
-    args, kwargs = rec.fill(op, values)
-    return op.func(*args, **kwargs)
-
-
-def touched(span: Span, kernel: int, stride: int, padding: int, dilation: int) -> Span:
-    """Places of a kernel whose window touches the rows `span`: between the first and the last that do."""
-    first = -((dilation * (kernel - 1) - padding - span[0]) // stride)
-    last = (span[1] - 1 + padding) // stride
-    return first, last + 1
+def too_small(op: Op) -> str:
+    """That the map is too small, as `Rule.misfit` says it."""
+    given = next(a for a in op.given.values() if isinstance(a, Tensor))
+    return f"({op.name}) got a map of {'×'.join(str(n) for n in given.shape[2:])}, which is too small"
 
 
 _RULES: dict[str, Rule] = {}
@@ -170,7 +246,8 @@ _RULES: dict[str, Rule] = {}
 def register(*names: str) -> Callable[[type[Rule]], type[Rule]]:
     """Class decorator: use this rule for the operators of these names ("relu_", "convolution", …).
 
-    Names are those of `torch.ops.aten` without the overload. A name that has a rule already is an error.
+    Names are those of `torch.ops.aten` without the overload; those of other libraries carry theirs ("my.double"). A
+    name that has a rule already is an error.
     """
 
     def add(cls: type[Rule]) -> type[Rule]:
@@ -190,11 +267,14 @@ def registered() -> dict[str, Rule]:
 
 
 def rule_of(op: Op, missing_ok: bool = False) -> Rule:
-    """The rule of a recorded operator; without one, an error that names operator and layer."""
+    """The rule of a recorded operator; without one, an error that names operator and layer.
+
+    With `missing_ok` instead a `Rule` that knows nothing.
+    """
     rule = _RULES.get(op.name)
     if rule is None:
         if missing_ok:
-            return GlobalNeeds()
+            return Rule()
         attention = "scaled_dot_product" in op.name
         refuse(op, "is attention; it has no rule" if attention else "has no rule (see deconvviz.rules.register)")
     return rule
@@ -205,40 +285,69 @@ def refuse(op: Op, why: str) -> NoReturn:
     raise UnsupportedOperatorError(f"operator '{op.name}' in {spoken(op.module)} {why}")
 
 
-def local_gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-    """Exact derivative of one operator by autograd on its recorded inputs, for K signals one by one."""
+def axes(op: Op, rank: int) -> list[int]:
+    """Dimensions that an operator goes over (its `dim`), ascending: all of them, if it names none."""
+    given = op.arg("dim", None)
+    given = [given] if isinstance(given, int) else given or []
+    return sorted(d % rank for d in given) or list(range(rank))
+
+
+def share(s: Signal, factor: Any, shape: tuple[int, ...]) -> Signal:
+    """An operand's share of a signal: times `factor`, summed over the axes along which the operand was broadcast.
+
+    `factor` is a number or a tensor that broadcasts over the signal's value, `shape` that of the operand.
+    """
+    if isinstance(factor, Tensor) and s.windowed:
+        factor = cut(factor.view(*[1] * (4 - factor.dim()), *factor.shape), s)
+    s = s.like(s.data * factor)
+    if s.shape == shape:
+        return s
+    whole, extra = s.whole(), len(s.shape) - len(shape)
+    over = [*range(1, 1 + extra)]
+    over += [1 + extra + a for a, n in enumerate(shape) if n == 1 != s.shape[extra + a]]
+    return from_whole(whole.sum(over).view(len(s), *shape) if over else whole, shape)
+
+
+# Derivatives by autograd ------------------------------------------------------------------------------------------
+
+
+def _rerun(rec: Recording, ops: Sequence[Op], source: int) -> tuple[Tensor, tuple[Any, ...]]:
+    """The recorded value `source` as a leaf of autograd's graph, and what the last of `ops` makes of it."""
+    x = rec.values[source].detach().clone().requires_grad_(True)
+    values: dict[Any, Any] = {source: x}
+    outs: tuple[Any, ...] = ()
+    for op in ops:
+        args, kwargs = rec.fill(op, values)
+        if op.in_place:  # neither a leaf nor a recorded value may be written to
+            args = tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
+        out = op.func(*args, **kwargs)
+        outs = tuple(out) if isinstance(out, tuple | list) else (out,)
+        values.update(zip(op.outputs, outs, strict=False))
+    return x, outs
+
+
+def gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+    """Exact derivative of one operator by autograd on its recorded inputs, for K signals one by one.
+
+    Every place of the input's value in the arguments counts: x * x.
+    """
     value = op.inputs[i]
     if not walk.rec.values[value].is_floating_point():
         return None  # a mask: no signal goes into it
-    # Every place of this value in the arguments counts: x * x.
     with torch.enable_grad():
-        x = walk.rec.values[value].detach().clone().requires_grad_(True)
-        args, kwargs = walk.rec.fill(op, {value: x})
-        # An in-place operator may not write into a leaf.
-        args = tuple(a.clone() if a is x and op.name.endswith("_") else a for a in args)
-        out = op.func(*args, **kwargs)
-        out = out[walk.output] if isinstance(out, (tuple, list)) else out
-    whole = s.whole()
-    grads: list[Tensor] = []
-    for k in range(len(s)):
-        (g,) = torch.autograd.grad(out, x, whole[k], retain_graph=True)
-        grads.append(g)
+        x, outs = _rerun(walk.rec, [op], value)
+    grads = [torch.autograd.grad(outs[walk.output], x, each, retain_graph=True)[0] for each in s.whole()]
     return from_whole(torch.stack(grads), walk.shape(value))
 
 
-def elementwise_derivative(walk: Walk, op: Op) -> Tensor:
-    """f'(x) of a pointwise operator at its recorded input."""
+def derivative(walk: Walk, ops: Sequence[Op], source: int) -> Tensor:
+    """f'(x) at every place of the recorded value `source`, for pointwise operators run one after the other."""
 
     def make() -> Tensor:
-        value = op.inputs[0]
         with torch.enable_grad():
-            x = walk.rec.values[value].detach().clone().requires_grad_(True)
-            args, kwargs = walk.rec.fill(op, {value: x})
-            args = tuple(a.clone() if a is x and op.name.endswith("_") else a for a in args)
-            out = op.func(*args, **kwargs)
-            out = out[0] if isinstance(out, (tuple, list)) else out
-            (g,) = torch.autograd.grad(out.sum(), x)
+            x, outs = _rerun(walk.rec, ops, source)
+            (g,) = torch.autograd.grad(outs[0].sum(), x)
         return g
 
-    result: Tensor = walk.once(("derivative", op.index), make)
+    result: Tensor = walk.once(("derivative", ops[-1].index), make)
     return result

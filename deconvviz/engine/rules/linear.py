@@ -9,98 +9,68 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
-from deconvviz.engine.rules.base import GlobalNeeds, Rule, Span, Walk, as_recorded, refuse, register, touched
-from deconvviz.engine.windows import Frame, Signal, clip
-
-
-def _geometry(op: Op) -> tuple[list[int], list[int], list[int], int]:
-    _, weight, _, stride, padding, dilation, transposed, _, groups = op.args
-    if isinstance(weight, Ref) or transposed or weight.dim() != 4:
-        what = "weights from the image" if isinstance(weight, Ref) else "transposed" if transposed else "not 2-d"
-        refuse(op, f"has no rule for this use ({what})")
-    two: Any = lambda v: [int(v[0]), int(v[-1])]  # noqa: E731
-    return two(stride), two(padding), two(dilation), int(groups)
-
-
-def _sparse(op: Op) -> bool:
-    """Whether a convolution is 1×1 with a stride: most places of its input are never looked at."""
-    weight, stride, padding, transposed = op.args[1], op.args[3], op.args[4], op.args[6]
-    plain = not transposed and isinstance(weight, Tensor) and weight.dim() == 4
-    return plain and weight.shape[2:].numel() == 1 and max(stride) > 1 and not any(padding)
-
-
-def _convolved_sparse(op: Op, x: Tensor) -> Tensor:
-    """Such a convolution of x (K, C, h, w): leaving those places out first is several times as fast."""
-    _, weight, bias, stride, _, _, _, _, groups = op.args
-    return F.conv2d(x[:, :, :: stride[0], :: stride[-1]], weight, bias, 1, 0, 1, groups)
+from deconvviz.engine.rules.base import Rule, Walk, Windowed, refuse, register
+from deconvviz.engine.rules.kernels import FilterBank, pair
+from deconvviz.engine.windows import Frame, Signal
 
 
 @register("convolution")
-class Convolution(Rule):
+class Convolution(Windowed):
     """The signal filtered with the transposed filters (paper, section 2.1: flipped in both axes)."""
 
-    role = "linear"
+    role = "weights"
 
-    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """Rows under a strided, dilated kernel."""
-        stride, padding, dilation, _ = _geometry(op)
-        k = op.args[1].shape[2 + axis]
-        start = span[0] * stride[axis] - padding[axis]
-        stop = (span[1] - 1) * stride[axis] - padding[axis] + dilation[axis] * (k - 1) + 1
-        return start, stop
+    def kernel(self, op: Op) -> FilterBank:
+        """The filters; an error for what has none of its own, or is transposed or of another rank."""
+        found = self.filters(op)
+        if found is None:
+            image = isinstance(op.arg("weight"), Ref) or isinstance(op.arg("bias"), Ref)
+            what = "weights from the image" if image else "transposed" if op.arg("transposed") else "not 2-d"
+            refuse(op, f"has no rule for this use ({what})")
+        return found
 
-    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """Rows whose kernel touches the given ones."""
-        stride, padding, dilation, _ = _geometry(op)
-        return touched(span, op.args[1].shape[2 + axis], stride[axis], padding[axis], dilation[axis])
+    def filters(self, op: Op) -> FilterBank | None:
+        weight, bias = op.arg("weight"), op.arg("bias")
+        if isinstance(weight, Ref) or isinstance(bias, Ref) or op.arg("transposed") or weight.dim() != 4:
+            return None
+        size, bias, groups = pair(weight.shape[2:]), None if bias is None else bias.detach(), int(op.arg("groups"))
+        stride, padding, dilation = (pair(op.arg(name)) for name in ("stride", "padding", "dilation"))
+        return FilterBank(size, stride, padding, dilation, weight.detach(), bias, groups)
+
+    def with_filters(self, op: Op, filters: FilterBank) -> Op:
+        return op.with_args(weight=filters.weight, bias=filters.bias)
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
         """The convolution, its padding already in the windows."""
-        x = windows[op.inputs[0]]
-        if _sparse(op):
-            return _convolved_sparse(op, x)
-        _, weight, bias, stride, _, dilation, _, _, groups = op.args
-        return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
+        return self.kernel(op)(windows[op.inputs[0]])
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """As recorded."""
-        if _sparse(op) and rec.values[op.inputs[0]].shape[0] == 1:
-            return _convolved_sparse(op, values[op.inputs[0]])
-        return as_recorded(rec, op, values)
+        """As recorded, or by the sparse way of strided 1×1 filters."""
+        filters = self.filters(op)
+        if filters is None or not filters.every or rec.values[op.inputs[0]].shape[0] != 1:
+            return super().whole(rec, op, values, k)
+        return filters(values[op.inputs[0]])
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Transposed convolution on the windows."""
-        stride, padding, dilation, groups = _geometry(op)
-        weight: Tensor = op.args[1].detach()
-        if stride == [1, 1]:
-            data = _filter_flipped(walk, op, weight, s.data, dilation, groups)
+        filters = self.kernel(op)
+        if filters.stride == (1, 1):
+            flipped: FilterBank = walk.once(("flipped", op.index), filters.flipped)
+            data = flipped(s.data, flipped.padding)
         else:
-            data = F.conv_transpose2d(s.data, weight, None, stride, 0, 0, groups, dilation)
-        rows, cols = s.origins()
-        shape = walk.shape(op.inputs[i])
-        out_rows = [r * stride[0] - padding[0] for r in rows]
-        out_cols = [c * stride[1] - padding[1] for c in cols]
-        return clip(Signal(data, shape, out_rows, out_cols))
+            data = filters.transposed(s.data)
+        return filters.spread(s, data, walk.shape(op.inputs[i]))
 
-
-def _filter_flipped(walk: Walk, op: Op, weight: Tensor, data: Tensor, dilation: list[int], groups: int) -> Tensor:
-    """At stride 1 the transposed convolution is a convolution with flipped filters, which runs faster."""
-
-    def make() -> Tensor:
-        out, inn, kh, kw = weight.shape
-        w = weight.view(groups, out // groups, inn, kh, kw).transpose(1, 2).flip(3, 4)
-        return w.reshape(groups * inn, out // groups, kh, kw).contiguous()
-
-    flipped = walk.once(("flipped", op.index), make)
-    pad = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-    return F.conv2d(data, flipped, None, 1, pad, dilation, groups)
+    def misfit(self, op: Op) -> str | None:
+        """The map is too small; nothing of a wrong number of maps (see `FilterBank.channels`)."""
+        filters = self.filters(op)
+        return None if filters is not None and filters.channels != op.arg("input").shape[1] else super().misfit(op)
 
 
 def _product(x: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
     """x (…, n) times `right` (n, m), and the bias added."""
     plain = x.device.type == "cpu" and x.dtype == right.dtype == torch.float32 and x.dim() == 2
     vector = bias is None or bias.dim() == 1
-    if plain and vector and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled:  # type: ignore[no-untyped-call]
+    if plain and vector and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled:  # type: ignore[no-untyped-call]  # torch's own has no annotations
         # oneDNN's product is never slower than the default one, and on AMD's processors more than twice as fast.
         product: Tensor = F.linear(x.to_mkldnn(), right.t(), bias).to_dense()
         return product
@@ -111,40 +81,49 @@ def _product(x: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @register("addmm", "mm", "matmul", "bmm")
-class Linear(GlobalNeeds):
+class Linear(Rule):
     """A matrix product with constant weights; two image-dependent factors (attention) are an error."""
 
-    role = "linear"
+    role = "weights"
+
+    def factors(self, op: Op) -> tuple[Any, Any, Any]:
+        """What is added (None: nothing), the left matrix and the right one."""
+        if op.name == "addmm":
+            return op.arg("self"), op.arg("mat1"), op.arg("mat2")
+        return None, op.arg("self"), op.arg("other" if op.name == "matmul" else "mat2")
+
+    def matrix(self, op: Op) -> Tensor | None:
+        """The right one, if all but the left is constant."""
+        bias, left, right = self.factors(op)
+        plain = isinstance(left, Ref) and isinstance(right, Tensor) and not isinstance(bias, Ref)
+        plain = plain and op.arg("beta", 1) == op.arg("alpha", 1) == 1
+        return right.detach() if plain and right.dim() == 2 else None
 
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         """One product for all: the rows of the left matrix are pictures, or places of pictures."""
-        left, right = op.args[-2:]
-        bias = op.args[0] if op.name == "addmm" else None
-        plain = isinstance(left, Ref) and not isinstance(right, Ref) and not isinstance(bias, Ref)
-        if not plain or op.name == "bmm" or right.dim() != 2 or op.kwargs:
+        matrix, bias = self.matrix(op), self.factors(op)[0]
+        if matrix is None:
             return None
-        return _product(values[left.value], right.detach(), None if bias is None else bias.detach())
+        return _product(values[op.inputs[0]], matrix, None if bias is None else bias.detach())
 
-    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+    def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
         """Rows that lie among the places (the left matrix's rows) stay there."""
-        left, right = op.args[-2:]
-        plain = op.name in ("addmm", "mm") and isinstance(left, Ref) and not isinstance(right, Ref)
-        if not plain or op.inputs != (left.value,):
-            return None
-        return outer if rec.values[left.value].shape[0] % (outer * size) == 0 else None
+        plain = self.matrix(op) is not None and rec.values[op.inputs[0]].shape[0] % (outer * size) == 0
+        return outer if plain else None
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Multiply by the transposed matrix."""
-        args = op.args[1:] if op.name == "addmm" else op.args
-        beta, alpha = op.kwargs.get("beta", 1), op.kwargs.get("alpha", 1)
-        if op.name == "addmm" and op.args[0] == Ref(op.inputs[i]) and beta == 1:
+        bias, left, right = self.factors(op)
+        if bias == Ref(op.inputs[i]) and op.arg("beta") == 1:
             return s
-        left, right = args[0], args[1]
         if isinstance(left, Ref) and isinstance(right, Ref):
             refuse(op, "multiplies two image-dependent matrices (attention); it has no rule")
-        whole = s.whole()
+        whole, alpha = s.whole(), op.arg("alpha", 1)
         if isinstance(left, Ref):
             data = torch.matmul(whole, right.transpose(-1, -2)) * alpha
         else:
             data = torch.matmul(left.transpose(-1, -2), whole) * alpha
         return Signal(data, walk.shape(op.inputs[i]))
+
+    def misfit(self, op: Op) -> str | None:
+        _, left, right = self.factors(op)
+        return f"takes {right.shape[0]} numbers and got {left.shape[1]}" if left.dim() == right.dim() == 2 else None

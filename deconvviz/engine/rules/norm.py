@@ -10,131 +10,115 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import GlobalNeeds, PointwiseNeeds, Span, Walk, as_recorded, local_gradient, register
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, gradient, register
 from deconvviz.engine.windows import Frame, Signal, from_whole
 
-_BATCH_NORMS = (
-    "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "_batch_norm_no_update",
-    "_native_batch_norm_legit", "miopen_batch_norm",
-)  # fmt: skip
 
-
-@register(*_BATCH_NORMS)
-class BatchNorm(PointwiseNeeds):
+@register("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "_batch_norm_no_update",
+          "_native_batch_norm_legit", "miopen_batch_norm")  # fmt: skip
+class BatchNorm(Pointwise):
     """Multiply by weight / σ; the shift is dropped."""
 
     role = "norm"
     broadcast = False
 
-    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """The same rows, unless the statistics are the picture's own."""
-        return None if _batch_statistics(op) else super().needs(rec, op, i, span, axis)
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return not _of_picture(op)
 
-    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """Where they are, unless the statistics are the picture's own."""
-        return None if _batch_statistics(op) else super().carries(rec, op, i, outer, size)
-
-    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """As recorded, unless the statistics are the picture's own."""
-        return None if _batch_statistics(op) else as_recorded(rec, op, values)
+    def affine(self, op: Op) -> tuple[Tensor, Tensor] | None:
+        """weight / σ and what it makes of 0."""
+        if _of_picture(op) or op.arg("running_mean") is None:
+            return None
+        mean, variance, weight, bias = (op.arg(name) for name in ("running_mean", "running_var", "weight", "bias"))
+        scale = torch.rsqrt(variance.double() + _epsilon(op))
+        scale = scale if weight is None else scale * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        return scale.to(variance).detach(), shift.to(variance).detach()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Scale each map."""
-        batch = _batch_statistics(op)
-        if batch and walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
-        scale = walk.once(("scale", op.index), lambda: _scale(walk, op, batch))
+        if _of_picture(op) and walk.method == "gradient":
+            return gradient(walk, op, i, s)
+        scale = walk.once(("scale", op.index), lambda: _scale(walk, op))
         spatial = s.data.dim() - (2 if s.windowed else 3)
         return s.like(s.data * scale.view(-1, *[1] * spatial).to(s.data.dtype))
 
 
-def affine(op: Op) -> tuple[Tensor, Tensor] | None:
-    """Scale and shift (C,) of a BatchNorm with running statistics; None for anything else."""
-    if op.name not in _BATCH_NORMS or _batch_statistics(op) or op.args[3] is None:
-        return None
-    eps = next(a for a in reversed(op.args) if isinstance(a, float))
-    scale = torch.rsqrt(op.args[4].double() + eps)
-    scale = scale if op.args[1] is None else scale * op.args[1]
-    shift = -op.args[3] * scale
-    shift = shift if op.args[2] is None else shift + op.args[2]
-    return scale.to(op.args[4]).detach(), shift.to(op.args[4]).detach()
+def _of_picture(op: Op) -> bool:
+    """Whether the statistics are those of the picture itself."""
+    return op.name == "_native_batch_norm_legit" or bool(op.arg("training", False))
 
 
-def _batch_statistics(op: Op) -> bool:
-    by_flag = op.name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm") and bool(op.args[5])
-    return op.name == "_native_batch_norm_legit" or by_flag
+def _epsilon(op: Op) -> float:
+    return float(op.arg("eps", None) or op.arg("epsilon", 0.0))
 
 
-def _scale(walk: Walk, op: Op, batch: bool) -> Tensor:
-    args = op.args
-    weight = args[1]
-    if batch:
-        invstd = walk.rec.values[op.outputs[2]]  # type: ignore[index]
-    else:
-        eps = args[-1] if isinstance(args[-1], float) else 1e-5
-        invstd = torch.rsqrt(args[4] + eps)
+def _scale(walk: Walk, op: Op) -> Tensor:
+    weight = op.arg("weight")
+    invstd = walk.rec.values[op.output(2)] if _of_picture(op) else torch.rsqrt(op.arg("running_var") + _epsilon(op))
     scale: Tensor = invstd if weight is None else invstd * weight
     return scale.detach()
 
 
 @register("local_response_norm")
-class LocalResponseNorm(PointwiseNeeds):
+class LocalResponseNorm(Pointwise):
     """The paper never mentions inverting its contrast normalisation: identity; its derivative in `gradient`."""
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
         """The normalisation, over maps that lie side by side in memory."""
-        size, alpha, beta, k = lrn_constants(op)
-        return response_norm(windows[op.inputs[0]], size, alpha, beta, k)
+        return response_norm(windows[op.inputs[0]], *(op.arg(name) for name in ("size", "alpha", "beta", "k")))
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Identity, or the exact derivative."""
-        return local_gradient(walk, op, i, s) if walk.method == "gradient" else s
+        return gradient(walk, op, i, s) if walk.method == "gradient" else s
 
 
-@register("native_layer_norm", "native_group_norm")
-class StatisticsNorm(GlobalNeeds):
+class _StatisticsNorm(Rule):
     """Multiply by weight / σ of the recorded statistics."""
 
     role = "norm"
 
-    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """Layer norms as recorded, if they leave out the pictures; a group norm's arguments hold the batch size."""
-        if op.name == "native_layer_norm":
-            inside = len(op.args[1]) < rec.values[op.inputs[0]].dim()
-            return as_recorded(rec, op, values) if inside else None
-        groups, eps = op.args[6:8]
-        return (F.group_norm(values[op.inputs[0]], groups, op.args[1], op.args[2], eps), None, None)
-
-    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """A layer norm of the dimensions behind the rows leaves them where they are."""
-        if op.name != "native_layer_norm":
-            return None
-        shape = rec.values[op.inputs[0]].shape
-        return outer if math.prod(shape[: len(shape) - len(op.args[1])]) % (outer * size) == 0 else None
+    def scale(self, op: Op, deviation: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The factor weight / σ, to be broadcast over the input's `shape`; `deviation` is 1 / σ as recorded."""
+        raise NotImplementedError  # abstract: both norms say it
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Scale by the recorded statistics; differentiate them in `gradient`."""
         if walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
-        rstd = walk.rec.values[op.outputs[2]]  # type: ignore[index]
+            return gradient(walk, op, i, s)
         shape = walk.shape(op.inputs[i])
-        weight = op.args[2] if op.name == "native_layer_norm" else op.args[1]
-        if op.name == "native_layer_norm":
-            factor = rstd if weight is None else rstd * weight
-        else:
-            groups = rstd.shape[1]
-            factor = rstd.repeat_interleave(shape[1] // groups, 1)
-            factor = factor if weight is None else factor * weight
-            factor = factor.view(*factor.shape, *[1] * (len(shape) - 2))
-        whole = s.whole() * factor.detach().to(s.data.dtype)
-        return from_whole(whole, shape)
+        factor = self.scale(op, walk.rec.values[op.output(2)], shape)
+        return from_whole(s.whole() * factor.detach().to(s.data.dtype), shape)
 
 
-def lrn_constants(op: Op) -> tuple[int, float, float, float]:
-    """Size, alpha, beta and k of a recorded `local_response_norm`."""
-    names = ("size", "alpha", "beta", "k")
-    given = dict(zip(names, op.args[1:], strict=False)) | op.kwargs
-    return int(given["size"]), given.get("alpha", 1e-4), given.get("beta", 0.75), given.get("k", 1.0)
+@register("native_layer_norm")
+class LayerNorm(_StatisticsNorm):
+    """Statistics of the last dimensions."""
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return len(op.arg("normalized_shape")) < rec.values[op.inputs[0]].dim()
+
+    def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
+        shape = rec.values[op.inputs[0]].shape
+        before = math.prod(shape[: len(shape) - len(op.arg("normalized_shape"))])
+        return outer if before % (outer * size) == 0 else None
+
+    def scale(self, op: Op, deviation: Tensor, shape: tuple[int, ...]) -> Tensor:
+        weight = op.arg("weight")
+        return deviation if weight is None else deviation * weight
+
+
+@register("native_group_norm")
+class GroupNorm(_StatisticsNorm):
+    """Statistics of groups of maps."""
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """By another spelling: the recorded arguments hold the batch size."""
+        x, weight, bias = values[op.inputs[0]], op.arg("weight"), op.arg("bias")
+        return F.group_norm(x, op.arg("group"), weight, bias, op.arg("eps")), None, None
+
+    def scale(self, op: Op, deviation: Tensor, shape: tuple[int, ...]) -> Tensor:
+        weight = op.arg("weight")
+        factor = deviation.repeat_interleave(shape[1] // deviation.shape[1], 1)
+        factor = factor if weight is None else factor * weight
+        return factor.view(*factor.shape, *[1] * (len(shape) - 2))
 
 
 def response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:

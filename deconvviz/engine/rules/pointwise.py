@@ -2,93 +2,112 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import (
-    PointwiseNeeds,
-    Span,
-    Walk,
-    as_recorded,
-    elementwise_derivative,
-    local_gradient,
-    register,
-)
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, register, rule_of, share
 from deconvviz.engine.windows import Signal, cut
 
 
-def activate(s: Signal, method: str, derivative: Tensor | None) -> Signal:
-    """The backward nonlinearity of one activation; `derivative` is f'(x) on the whole map (None: not needed)."""
+def activate(s: Signal, method: str, slope: Tensor | None) -> Signal:
+    """The backward nonlinearity of one activation; `slope` is f'(x) on the whole map (None: not needed)."""
     data = s.data if method == "gradient" else s.data.clamp_min(0)
-    if method != "deconvnet" and derivative is not None:
-        data = data * (cut(derivative, s) if s.windowed else derivative)
+    if method != "deconvnet" and slope is not None:
+        data = data * (cut(slope, s) if s.windowed else slope)
     return s.like(data)
 
 
 @register(
-    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "gelu", "gelu_", "silu", "silu_", "hardswish",
-    "hardswish_", "softplus", "mish", "mish_", "sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "tanh", "tanh_",
-    "threshold", "threshold_", "clamp_min", "clamp_min_", "clamp", "clamp_", "hardtanh", "hardtanh_", "prelu",
-    "_prelu_kernel", "celu", "celu_", "selu", "selu_", "log_sigmoid_forward", "softshrink", "hardshrink", "exp", "pow",
-    "sqrt", "rsqrt", "log", "abs", "reciprocal",
+    "leaky_relu", "leaky_relu_", "elu", "elu_", "gelu", "gelu_", "silu", "silu_", "hardswish", "hardswish_", "softplus",
+    "mish", "mish_", "tanh", "tanh_", "prelu", "_prelu_kernel", "celu", "celu_", "selu", "selu_", "log_sigmoid_forward",
+    "softshrink", "hardshrink", "exp", "pow", "sqrt", "rsqrt", "log", "abs", "reciprocal",
 )  # fmt: skip
-class Activation(PointwiseNeeds):
-    """Any pointwise activation. `clamp` and `hardtanh` rectify only if their lower bound is 0."""
+class Activation(Pointwise):
+    """Any pointwise activation: the signal is rectified, in `guided` also multiplied by its derivative.
+
+    A rule for one of your own: `@register("my::activation") class MyActivation(Activation): pass`.
+    """
 
     role = "activation"
+    elementwise = True
+
+    def rectifies(self, op: Op) -> bool:
+        """Whether the signal is rectified; if not, it is multiplied by the derivative whatever the method."""
+        return True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Rectify, mask, or both."""
-        method = walk.method
-        if not _rectifies(op):
-            method = "gradient"
-        return activate(s, method, None if method == "deconvnet" else elementwise_derivative(walk, op))
+        method = walk.method if self.rectifies(op) else "gradient"
+        return activate(s, method, None if method == "deconvnet" else derivative(walk, [op], op.inputs[0]))
 
 
-def _rectifies(op: Op) -> bool:
-    low: object = 0
-    if op.name.startswith(("clamp", "threshold")):
-        low = op.args[1] if len(op.args) > 1 else op.kwargs.get("min")
-    elif op.name.startswith("hardtanh"):
-        low = op.args[1] if len(op.args) > 1 else op.kwargs.get("min_val", -1)
-    return isinstance(low, (int, float)) and low == 0
+@register("sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_")
+class Gate(Activation):
+    """An activation, and as a factor a gate."""
+
+    gate = True
+
+
+@register("threshold", "threshold_", "clamp_min", "clamp_min_", "clamp", "clamp_", "hardtanh", "hardtanh_")
+class LowerBound(Activation):
+    """`clamp` and its like: they rectify, and nothing below 0 comes out, only if their lower bound is 0."""
+
+    def rectifies(self, op: Op) -> bool:
+        low = op.arg("min", op.arg("min_val", op.arg("threshold", 0)))
+        return isinstance(low, int | float) and low == 0
+
+
+@register("relu", "relu_", "relu6")
+class Relu(LowerBound):
+    """The paper's own."""
+
+    def follow(self, op: Op, data: Tensor, own: bool) -> Tensor:
+        """In place even where it was not recorded so."""
+        return data.relu_() if own and op.base == "relu" else super().follow(op, data, own)
 
 
 @register("maximum")
-class Maximum(PointwiseNeeds):
-    """The larger of two values with a constant: `torch.maximum(x, zeros)` is a ReLU; else its derivative's mask."""
-
-    role = "activation"
+class Larger(Activation):
+    """The larger of two values: `torch.maximum(x, zeros)` is a ReLU; with anything else its derivative's mask."""
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Rectify when the other operand is a zero constant."""
-        others = [a for a in op.args if isinstance(a, Tensor)]
+        others = [a for a in op.given.values() if isinstance(a, Tensor)]
         if len(op.inputs) == 1 and len(others) == 1 and not bool(others[0].any()):
-            return activate(s, walk.method, None if walk.method == "deconvnet" else elementwise_derivative(walk, op))
-        return local_gradient(walk, op, i, s)
+            return super().project(walk, op, i, s)
+        return gradient(walk, op, i, s)
 
 
-@register("_softmax", "_log_softmax")
-class Softmax(PointwiseNeeds):
-    """Softmax: differentiated in `gradient`; else its denominator is a constant and it acts like an activation."""
+@register("clamp_max", "clamp_max_", "minimum")
+class UpperBound(Activation):
+    """`clamp` with an upper bound only, and the smaller of two values: their derivative's mask.
+
+    In `deconvnet` a bound on an activation is a part of it, as in ReLU6, which is not masked where it saturates.
+    """
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Rectify; in `guided` also times the probability."""
+        """Mask; between two image-dependent values, exactly as autograd does."""
+        before, shape = walk.rec.producer.get(op.inputs[i]), walk.shape(op.inputs[i])
+        if walk.method == "deconvnet" and len(op.inputs) == 1 and before and rule_of(before).role == "activation":
+            return share(s, 1, shape)
+        if len(op.inputs) > 1 or shape != s.shape:
+            return gradient(walk, op, i, s)
+        return activate(s, "gradient", derivative(walk, [op], op.inputs[0]))
+
+
+@register("_log_softmax")
+class LogSoftmax(Rule):
+    """Differentiated in `gradient`; else its denominator is a constant and it acts like an activation."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
-        out = walk.rec.values[op.outputs[0]]  # type: ignore[index]
-        return activate(s, walk.method, out if op.name == "_softmax" else None)
+            return gradient(walk, op, i, s)
+        return activate(s, walk.method, walk.rec.values[op.output()] if self.gate else None)
 
-    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """All rows: the denominator may sum over them."""
-        return None
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return bool(op.arg("dim") % rec.values[op.inputs[0]].dim())
 
-    def carries(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
-        """Not: the denominator."""
-        return None
 
-    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
-        """As recorded, unless it goes over the pictures."""
-        return as_recorded(rec, op, values) if int(op.args[1]) % rec.values[op.inputs[0]].dim() else None
+@register("_softmax")
+class Softmax(LogSoftmax):
+    """The same, in `guided` times the probability; as a factor a gate."""
+
+    gate = True

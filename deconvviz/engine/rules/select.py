@@ -1,4 +1,4 @@
-"""Choosing between values: masks, `where`, maxima over axes, upper bounds."""
+"""Choosing between values: masks, `where`, maxima over axes."""
 
 from __future__ import annotations
 
@@ -7,33 +7,25 @@ from typing import Any
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
-from deconvviz.engine.rules.base import (
-    GlobalNeeds,
-    PointwiseNeeds,
-    Span,
-    Walk,
-    elementwise_derivative,
-    local_gradient,
-    register,
-    rule_of,
-)
-from deconvviz.engine.rules.combine import composed_derivative, pointwise_chain, reduce_to, scaled
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, axes, derivative, gradient, register, share
+from deconvviz.engine.rules.combine import pointwise_chain
 from deconvviz.engine.rules.pointwise import activate
 from deconvviz.engine.windows import Signal, from_whole
 
 
 @register("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "logical_and", "logical_or", "bitwise_not", "sign",
           "floor", "ceil", "round", "isnan")  # fmt: skip
-class Step(PointwiseNeeds):
+class Comparison(Pointwise):
     """Comparisons and roundings: constant almost everywhere, so no signal goes through them."""
 
+    elementwise = True
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Nothing."""
         return None
 
 
 @register("where", "masked_fill", "masked_fill_")
-class Choice(PointwiseNeeds):
+class Choice(Pointwise):
     """The recorded mask is a switch: the signal goes to the operand that was taken.
 
     A choice by an operand's own values, such as `where(x > 0, x, 0)`, is an activation of that operand.
@@ -49,22 +41,19 @@ class Choice(PointwiseNeeds):
             number, ops = own
             if i != number:
                 return None
-            return activate(s, walk.method, composed_derivative(walk, op, number, ops) if _guided(walk) else None)
+            guided = walk.method == "guided"
+            return activate(s, walk.method, derivative(walk, [*ops, op], value) if guided else None)
         mask, taken, other = _operands(op)
         switch: Tensor = walk.rec.values[mask.value] if isinstance(mask, Ref) else mask
-        share = switch * float(taken == Ref(value)) + ~switch * float(other == Ref(value))
-        return reduce_to(scaled(s, share), walk.shape(value))
-
-
-def _guided(walk: Walk) -> bool:
-    return walk.method == "guided"
+        factor = switch * float(taken == Ref(value)) + ~switch * float(other == Ref(value))
+        return share(s, factor, walk.shape(value))
 
 
 def _operands(op: Op) -> tuple[Any, Any, Any]:
     """Mask, what is taken where it holds, what is taken elsewhere."""
-    if op.name == "where":
-        return op.args[0], op.args[1], op.args[2]
-    return op.args[1], op.args[2], op.args[0]
+    names = ("condition", "self", "other") if op.name == "where" else ("mask", "value", "self")
+    mask, taken, other = (op.arg(name) for name in names)
+    return mask, taken, other
 
 
 def _self_choice(rec: Recording, op: Op) -> tuple[int, list[Op]] | None:
@@ -73,7 +62,7 @@ def _self_choice(rec: Recording, op: Op) -> tuple[int, list[Op]] | None:
     for source in operands:
         if not (isinstance(source, Ref) and isinstance(mask, Ref)):
             continue
-        if rec.values[source.value].shape != rec.values[op.outputs[0]].shape:  # type: ignore[index]  # it has one
+        if rec.values[source.value].shape != rec.values[op.output()].shape:
             continue
         chains = [pointwise_chain(rec, a.value, source.value) for a in (mask, *operands) if isinstance(a, Ref)]
         if all(chain is not None for chain in chains):
@@ -82,28 +71,28 @@ def _self_choice(rec: Recording, op: Op) -> tuple[int, list[Op]] | None:
 
 
 @register("amax", "max")
-class Maximum(GlobalNeeds):
+class MaximumOverAxes(Rule):
     """A maximum over axes is a pool: the signal goes to the recorded argmax, the first one in raster order.
 
     In `gradient` places that tie share it, as in autograd.
     """
 
-    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
-        """The same rows if the maximum is over other axes and keeps them."""
-        a, b = rec.values[op.inputs[0]].shape, rec.values[op.outputs[0]].shape  # type: ignore[index]
-        kept = len(a) == len(b) == 4 and 2 + axis not in _axes(op, 4)
-        return span if kept else None
+    def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
+        a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
+        return len(a) == len(b) == 4 and not {0, 2 + axis} & {*axes(op, 4)}
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return 0 not in axes(op, rec.values[op.inputs[0]].dim())
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Unpool on the whole value."""
         if walk.output != 0:
             return None  # the indices of `max(dim)`
         if walk.method == "gradient":
-            return local_gradient(walk, op, i, s)
+            return gradient(walk, op, i, s)
         shape = walk.shape(op.inputs[i])
-        axes = _axes(op, len(shape))
-        order = [d for d in range(len(shape)) if d not in axes] + axes
-        kept = [shape[d] for d in order[: len(shape) - len(axes)]]
+        over = axes(op, len(shape))
+        order = [d for d in range(len(shape)) if d not in over] + over
+        kept = [shape[d] for d in order[: len(shape) - len(over)]]
         x = walk.rec.values[op.inputs[i]]
         switch = walk.once(("switch", op.index), lambda: x.permute(order).reshape(*kept, -1).argmax(-1, keepdim=True))
         whole = s.whole().reshape(len(s), *kept, 1)
@@ -112,29 +101,3 @@ class Maximum(GlobalNeeds):
         back = sorted(range(len(order)), key=order.__getitem__)
         data = data.view(len(s), *(shape[d] for d in order)).permute(0, *(d + 1 for d in back))
         return from_whole(data, shape)
-
-
-def _axes(op: Op, dims: int) -> list[int]:
-    """Axes that a maximum is over, in ascending order: all, if it names none."""
-    given = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", [])
-    given = [given] if isinstance(given, int) else list(given)
-    return sorted(d % dims for d in given) or list(range(dims))
-
-
-@register("clamp_max", "clamp_max_", "minimum")
-class UpperBound(PointwiseNeeds):
-    """`clamp` with an upper bound only, and the smaller of two values: their derivative's mask.
-
-    In `deconvnet` a bound on an activation is a part of it, as in ReLU6, which is not masked where it saturates.
-    """
-
-    role = "activation"
-
-    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        """Mask; between two image-dependent values, exactly as autograd does."""
-        before = walk.rec.producer.get(op.inputs[i])
-        if walk.method == "deconvnet" and len(op.inputs) == 1 and before and rule_of(before).role == "activation":
-            return reduce_to(s, walk.shape(op.inputs[i]))
-        if len(op.inputs) > 1 or walk.shape(op.inputs[i]) != s.shape:
-            return local_gradient(walk, op, i, s)
-        return activate(s, "gradient", elementwise_derivative(walk, op))
