@@ -7,8 +7,6 @@ spelled. Values are numbered as in static single assignment, so an in-place oper
 from __future__ import annotations
 
 import contextlib
-import inspect
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -19,13 +17,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deconvviz.errors import (
-    DeconvvizTypeError,
-    DeconvvizValueError,
-    UnknownNameError,
-    UnsupportedOperatorError,
-    suggest,
-)
+from deconvviz.engine.diagnosis import check_takes_one_input, described, explain
+from deconvviz.engine.nested import leaves, mapped
+from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 
 
 @dataclass(frozen=True)
@@ -101,10 +96,6 @@ def put(back: Callable[[Any], Any], given: Any) -> Any:
     return back(given)
 
 
-class _Stop(BaseException):
-    """Ends a forward pass early; a BaseException, so that no `except Exception` in a model swallows it."""
-
-
 # Operators that hand a tensor's content to Python: what follows could depend on it unseen.
 _READS_DATA = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
 # Operators that take shape and dtype from a tensor and nothing of its content: their results are constants.
@@ -135,39 +126,8 @@ def op_name(func: Any) -> str:
     return name.split(".")[1] if name.startswith("aten.") else name.split(".default")[0]
 
 
-def _leaves(nested: Any) -> list[Any]:
-    """What an operator's arguments, nested in lists, tuples and dicts, come to; the general way takes far longer."""
-    if isinstance(nested, dict):
-        nested = nested.values()
-    elif not isinstance(nested, list | tuple):
-        return [nested]
-    return [leaf for part in nested for leaf in _leaves(part)]
-
-
-def _mapped(change: Callable[[Any], Any], nested: Any) -> Any:
-    """The same nest with every leaf changed."""
-    if isinstance(nested, dict):
-        return {key: _mapped(change, part) for key, part in nested.items()}
-    if isinstance(nested, list | tuple):
-        return type(nested)(_mapped(change, part) for part in nested)
-    return change(nested)
-
-
-def _shapes_fail(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether an operator cannot run on arguments of these shapes, whatever their device, dtype and content."""
-
-    def shape_only(a: Any) -> Any:
-        return torch.empty(a.shape, device="meta") if isinstance(a, Tensor) else a
-
-    try:
-        func(*_mapped(shape_only, args), **_mapped(shape_only, kwargs))
-    except RuntimeError:
-        return True
-    return False
-
-
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no annotations
-    def __init__(self, image: Tensor, stop: int | None, names: Sequence[str] | None) -> None:
+    def __init__(self, image: Tensor, until: Sequence[str] | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.rec = Recording()
         self.number: dict[int, int] = {}  # id of a tensor → its present value number
@@ -175,9 +135,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.alias: dict[int, list[Tensor]] = {}
         self.stale: dict[int, str] = {}
         self.stack: list[str] = []
-        self.stop, self.names, self.paused = stop, names, False
+        self.until, self.paused = until, False
         self.misfit: tuple[RuntimeError | None, str | None] = (None, None)
-        self.image_shape = tuple(image.shape)
         self.add_value(image)
 
     @property
@@ -201,7 +160,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        flat = _leaves((args, kwargs))
+        flat = leaves((args, kwargs))
         name = op_name(func)
         self.rec.dispatched.append(name)
         # Dropout draws its mask on a fresh tensor: nothing of the image is among its arguments.
@@ -213,37 +172,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             return func(*args, **kwargs)
         self.check(func, name, flat)
         written = self.written(func, name, args, kwargs)
-        record_args = _mapped(lambda a: Ref(self.number[id(a)]) if self.tracked(a) else a, (args, kwargs))
+        record_args = mapped(lambda a: Ref(self.number[id(a)]) if self.tracked(a) else a, (args, kwargs))
         inputs = tuple(self.number[id(a)] for a in flat if self.tracked(a))
         for tensor in written:
             self.save(tensor)
         try:
             out = func(*args, **kwargs)
         except RuntimeError as error:
-            self.misfit = (error, self.explain(name, func, args, kwargs))
+            first = not any(op.name == "convolution" for op in self.rec.ops)
+            image = self.rec.values[0].shape
+            self.misfit = (error, explain(name, func, args, kwargs, self.where, image, first))
             raise
         for tensor in written:
             self.mark_stale(tensor, name)
         self.keep(name, func, record_args, inputs, out)
         return out
-
-    def explain(self, name: str, func: Any, args: Any, kwargs: Any) -> str | None:
-        """Why an operator cannot take what this image leads to, in one line; None if its shapes are not to blame."""
-        if not _shapes_fail(func, args, kwargs):
-            return None
-        channels, height, width = self.image_shape[1:]
-        takes = args[1].shape[1] * args[8] if name == "convolution" else None
-        if takes is not None and takes != args[0].shape[1]:
-            first = not any(op.name == "convolution" for op in self.rec.ops)
-            text = f"image has {channels} channels; the first convolution ('{self.where}') takes {takes}"
-            return text if first else None
-        image = f"an image of {height}×{width} does not fit this network: layer '{self.where}'"
-        if name == "convolution" or "pool" in name or name.endswith("_pad2d"):
-            size = "×".join(str(n) for n in args[0].shape[2:])
-            return f"{image} ({name}) got a map of {size}, which is too small"
-        if name in ("addmm", "mm"):
-            return f"{image} takes {args[-1].shape[0]} numbers and got {args[-2].shape[1]}"
-        return None
 
     def check(self, func: Any, name: str, flat: list[Any]) -> None:
         if name in _READS_DATA:
@@ -263,7 +206,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             if arg.alias_info is None or not arg.alias_info.is_write:
                 continue
             value = args[i] if i < len(args) else kwargs.get(arg.name)
-            for a in _leaves(value):
+            for a in leaves(value):
                 if self.tracked(a):
                     found.append(a)
                 elif isinstance(a, Tensor):
@@ -292,11 +235,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         for n in numbers:
             if n is not None:
                 self.rec.producer[n] = op
-        if self.names is not None and (index >= len(self.names) or self.names[index] != name):
-            self.stop = self.names = None  # not the pass that was planned for: record all of it
-        if self.stop is not None and index + 1 == self.stop:
+        if self.until is not None and self.until[index] != name:
+            self.until = None  # not the pass that was planned for: record all of it
+        if self.until is not None and index + 1 == len(self.until):
             self.rec.complete = False
-            raise _Stop
+            raise EndOfPass
 
     # Module hooks -------------------------------------------------------------------------------------------------
 
@@ -334,58 +277,6 @@ class _Functions(TorchFunctionMode):
         return out
 
 
-def unwrap(module: nn.Module) -> nn.Module:
-    """The plain module inside DataParallel, DistributedDataParallel or `torch.compile`."""
-    while True:
-        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            module = module.module
-        elif hasattr(module, "_orig_mod") and isinstance(module._orig_mod, nn.Module):
-            module = module._orig_mod
-        else:
-            break
-    for name, m in module.named_modules():
-        if isinstance(m, torch.jit.ScriptModule):
-            raise UnsupportedOperatorError(f"module '{name or 'the model'}' is a script module; give the eager one")
-        if any(isinstance(p, nn.UninitializedParameter) for p in m.parameters(recurse=False)):
-            raise DeconvvizValueError(
-                f"module '{name or 'the model'}' is lazy and has no weights yet; run it once first"
-            )
-    return module
-
-
-@contextlib.contextmanager
-def plain_mode(device: str) -> Iterator[None]:
-    """No grad, no inference mode, no autocast, whatever the caller has on."""
-    # The meta device has no autocast: shapes alone can be recorded there, without memory or time.
-    cast = (
-        torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
-    )
-    with torch.inference_mode(False), torch.no_grad(), cast:
-        yield
-
-
-@contextlib.contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
-    """Eval mode module by module; modes and buffers come back whatever happens."""
-    modules = list(module.modules())
-    modes = [m.training for m in modules]
-    buffers = [dict(m._buffers) for m in modules]
-    copies = [(b, b._version, b.clone()) for d in buffers for b in d.values() if b is not None and not b.is_inference()]
-    try:
-        for m in modules:
-            m.training = False
-        yield
-    finally:
-        for m, mode, own in zip(modules, modes, buffers, strict=True):
-            m.training = mode
-            m._buffers.clear()  # one that forward itself registered goes, too
-            m._buffers.update(own)
-        with torch.no_grad():
-            for b, version, copy in copies:
-                if b._version != version:
-                    b.copy_(copy)
-
-
 @contextlib.contextmanager
 def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     handles: list[Any] = []
@@ -406,52 +297,27 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def _takes_one_input(module: nn.Module) -> None:
-    """Raise, naming them, if `forward` needs other arguments than one picture."""
-    try:
-        signature = inspect.signature(module.forward)
-    except (TypeError, ValueError):
-        return  # not a Python function: its own error will say it
-    needed = [
-        p.name
-        for p in signature.parameters.values()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    try:
-        signature.bind(None)
-    except TypeError:
-        raise DeconvvizTypeError(
-            f"the model's forward needs ({', '.join(needed)}), and is given one picture; "
-            "wrap it in a module whose forward takes the picture alone"
-        ) from None
-
-
-def record(
-    module: nn.Module,
-    image: Tensor,
-    stop: int | None = None,
-    names: Sequence[str] | None = None,
-) -> Recording:
+def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None) -> Recording:
     """Run `module` on `image` (1, C, H, W) once and return what ran.
 
-    `stop` ends the pass after that many operators, if they are the ones of `names` so far. The module is left as it
+    `until` ends the pass after these operators (their names), if they are the ones that run. The module is left as it
     was: no hook, mode, grad or buffer changed, also after an exception.
     """
     if not isinstance(module, nn.Module):
         raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
     module = unwrap(module)
-    _takes_one_input(module)
+    check_takes_one_input(module)
     with contextlib.ExitStack() as stack:
         stack.enter_context(plain_mode(image.device.type))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(untouched(module))
         image = image.detach().clone()
-        recorder = _Recorder(image, stop, names)
+        recorder = _Recorder(image, until)
         stack.enter_context(_hooks(module, recorder))
         try:
             with _Functions(recorder), recorder:
                 out = module(image)
-        except _Stop:
+        except EndOfPass:
             return recorder.rec
         except RuntimeError as error:
             (failed, why), recorder.misfit = recorder.misfit, (None, None)
@@ -459,128 +325,5 @@ def record(
                 raise  # an error of the user's own code keeps its type
             raise DeconvvizValueError(why) from error
         recorder.rec.output = recorder.number[id(out)] if recorder.tracked(out) else None
-        recorder.rec.returned = _described(out)
+        recorder.rec.returned = described(out)
         return recorder.rec
-
-
-def _described(out: Any) -> str:
-    """What a forward pass has returned, in words: a shape, or the parts with theirs."""
-    if isinstance(out, Tensor):
-        return str(tuple(out.shape))
-    parts = None
-    if isinstance(out, Mapping):
-        parts = [f"{key!r} {_described(value)}" for key, value in out.items()]
-    elif isinstance(out, list | tuple):
-        parts = [f"[{n}] {_described(value)}" for n, value in enumerate(out)]
-    if parts is None:
-        return type(out).__name__
-    advice = "wrap it in a module that returns the one you mean"
-    return f"{type(out).__name__} of {', '.join(parts) or 'nothing'}: {advice}"
-
-
-# Choosing a layer ---------------------------------------------------------------------------------------------------
-
-_Plan = tuple[int, int, tuple[str, ...], str]
-_PLANS: weakref.WeakKeyDictionary[nn.Module, dict[Any, _Plan]] = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Target:
-    """A layer as found in a recording: its value number and the module path it was asked by."""
-
-    value: int
-    path: str
-
-
-def record_to(
-    module: nn.Module, image: Tensor, layer: str | nn.Module, aliases: Mapping[str, str]
-) -> tuple[Recording, Target]:
-    """Record up to `layer` and say which value it is.
-
-    The first time a layer is asked for the whole pass is recorded, since only that shows whether a module is called
-    again or a value read twice; later passes of the same model stop at the layer, as long as the same operators run.
-    """
-    module = unwrap(module)
-    # A hook that came or went since may change what runs, or what it returns.
-    hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
-    name = layer if isinstance(layer, str) else (module_path(module, layer),)
-    key = (name, tuple(image.shape), image.dtype, tuple(aliases.items()), hooks)
-    plans = _PLANS.setdefault(module, {})
-    plan = plans.get(key)
-    if plan is not None:
-        stop, value, names, path = plan
-        rec = record(module, image, stop, names)
-        if not rec.complete:
-            return rec, Target(value, path)
-    else:
-        rec = record(module, image)
-    target = find_layer(rec, module, layer, aliases)
-    op = rec.producer.get(target.value)
-    if op is not None:
-        names = tuple(o.name for o in rec.ops[: op.index + 1])
-        plans[key] = (op.index + 1, target.value, names, target.path)
-    return rec, target
-
-
-def find_layer(rec: Recording, module: nn.Module, layer: str | nn.Module, aliases: Mapping[str, str]) -> Target:
-    """Resolve an alias, a module path (`path#i` for its i-th call) or a module to a value of `rec`."""
-    if not isinstance(layer, str):
-        path = module_path(module, layer)
-        return Target(_call(rec, path, None), path)
-    if layer in aliases:
-        path = aliases[layer]
-        base, _, call = path.partition("#")
-        return Target(follow(rec, _call(rec, base, call or None)), path)
-    base, _, call = layer.partition("#")
-    if base not in rec.kinds or base == "":
-        known = [*aliases, *(p for p in rec.kinds if p)]
-        hint = suggest(layer, known) or f"; known are {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
-        raise UnknownNameError(f"unknown layer '{layer}'{hint}")
-    return Target(_call(rec, base, call or None), base)
-
-
-def module_path(module: nn.Module, part: nn.Module) -> str:
-    """The first path of a part of the model; an error for a module that is not a part of it."""
-    if not isinstance(part, nn.Module):
-        raise DeconvvizTypeError(f"layer: expected an alias, a module path or a module, got {type(part).__name__}")
-    plain = unwrap(part)
-    paths: list[str] = [path for path, m in module.named_modules() if m is plain]
-    if not paths:
-        raise UnknownNameError(f"layer: this {type(part).__name__} is not a part of the model")
-    return paths[0]
-
-
-def _call(rec: Recording, path: str, call: str | None) -> int:
-    calls = rec.calls.get(path, [])
-    if path not in rec.kinds:
-        raise UnknownNameError(f"unknown layer '{path}'{suggest(path, rec.kinds)}")
-    if not calls:
-        raise DeconvvizValueError(f"layer '{path}' did not run in this forward pass")
-    if call is not None and (not call.isdigit() or int(call) >= len(calls)):
-        raise DeconvvizValueError(
-            f"layer '{path}' was called {len(calls)} times; '#{call}' is not one of 0 to {len(calls) - 1}"
-        )
-    value = calls[int(call) if call is not None else -1]
-    if value is None:
-        raise DeconvvizValueError(f"layer '{path}' does not return one tensor that depends on the image")
-    return value
-
-
-def follow(rec: Recording, value: int) -> int:
-    """From a convolution's or linear layer's output on through norm and activation, while each is read only once."""
-    from deconvviz.engine.rules import rule_of
-
-    op = rec.producer.get(value)
-    if op is None or op.name not in ("convolution", "addmm", "mm"):
-        return value
-    while True:
-        readers = rec.consumers(value)
-        if len(readers) != 1 or not readers[0].outputs:
-            return value
-        kind = rule_of(readers[0]).role if rule_of(readers[0], missing_ok=True) else ""
-        following = readers[0].outputs[0]
-        if kind not in ("norm", "activation") or following is None:
-            return value
-        value = following
-        if kind == "activation":
-            return value

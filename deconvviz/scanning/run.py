@@ -22,8 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from deconvviz.engine.capture import Probe
-from deconvviz.engine.recording import unwrap
-from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, StoreError, check_counts
+from deconvviz.errors import DeconvvizError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network.network import Network
 from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
@@ -71,9 +70,7 @@ def scan(
     check_counts(top=top, per_picture=per_picture, batch=1 if batch is None else batch)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
         raise DeconvvizValueError(f"workers is {workers!r}; allowed: None or a whole number from 0")
-    if not isinstance(model, Network | nn.Module):
-        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
-    net = model if isinstance(model, Network) else Network(model)
+    net = Network.of(model)
     path = Path(store)
     with ranks() as team, contextlib.ExitStack() as stack:
         plan, writer = _together(team, lambda: make_plan(net, images, layers, top, per_picture, batch, team.size, path))
@@ -257,7 +254,7 @@ class _Job:
 
 def _probes(net: Network, plan: Plan) -> list[Probe]:
     """A copy of the model for each thread; one on an accelerator, whose kernels run in parallel themselves."""
-    module = unwrap(net.module)
+    module = net.plain
     on_processor = all(p.device.type == "cpu" for p in module.parameters())
     threads = min(torch.get_num_threads(), _MOST_THREADS) if on_processor else 1
     first = Probe(module, plan.taps)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvviz.engine.capture import MisfitError, Probe, find_taps
-from deconvviz.engine.recording import find_layer, record
+from deconvviz.engine.layers import find_layer
+from deconvviz.engine.recording import record
 
 
 class Functional(nn.Module):
