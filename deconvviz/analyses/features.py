@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from deconvviz.engine.capture import MisfitError, Probe, Tap, find_taps
+from deconvviz.engine.capture import MisfitError, Tap, TappedModel, find_taps
 from deconvviz.engine.layers import conditions
 from deconvviz.engine.passes import fitting, unwrap
 from deconvviz.engine.per_module import PerModule
@@ -89,7 +89,7 @@ def _take(module: nn.Module, x: Tensor, by_name: Taps) -> dict[str, Tensor]:
         found[taps[number]] = value.clone()  # the model may write over it later
 
     # The model itself, not a copy: its users' own hooks run as they are.
-    Probe(module, taps, copied=False).run(x, see)
+    TappedModel(module, taps, copied=False).run(x, see)
     return {name: _rows(found[tap], name, len(x)) for name, tap in by_name.items()}
 
 

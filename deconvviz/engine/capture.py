@@ -86,7 +86,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             self.seeing = False
 
 
-class Probe:
+class TappedModel:
     """Shows the values at `taps` as a batch passes through a model.
 
     A `copied` probe has a copy of the model that shares its parameters: several threads may run one each, and nothing

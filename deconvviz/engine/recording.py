@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deconvviz.engine.diagnosis import check_takes_one_input, described, explain
 from deconvviz.engine.nested import leaves, mapped
 from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
+from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,7 @@ def put(back: Callable[[Any], Any], given: Any) -> Any:
 # Operators that hand a tensor's content to Python: what follows could depend on it unseen.
 _READS_DATA = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
 # Operators that take shape and dtype from a tensor and nothing of its content: their results are constants.
-_FACTORIES = {
-    "new_zeros",
-    "new_ones",
-    "new_full",
-    "new_empty",
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "empty_like",
-}
+_FACTORIES = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"}
 
 
 def spoken(path: str) -> str:
@@ -303,8 +294,6 @@ def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None)
     `until` ends the pass after these operators (their names), if they are the ones that run. The module is left as it
     was: no hook, mode, grad or buffer changed, also after an exception.
     """
-    if not isinstance(module, nn.Module):
-        raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
     module = unwrap(module)
     check_takes_one_input(module)
     with contextlib.ExitStack() as stack:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from deconvviz.engine.capture import Probe
+from deconvviz.engine.capture import TappedModel
 from deconvviz.errors import DeconvvizError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network.network import Network
 from deconvviz.scanning.block import Part, look
@@ -181,7 +181,7 @@ class _Job:
     def _results(self, blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Generator[Part, None, None]:
         """What each of these blocks gives, in their order, while threads are at work on the next ones."""
         loader = load_blocks(blocks, numbers, workers)
-        free: queue.SimpleQueue[Probe] = queue.SimpleQueue()
+        free: queue.SimpleQueue[TappedModel] = queue.SimpleQueue()
         for probe in self.probes:
             free.put(probe)
 
@@ -252,13 +252,13 @@ class _Job:
         self.saved = time.monotonic()
 
 
-def _probes(net: Network, plan: Plan) -> list[Probe]:
+def _probes(net: Network, plan: Plan) -> list[TappedModel]:
     """A copy of the model for each thread; one on an accelerator, whose kernels run in parallel themselves."""
     module = net.plain
     on_processor = all(p.device.type == "cpu" for p in module.parameters())
     threads = min(torch.get_num_threads(), _MOST_THREADS) if on_processor else 1
-    first = Probe(module, plan.taps)
-    return [first] if first.alone else [first, *(Probe(module, plan.taps) for _ in range(threads - 1))]
+    first = TappedModel(module, plan.taps)
+    return [first] if first.alone else [first, *(TappedModel(module, plan.taps) for _ in range(threads - 1))]
 
 
 def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Iterable[Block]:

@@ -25,7 +25,7 @@ from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
 from deconvviz.network.checkpoints import checkpoints as of_run
 from deconvviz.network.checkpoints import run_facts
 from deconvviz.network.load import load
-from deconvviz.network.network import Network
+from deconvviz.network.network import Network, check_sizes
 from deconvviz.network.preprocessing import Picture, listed
 from deconvviz.network.weights import load_state, read_weights
 
@@ -87,7 +87,9 @@ def evolve(
         "unreadable": pictures.unreadable,
     }  # fmt: skip
     card = net.card
-    return Evolution(tuple(sources), found, pictures.names, policy, card.mean, card.std, run.model)
+    return Evolution(
+        tuple(sources), found, pictures.names, policy=policy, mean=card.mean, std=card.std, model=run.model
+    )
 
 
 # What is given --------------------------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ def _epoch_of(path: object) -> int:
 def _architecture(model: object, sources: Sequence[Source]) -> Network:
     """A network of our own, to put one checkpoint's weights after the other into."""
     if model is None:
-        model = next((s for s in sources if isinstance(s, Network | nn.Module)), None)
+        model = next((s for s in sources if not isinstance(s, str | os.PathLike | Mapping)), None)
     if model is None:
         first = sources[0]
         named = read_weights(Path(first))[1].get("model") if isinstance(first, str | os.PathLike) else None
@@ -157,11 +159,7 @@ def _state(source: Source) -> tuple[Mapping[str, Tensor], str]:
         return read_weights(Path(source))[0], Path(source).name
     if isinstance(source, Mapping):
         return source, "the state dict"
-    if isinstance(source, Network | nn.Module):
-        return Network.of(source).module.state_dict(), "the network"
-    raise DeconvvizTypeError(
-        f"a checkpoint is a {type(source).__name__}; allowed: a file, a state dict, a Network, a torch.nn.Module"
-    )
+    return Network.of(source).module.state_dict(), "the network"
 
 
 def _data_of(checkpoints: object) -> str:
@@ -227,7 +225,7 @@ class _Pictures:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(numbers, inputs) of the readable pictures, `size` files at a time."""
-        shape: torch.Size | None = None
+        first: Tensor | None = None
         for start in range(0, len(self), size):
             numbers, inputs = [], []
             for k in range(start, min(start + size, len(self))):
@@ -237,10 +235,8 @@ class _Pictures:
                     self.unreadable.append(self.names[k])
                     continue
                 numbers.append(k)
-                shape = shape or inputs[-1].shape
-                if inputs[-1].shape != shape:
-                    one, two = tuple(shape[1:]), tuple(inputs[-1].shape[1:])
-                    raise DeconvvizValueError(f"the pictures have inputs of sizes {one} and {two}; allowed: one size")
+                first = inputs[-1] if first is None else first
+                check_sizes([first, inputs[-1]])
             if numbers:
                 yield torch.tensor(numbers), torch.cat(inputs)
         if len(self.unreadable) == len(self):

@@ -82,7 +82,7 @@ def _one(
     fires, count = (None, 0) if images is None else _fires(net, op.module, images, batch)
     return Filters(
         op.module, net.card.alias_of(op.module), weights, rms.float(), cosine, twin, shift, above, peak, stride, scale,
-        bound, fires, count, policy, net.facts(),
+        bound, fires, count, policy=policy, model=net.facts(),
     )  # fmt: skip
 
 

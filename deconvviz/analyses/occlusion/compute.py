@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from deconvviz.analyses.occlusion.result import Occlusion
-from deconvviz.analyses.projection.compute import project
+from deconvviz.analyses.projection.compute import project_recorded
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recording import Recording, record
@@ -110,7 +110,9 @@ def _one(
     found = net.find_layer(rec, layer) if layer is not None else None
     with plain_mode(x.device.type):
         seen = _run(rec, grid, cover, _strongest(rec, found), batch, progress)
-    projection = project(net, x, layer, units=[seen.unit]) if layer is not None and seen.unit is not None else None
+    projection = None
+    if layer is not None and found is not None and seen.unit is not None:
+        projection = project_recorded(net, rec, found, layer, [seen.unit])
     # The share of the filters' arithmetic of as many whole passes that was left to do.
     policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(seen.arithmetic, 4)}
     policy |= {"seed": seed} if cover.words == "noise" else {}

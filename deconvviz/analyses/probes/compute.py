@@ -95,7 +95,9 @@ def probe(
     random = weights is not None and weights.name == "random"
     note = _RANDOM if random else _UNSEEN if share is not None else ""
     dimensions = tuple(v.shape[1] for v in values.values())
-    return Probes(tuple(values), counts, accuracy, dimensions, sizes, found.labels, note, policy, net.facts())
+    return Probes(
+        tuple(values), counts, accuracy, dimensions, sizes, found.labels, note, policy=policy, model=net.facts()
+    )
 
 
 # What is given --------------------------------------------------------------------------------------------------------

@@ -72,16 +72,33 @@ def project(
             raise DeconvvizValueError('target goes with units="class"')
         rec, found = net.record_to(x, layer)
         chosen = units
-    maps = layer_maps(rec, found)
-    index = _units(chosen, maps, top)
+    return project_recorded(net, rec, found, layer, chosen, top, place, seed, method, overlap, batch)
+
+
+def project_recorded(
+    net: Network, rec: Recording, found: FoundLayer, layer: str | nn.Module, units: Any, top: int = 9,
+    place: Any = None, seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add",
+    batch: int = 64,
+) -> Projection:  # fmt: skip
+    """As `project`, of the picture that `rec` is a recording of, in which `layer` has been `found`."""
+    image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
+    index = _units(units, maps, top)
     seeds = _seeds(maps, index, place, seed)
-    with plain_mode(x.device.type):
+    with plain_mode(image.device.type):
         pixels = _send_back(rec, found.value, seeds, method, overlap, batch)
+    if value.dim() != 4 or seeds.maps is not None:
+        box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
+    else:
+        box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
     }  # fmt: skip
-    return _result(net, rec, found, layer, index, seeds, pixels, x, policy)
+    return Projection(
+        layer=found.path, alias=net.alias_of(layer, found), units=index, places=seeds.places,
+        activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(image[0]), policy=policy,
+        labels=net.card.labels, **net.provenance(),
+    )  # fmt: skip
 
 
 @dataclass
@@ -266,20 +283,3 @@ def _class_units(net: Network, rec: Recording, found: FoundLayer, target: int | 
     )
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
     return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()
-
-
-def _result(
-    net: Network, rec: Recording, found: FoundLayer, layer: str | nn.Module, index: Tensor, seeds: _Seeds,
-    pixels: Tensor, x: Tensor, policy: dict[str, object],
-) -> Projection:  # fmt: skip
-    height, width = rec.values[0].shape[2:]
-    value = rec.values[found.value]
-    if value.dim() != 4 or seeds.maps is not None:
-        box = torch.tensor([[0, 0, height, width]]).repeat(len(index), 1)
-    else:
-        box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
-    return Projection(
-        layer=found.path, alias=net.alias_of(layer, found), units=index, places=seeds.places,
-        activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(x[0]), policy=policy,
-        labels=net.card.labels, **net.provenance(),
-    )  # fmt: skip
