@@ -16,10 +16,11 @@ from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNam
 
 @dataclass(frozen=True)
 class FoundLayer:
-    """A layer as found in a recording: its value number and the module path it was asked by."""
+    """A layer as found in a recording: its value number, its module path, and its longest alias if asked for by one."""
 
     value: int
     path: str
+    alias: str | None = None
 
 
 # For a layer of a model: the operators up to it (their names), and where it was found.
@@ -64,7 +65,8 @@ def find_layer(rec: Recording, module: nn.Module, layer: str | nn.Module, aliase
     if layer in aliases:
         path = aliases[layer]
         base, _, call = path.partition("#")
-        return FoundLayer(follow(rec, _call(rec, base, call or None)), path)
+        alias = max((a for a, p in aliases.items() if p == path), key=len)
+        return FoundLayer(follow(rec, _call(rec, base, call or None)), path, alias)
     base, _, call = layer.partition("#")
     if base not in rec.kinds or base == "":
         known = [*aliases, *(p for p in rec.kinds if p)]

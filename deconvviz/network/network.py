@@ -128,7 +128,11 @@ class Network:
         """
         if isinstance(image, Tensor):
             return self._take_tensor(image)
-        self.check_takes_pictures("image", image)
+        if self._bare:
+            raise DeconvvizTypeError(
+                f"image is a {type(image).__name__}, and a bare module takes only preprocessed tensors: "
+                "wrap it in Network with mean and std"
+            )
         if not isinstance(image, str | os.PathLike | Image.Image):
             raise DeconvvizTypeError(f"image is a {type(image).__name__}; allowed: a path, a PIL image, a float tensor")
         self._check_normalises()
@@ -147,14 +151,6 @@ class Network:
             raise DeconvvizValueError(f"image has {x.shape[1]} channels; {self.card.name} takes {self.card.channels}")
         # A copy and no more than a tensor: a result must not change with what its user does to the image afterwards.
         return fitting(self.module, x.detach().as_subclass(Tensor).clone())
-
-    def check_takes_pictures(self, name: str, given: object) -> None:
-        """Raise `DeconvvizTypeError` for a bare module: what was `given` has to be preprocessed, which needs a card."""
-        if self._bare:
-            raise DeconvvizTypeError(
-                f"{name} is a {type(given).__name__}, and a bare module takes only preprocessed tensors: "
-                "wrap it in Network with mean and std"
-            )
 
     def _check_normalises(self) -> None:
         if not self.card.mean:
@@ -202,10 +198,6 @@ class Network:
         """A recording of the input `x` (1, C, H, W) up to `layer`, and where that is."""
         return record_to(self.module, x, layer, self.card.aliases)
 
-    def alias_of(self, layer: str | nn.Module, found: FoundLayer) -> str | None:
-        """The alias of a layer that was asked for by one, to be shown; else None."""
-        return self.card.alias_of(found.path) if layer in self.card.aliases else None
-
     def class_number(self, target: int | str | None, classes: int, own: int) -> int:
         """The class that `target` (None, a label, an index) means; `own` is the model's own top class."""
         if target is None:
@@ -239,6 +231,7 @@ class Network:
             known[state] = self.weights_hash()
         return known[state]
 
+    @property
     def weights_source(self) -> str:
         """Where the weights come from, in words: `name: source`, or "given"."""
         weights = self.card.weights
@@ -251,7 +244,7 @@ class Network:
         versions = {"deconvviz": __version__, "torch": torch.__version__}
         if self._bare:
             return {"name": type(self.plain).__name__, **versions}
-        return {"name": self.card.name, "weights": self.weights_source(), "sha256": self._known_hash(), **versions}
+        return {"name": self.card.name, "weights": self.weights_source, "sha256": self._known_hash(), **versions}
 
     def provenance(self) -> dict[str, Any]:
         """What results in pixels keep of the model, as their arguments: `model`, and `mean` and `std` of the input."""

@@ -160,16 +160,16 @@ def _layers(
 ) -> tuple[tuple[StoreLayer, ...], tuple[Tap, ...]]:
     """Rows of the store for the chosen layers in the order of the network, and their taps."""
     rec = record(net.plain, fitting(net.module, sample))
-    layers: dict[int, tuple[FoundLayer, str | None]] = {}
+    layers: dict[int, FoundLayer] = {}
     for layer in chosen:
         found = net.find_layer(rec, layer)
-        layers.setdefault(found.value, (found, net.alias_of(layer, found)))
+        layers.setdefault(found.value, found)
     values = sorted(layers)
-    rows = tuple(_row(rec, n, *layers[value]) for n, value in enumerate(values))
+    rows = tuple(_row(rec, n, layers[value]) for n, value in enumerate(values))
     return rows, find_taps(rec, values)
 
 
-def _row(rec: Recording, number: int, found: FoundLayer, alias: str | None) -> StoreLayer:
+def _row(rec: Recording, number: int, found: FoundLayer) -> StoreLayer:
     shape = rec.values[found.value].shape
     check_maps(found.path, shape)
     try:
@@ -178,7 +178,7 @@ def _row(rec: Recording, number: int, found: FoundLayer, alias: str | None) -> S
         stride, field = None, None  # its units can be scanned all the same
     size = (int(shape[2]), int(shape[3])) if len(shape) == 4 else None
     kind = rec.kinds[found.path.partition("#")[0]]
-    return StoreLayer(number, found.path, alias, kind, int(shape[1]), size, stride, field, found.value)
+    return StoreLayer(number, found.path, found.alias, kind, int(shape[1]), size, stride, field, found.value)
 
 
 # Facts ----------------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def _model_facts(net: Network) -> dict[str, Any]:
     card = net.card
     return {
         # Hashed anew: writing through `.data` changes weights and leaves no sign.
-        "model": {"name": card.name, "weights": net.weights_source(), "sha256": net.weights_hash()},
+        "model": {"name": card.name, "weights": net.weights_source, "sha256": net.weights_hash()},
         "preprocessing": {
             "input_size": list(card.input_size), "mean": list(card.mean), "std": list(card.std),
             "resize": card.resize, "value_range": list(card.value_range),

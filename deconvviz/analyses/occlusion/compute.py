@@ -110,9 +110,7 @@ def _one(
     found = net.find_layer(rec, layer) if layer is not None else None
     with plain_mode(x.device.type):
         seen = _run(rec, grid, cover, _strongest(rec, found), batch, progress)
-    projection = None
-    if layer is not None and found is not None and seen.unit is not None:
-        projection = project_recorded(net, rec, found, layer, [seen.unit])
+    projection = None if found is None else project_recorded(net, rec, found, [seen.unit])
     # The share of the filters' arithmetic of as many whole passes that was left to do.
     policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(seen.arithmetic, 4)}
     policy |= {"seed": seed} if cover.words == "noise" else {}

@@ -123,7 +123,8 @@ def _layers(net: Network, layers: str | nn.Module | Sequence[str | nn.Module] | 
 def _data(net: Network, data: object) -> Listing:
     """The pictures with their categories; inputs come as such."""
     if isinstance(data, str | os.PathLike):
-        net.check_takes_pictures("data", data)
+        if not net.card.mean:
+            raise DeconvvizTypeError("a folder of pictures needs mean and std: wrap the module in Network with them")
         found = listing(data, net.card.channels)
         if len(set(found.classes)) < 2:
             raise DeconvvizValueError(f"{data} must hold one folder of pictures per category, two or more")

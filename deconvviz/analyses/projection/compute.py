@@ -72,15 +72,14 @@ def project(
             raise DeconvvizValueError('target goes with units="class"')
         rec, found = net.record_to(x, layer)
         chosen = units
-    return project_recorded(net, rec, found, layer, chosen, top, place, seed, method, overlap, batch)
+    return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch)
 
 
 def project_recorded(
-    net: Network, rec: Recording, found: FoundLayer, layer: str | nn.Module, units: Any, top: int = 9,
-    place: Any = None, seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add",
-    batch: int = 64,
+    net: Network, rec: Recording, found: FoundLayer, units: Any, top: int = 9, place: Any = None,
+    seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add", batch: int = 64,
 ) -> Projection:  # fmt: skip
-    """As `project`, of the picture that `rec` is a recording of, in which `layer` has been `found`."""
+    """As `project`, of the picture that `rec` is a recording of, in which the layer has been `found`."""
     image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
     index = _units(units, maps, top)
     seeds = _seeds(maps, index, place, seed)
@@ -95,7 +94,7 @@ def project_recorded(
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
     }  # fmt: skip
     return Projection(
-        layer=found.path, alias=net.alias_of(layer, found), units=index, places=seeds.places,
+        layer=found.path, alias=found.alias, units=index, places=seeds.places,
         activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(image[0]), policy=policy,
         labels=net.card.labels, **net.provenance(),
     )  # fmt: skip
