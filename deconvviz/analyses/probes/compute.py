@@ -124,7 +124,7 @@ def _data(net: Network, data: object) -> Listing:
     """The pictures with their categories; inputs come as such."""
     if isinstance(data, str | os.PathLike):
         if not net.card.mean:
-            raise DeconvvizTypeError("a folder of pictures needs mean and std: wrap the module in Network with them")
+            raise DeconvvizTypeError("this model takes no folder of pictures: wrap it in Network with mean and std")
         found = listing(data, net.card.channels)
         if len(set(found.classes)) < 2:
             raise DeconvvizValueError(f"{data} must hold one folder of pictures per category, two or more")
