@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deconvviz.engine import costs
+
 
 @dataclass
 class Signal:
@@ -217,10 +219,6 @@ class Table:
                     onto[k : k + 1, :, top:low, left:end] += value[:, :, r + top : r + low, c + left : c + end]
 
 
-# So many blocks of windows that lie alike are copied one by one; more are faster by index.
-_MOST_RUNS = 64
-
-
 def paste(
     onto: Tensor, at: Frame, patch: Tensor, where: Frame, add: bool = False, every: tuple[int, int] = (1, 1)
 ) -> None:
@@ -231,7 +229,7 @@ def paste(
     if every == (1, 1):
         dy, dx = where.rows - at.rows, where.cols - at.cols
         runs = [0, *(np.flatnonzero((np.diff(dy) != 0) | (np.diff(dx) != 0)) + 1).tolist(), len(dy)]
-        if len(runs) <= _MOST_RUNS + 1:
+        if len(runs) <= costs.COPIED_BLOCKS + 1:
             for i, j in itertools.pairwise(runs):
                 _paste_alike(onto[i:j], patch[i:j], int(dy[i]), int(dx[i]), add)
             return

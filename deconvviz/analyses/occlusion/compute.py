@@ -23,7 +23,8 @@ from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recording import Recording, record
 from deconvviz.engine.replay.replay import Patch, Replay
-from deconvviz.engine.replay.schedule import Grid
+from deconvviz.engine.replay.run import run as replay_all
+from deconvviz.engine.replay.schedule import Schedule
 from deconvviz.engine.windows import Frame, Table, paste
 from deconvviz.errors import (
     DeconvvizTypeError,
@@ -267,8 +268,8 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
     picture, filled = Table(rec.values[0]), Table(cover.values[None]) if cover.values.shape[1:] != (1, 1) else None
     rows, cols = (np.unique(grid.origins[:, axis]) for axis in (0, 1))
     done = 0
-    changes = Grid(replay, rows, cols, grid.window, batch)
-    for done in changes.run(lambda k: _first_patch(picture, filled, cover, grid, grid.origins[k]), take):
+    schedule = Schedule(replay, rows, cols, grid.window, batch)
+    for done in replay_all(schedule, lambda k: _first_patch(picture, filled, cover, grid, grid.origins[k]), take):
         if progress is not None:
             progress(done, len(grid.origins))
     share = replay.done / max(replay.whole_work() * done, 1)

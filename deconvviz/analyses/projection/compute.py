@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.analyses.projection.result import Projection
+from deconvviz.engine import costs
 from deconvviz.engine.geometry import boxes
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
@@ -22,9 +23,6 @@ from deconvviz.network.preprocessing import Picture
 
 METHODS = ("deconvnet", "guided", "gradient")
 OVERLAPS = ("add", "overwrite", "max")
-# Numbers in one signal above which a batch is split: windows of this size stay in the processor's cache, and each part
-# then carries windows of its own size.
-_SPLIT = 2_000_000
 
 
 def project(
@@ -226,7 +224,7 @@ def walk_back(walk: Walk, pending: dict[int, Signal], last: int, end: int, units
             if value is None or value not in pending or value == end:
                 continue
             signal = pending.pop(value)
-            if len(units) > 1 and signal.data.numel() > _SPLIT:
+            if len(units) > 1 and signal.data.numel() > costs.SIGNAL:
                 _split(walk, {**pending, value: signal}, i, end, units, out)
                 return
             rule = rule_of(op)
@@ -242,7 +240,7 @@ def walk_back(walk: Walk, pending: dict[int, Signal], last: int, end: int, units
 
 def _split(walk: Walk, pending: dict[int, Signal], i: int, end: int, units: list[int], out: Tensor) -> None:
     largest = max(s.data.numel() for s in pending.values())
-    size = max(1, _SPLIT * len(units) // largest)
+    size = max(1, costs.SIGNAL * len(units) // largest)
     size = min(size, len(units) - 1)
     for start in range(0, len(units), size):
         part = list(range(start, min(start + size, len(units))))

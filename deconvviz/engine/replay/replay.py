@@ -10,7 +10,7 @@ operator goes by whole maps, the rest is computed on whole maps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,21 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deconvviz.engine import costs
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.replay.steps import Step, plan
 from deconvviz.engine.windows import Frame, Table, paste
 
-# A window with at least this share of its whole map's arithmetic is taken as that: gathering would cost more than it
-# saves.
-NEARLY_ALL = 0.95
-# Sums on windows of at least so many numbers are taken window by window, in place.
-_LARGE = 100_000
-# By differences a convolution costs a little more for each of its multiplications: their windows have ragged edges.
-RAGGED = 1.14
-
-
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Spans = tuple[Places, Places]
+Reach = tuple[Spans, Spans]
 Way = Callable[[Step, Mapping[int, "Patch"], Frame], Any]
 
 
@@ -87,18 +80,17 @@ class Replay:
         live: dict[int, Patch],
         steps: range,
         take: Callable[[int, Patch], None],
-        rows: Sequence[Spans | None] = (),
-        cols: Sequence[Spans | None] = (),
+        reach: Callable[[int], Reach | None] | None = None,
         last: bool = False,
     ) -> dict[int, Patch]:
         """Run some steps on the K changes that are `live`, and return what is live then.
 
-        `rows` and `cols` say for each step (of all) what the K changes can reach; without them it goes by whole maps.
-        `take` gets every kept value as it comes.
+        `reach` says for a step which rows and columns of its output the K changes touch; without it all goes by whole
+        maps. `take` gets every kept value as it comes. Behind the `last` run no other will take these steps.
         """
         for n in steps:
             step = self.steps[n]
-            frame = self.frame(n, live, rows[n], cols[n]) if rows else None
+            frame = self.frame(step, live, None if reach is None else reach(n))
             self.step(step, live, frame)
             if last:
                 self.forget(range(n, n + 1))
@@ -144,7 +136,7 @@ class Replay:
         found: dict[Way, float] = {self.windowed if step.every is None else self.sampled: height * width}
         before = live[step.uses[0]]
         if step.reach is not None and before.frame is not None:
-            found[self.differences] = RAGGED * before.frame.height * before.frame.width
+            found[self.differences] = costs.DIFFERENCE * before.frame.height * before.frame.width
         if step.fast is not None:
             found[self.quickly] = step.fast.price(len(before.data), height, width)
         return found
@@ -187,28 +179,15 @@ class Replay:
         """`done` of one pass over the whole picture."""
         return sum(s.work * s.inside * math.prod(self.rec.values[s.value].shape[2:]) for s in self.steps)
 
-    def head(self) -> int:
-        """The first step from which one value alone is carried on and a fully connected layer comes next.
-
-        From there all positions can go together: such layers are bound by reading their weights. The number of steps
-        if there is none.
-        """
-        live = {0}
-        for n, step in enumerate(self.steps):
-            if step.op.name in ("addmm", "mm") and live == set(step.uses) and len(live) == 1:
-                return n
-            live.update(v for v in (*step.op.outputs[:1], step.value) if v is not None)
-            live.difference_update(step.free)
-        return len(self.steps)
-
-    def frame(self, n: int, live: Mapping[int, Patch], rows: Spans | None, cols: Spans | None) -> Frame | None:
-        """Equal windows for K changes at step `n`, one large enough for all; None for the whole map."""
-        step = self.steps[n]
-        if rows is None or cols is None or any(live[v].frame is None for v in step.uses):
+    def frame(self, step: Step, live: Mapping[int, Patch], reach: Reach | None) -> Frame | None:
+        """Equal windows for K changes at a step, large enough for what each can reach; None for the whole map."""
+        if reach is None or any(live[v].frame is None for v in step.uses):
             return None
+        rows, cols = reach
         height, width = self.rec.values[step.value].shape[2:]
         h, w = int((rows[1] - rows[0]).max()), int((cols[1] - cols[0]).max())
-        if min(self.prices(step, live, h, w).values()) >= NEARLY_ALL * step.whole_price(len(rows[0]), (height, width)):
+        whole = step.whole_price(len(rows[0]), (height, width))
+        if min(self.prices(step, live, h, w).values()) >= costs.NEARLY_WHOLE * whole:
             return None
         # A window cut by the border moves inwards, where it computes recorded values again.
         return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
@@ -283,7 +262,7 @@ class Replay:
             ends = into.own and value in step.free and into.data.dtype == added.data.dtype == full.dtype
             if added.frame is None or not ends or not _same(into.frame, frame):
                 continue
-            if into.data[0].numel() < _LARGE:
+            if into.data[0].numel() < costs.LARGE_SUM:
                 return None
             at = frame or added.frame.whole()
             paste(into.data, at, added.data, added.frame, add=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deconvviz.engine import costs
 from deconvviz.engine.recording import Op, Recording, Ref
 from deconvviz.engine.replay.winograd import Winograd, suits
 from deconvviz.engine.rules import Rule, rule_of
@@ -99,7 +100,7 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     run, fast = _prepared(run)
     channels = rec.values[value].shape[1] if rec.values[value].dim() > 1 else 1
     work = _work(run, channels)
-    cost = work or 50.0 * channels
+    cost = work or costs.PLAIN * channels
     uses = tuple(dict.fromkeys(op.inputs))
     reach = _reach(run)
     if not (fast is None and reach is None) and not _finite(rec, (*op.inputs, total)):

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deconvviz.engine import costs
+
 # The sixth point is infinity: of a polynomial the leading coefficient.
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 _COUNT = len(_POINTS) + 1
@@ -26,12 +28,6 @@ _COUNT = len(_POINTS) + 1
 _BOTH_ONE = _POINTS.index(1.0) * (_COUNT + 1)
 # The tiles of a block: their transforms are one matrix.
 _BLOCKS = ((2,), (3,), (4,), (3, 2), (3, 3), (4, 3), (4, 4))
-# Numbers at the points that are worked on at once: more would leave the processor's cache, fewer would read the filters
-# too often. So many, or so many for each filter.
-_PART, _PART_OF_FILTERS = 1 << 20, 12
-# What takes as long as so many multiplications of a plain convolution: one at a point, one of a transform, a number
-# carried from one place in memory to another, a call, and to prepare a filter.
-_PRODUCT, _TRANSFORM, _CARRIED, _CALL, _PREPARED = 1.2, 1.7, 120.0, 1.5e8, 8600.0
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -59,7 +55,7 @@ class Winograd:
         """
         maps, channels = self.weight.shape[:2]
         tiling = _tiling(height, width, tuple(padding), channels, maps)
-        once = _CALL / count + _PREPARED / self.expected * channels * maps
+        once = costs.TILE_CALL / count + costs.TILE_FILTER / self.expected * channels * maps
         return (tiling.price(channels, maps) + once) / (9 * channels * maps)
 
     def work(self, height: int, width: int, padding: Sequence[int] = (0, 0)) -> float:
@@ -84,7 +80,7 @@ class Winograd:
         height, width = (n + 2 * p - 2 for n, p in zip(x.shape[2:], padding, strict=True))
         tiling = _tiling(height, width, tuple(padding), channels, maps)
         out = x.new_empty(len(x), height, width, maps)
-        numbers = max(_PART, _PART_OF_FILTERS * channels * maps)
+        numbers = max(costs.TILE_PART, costs.TILE_PART_OF_FILTER * channels * maps)
         most = max(1, numbers // (tiling.products * max(channels, maps)))
         part = -(-len(x) // -(-len(x) // most))
         for begin in range(0, len(x), part):
@@ -216,7 +212,7 @@ class _Tiling:
         """What one map costs, in multiplications of a plain convolution."""
         products, transforms = self.work(channels, maps)
         carried = self.blocks * self.read * channels + (self.products + self.blocks * self.made) * maps
-        return _PRODUCT * products + _TRANSFORM * transforms + _CARRIED * carried
+        return costs.TILE_PRODUCT * products + costs.TILE_TRANSFORM * transforms + costs.TILE_NUMBER * carried
 
     @cached_property
     def matrices(self) -> tuple[Tensor, Tensor, list[tuple[int, int, int]]]:

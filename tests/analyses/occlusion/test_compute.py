@@ -318,11 +318,10 @@ WAYS = {
 def going(way: str) -> Iterator[None]:
     nearly, ragged, large, runs = WAYS[way]
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("replay", "schedule"):
-            patch.setattr(f"deconvviz.engine.replay.{name}.NEARLY_ALL", nearly)
-            patch.setattr(f"deconvviz.engine.replay.{name}.RAGGED", ragged)
-        patch.setattr("deconvviz.engine.replay.replay._LARGE", large)
-        patch.setattr("deconvviz.engine.windows._MOST_RUNS", runs)
+        patch.setattr("deconvviz.engine.costs.NEARLY_WHOLE", nearly)
+        patch.setattr("deconvviz.engine.costs.DIFFERENCE", ragged)
+        patch.setattr("deconvviz.engine.costs.LARGE_SUM", large)
+        patch.setattr("deconvviz.engine.costs.COPIED_BLOCKS", runs)
         if way.startswith("tiles"):
             # Not in float32 only, and however few the maps are.
             patch.setattr(

@@ -60,8 +60,8 @@ def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x = pair((8, 8), torch.float32, count=9)
     fast = Winograd(torch.randn(6, 5, 3, 3), None)
     want = fast(x)
-    monkeypatch.setattr("deconvviz.engine.replay.winograd._PART", 1)
-    monkeypatch.setattr("deconvviz.engine.replay.winograd._PART_OF_FILTERS", 0)
+    monkeypatch.setattr("deconvviz.engine.costs.TILE_PART", 1)
+    monkeypatch.setattr("deconvviz.engine.costs.TILE_PART_OF_FILTER", 0)
     torch.testing.assert_close(fast(x), want, rtol=1e-5, atol=1e-5)
 
 
