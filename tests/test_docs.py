@@ -19,7 +19,8 @@ from torchvision.models import alexnet
 
 import deconvviz
 from deconvviz.cli import cli
-from deconvviz.network.checkpoints import checkpoint_name, note_run, write_weights
+from deconvviz.network.checkpoints import checkpoint_name, note_run
+from deconvviz.network.weights import write_weights
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(p for p in (ROOT / "docs").rglob("*.md") if "gallery" not in p.parts)])
