@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deconvviz.engine.diagnosis import check_takes_one_input, described, explain
 from deconvviz.engine.nested import leaves, mapped
 from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
-from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 
 
 @dataclass(frozen=True)
@@ -294,6 +294,8 @@ def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None)
     `until` ends the pass after these operators (their names), if they are the ones that run. The module is left as it
     was: no hook, mode, grad or buffer changed, also after an exception.
     """
+    if not isinstance(module, nn.Module):
+        raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
     module = unwrap(module)
     check_takes_one_input(module)
     with contextlib.ExitStack() as stack:
