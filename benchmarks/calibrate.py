@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.projection import project
 from deconvviz.engine import costs
-from deconvviz.engine.recording import record
+from deconvviz.engine.recorder import record
 from deconvviz.engine.replay.replay import Patch, Replay
 from deconvviz.engine.replay.run import run
 from deconvviz.engine.replay.schedule import Schedule

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from deconvviz.analyses.projection.compute import project
     from deconvviz.analyses.projection.result import Projection
     from deconvviz.card import Card, Weights
-    from deconvviz.engine.geometry import Layer, receptive_field
     from deconvviz.errors import (
         DeconvvizError,
         DeconvvizTypeError,
@@ -37,7 +36,10 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from deconvviz.network.checkpoints import EvolutionCheckpoints
-    from deconvviz.network.network import Network, load
+    from deconvviz.network.layers import Layer
+    from deconvviz.network.load import load
+    from deconvviz.network.network import Network
+    from deconvviz.network.receptive_field import receptive_field
     from deconvviz.scanning import scan
     from deconvviz.scanning.store import Store
 
@@ -56,8 +58,8 @@ _HOME = {
     "UnknownNameError": "errors",
     "UnsupportedOperatorError": "errors",
     "WeightsError": "errors",
-    "Layer": "engine.geometry",
-    "receptive_field": "engine.geometry",
+    "Layer": "network.layers",
+    "receptive_field": "network.receptive_field",
     "invariance": "analyses.invariance",
     "filters": "analyses.filters",
     "Filters": "analyses.filters",
@@ -66,7 +68,7 @@ _HOME = {
     "probe": "analyses.probes",
     "Probes": "analyses.probes",
     "Network": "network.network",
-    "load": "network.network",
+    "load": "network.load",
     "history": "analyses.history",
     "History": "analyses.history",
     "occlude": "analyses.occlusion",

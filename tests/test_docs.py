@@ -25,7 +25,8 @@ import deconvviz.models
 from deconvviz.cli import cli
 from deconvviz.engine.rules import base as rules
 from deconvviz.models import registry
-from deconvviz.network.checkpoints import checkpoint_name, note_run, write_weights
+from deconvviz.network.checkpoints import checkpoint_name, note_run
+from deconvviz.network.weights import write_weights
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(p for p in (ROOT / "docs").rglob("*.md") if "gallery" not in p.parts)])

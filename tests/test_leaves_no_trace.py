@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 import deconvviz
 from deconvviz import Network, project, receptive_field
+from deconvviz.engine.recorder import record
 from deconvviz.errors import UnknownNameError, UnsupportedOperatorError
 
 HOOKS = [
@@ -146,11 +147,16 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "receptive_field": lambda m: receptive_field(Network(m, (12, 10)), "bn2", (0, 0)),
     "preprocess": lambda m: Network(m, (12, 10)).preprocess(IMAGE),
     "weights_hash": lambda m: Network(m).weights_hash(),
+    "facts": lambda m: Network(m).facts(),
+    "provenance": lambda m: Network(m).provenance(),
+    "inputs": lambda m: Network(m).inputs(IMAGE),
+    "record_to": lambda m: Network(m).record_to(IMAGE, "bn2"),
+    "find_layer": lambda m: Network(m).find_layer(record(m, IMAGE), "bn2"),
 }
 # These run no forward pass, so nothing in one can fail.
-NO_PASS = {"preprocess", "weights_hash"}
+NO_PASS = {"preprocess", "inputs", "weights_hash", "facts", "provenance"}
 # These only read values, for which no operator needs a rule.
-NO_RULE = {"correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
+NO_RULE = {"record_to", "find_layer", "correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
 
 
 def scan(model: nn.Module) -> None:
@@ -219,8 +225,8 @@ def test_every_public_function_that_takes_a_model_is_walked() -> None:
     runs = {n for n, f in public.items() if inspect.isfunction(f) and "model" in inspect.signature(f).parameters}
     methods = {n for n, f in vars(Network).items() if inspect.isfunction(f) and not n.startswith("_")}
     walked = {name.partition(",")[0] for name in CALLS}
-    # `denormalise` only scales the tensor that it is given.
-    assert runs | methods - {"denormalise"} == walked, "add a line to CALLS"
+    # `denormalise` only scales the tensor that it is given; the others only read the card.
+    assert runs | methods - {"denormalise", "numbered", "class_number"} == walked, "add a line to CALLS"
 
 
 @pytest.mark.parametrize("layer", ["conv1", "middle", "bn2"])

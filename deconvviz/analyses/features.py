@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from deconvviz.analyses.projection.compute import prepare
-from deconvviz.engine.capture import MisfitError, Probe, Tap, find_taps
-from deconvviz.engine.recording import Recording, find_layer, record, unwrap
+from deconvviz.engine.capture import MisfitError, Tap, TappedModel, find_taps
+from deconvviz.engine.layers import conditions
+from deconvviz.engine.passes import fitting, unwrap
+from deconvviz.engine.per_module import PerModule
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_counts
 from deconvviz.network.network import Network
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    Picture = str | os.PathLike[str] | Image.Image | Tensor
 
 # The model's own output, as a layer: the path that `named_modules` gives the model itself.
 OUTPUT = ""
 
 # How to find layers again without recording: the tap of each by its name.
-_Plan = dict[str, Tap]
-_PLANS: weakref.WeakKeyDictionary[nn.Module, dict[object, _Plan]] = weakref.WeakKeyDictionary()
+Taps = dict[str, Tap]
+_TAPS: PerModule[Taps] = PerModule()
 
 
 def features(
@@ -43,98 +37,64 @@ def features(
     Raises `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`, and `UnsupportedOperatorError` for a model
     that cannot be recorded. The model is left exactly as it was.
     """
-    module, x = _prepare(model, inputs)
+    net = Network.of(model)
+    _check_inputs(inputs)
+    module = net.plain
     check_counts(batch=batch)
-    aliases: Mapping[str, str] = model.card.aliases if isinstance(model, Network) else {}
-    names = {name_of(module, layer): layer for layer in layers}
+    names = {name_of(net, layer): layer for layer in layers}
     with torch.compiler.set_stance("force_eager"):
-        parts = [_pass(module, part, names, aliases) for part in torch.split(x, batch)]
+        parts = [_pass(net, part, names) for part in torch.split(fitting(module, inputs.detach()), batch)]
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
-def stack(model: Network | nn.Module, images: Picture | Sequence[Picture]) -> tuple[Tensor, tuple[str, ...]]:
-    """The inputs (N, C, H, W) for one or several pictures, and a name for each: its file's, or "picture 1", ….
-
-    A picture is a path, a PIL image or a preprocessed tensor (C, H, W), as for `project`; a tensor (N, C, H, W) is N of
-    them. Raises the errors of `Network.preprocess`, and `DeconvvizValueError` for none or for inputs of several sizes.
-    """
-    given = _list(images)
-    if not given:
-        raise DeconvvizValueError("images is empty; allowed: one picture or more")
-    inputs = [prepare(model, image)[1] for image in given]
-    sizes = list(dict.fromkeys(tuple(x.shape[1:]) for x in inputs))
-    if len(sizes) > 1:
-        raise DeconvvizValueError(f"the pictures have inputs of sizes {sizes[0]} and {sizes[1]}; allowed: one size")
-    named = [Path(i).name if isinstance(i, str | os.PathLike) else f"picture {n}" for n, i in enumerate(given, 1)]
-    return torch.cat(inputs), tuple(named)
-
-
-def _list(images: Any) -> list[Any]:
-    if isinstance(images, Tensor):
-        return list(images) if images.dim() == 4 else [images]
-    return list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-
-
-def _prepare(model: Network | nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
-    """The plain module, and `inputs` (N, C, H, W) on its device and in its dtype; errors as for `features`."""
-    if not isinstance(model, Network | nn.Module):
-        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
+def _check_inputs(inputs: object) -> None:
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         what = f"{inputs.dtype} tensor" if isinstance(inputs, Tensor) else type(inputs).__name__
         raise DeconvvizTypeError(f"inputs is a {what}; allowed: a preprocessed float tensor (N, C, H, W)")
     if inputs.dim() != 4 or not len(inputs):
         raise DeconvvizValueError(f"inputs has shape {tuple(inputs.shape)}; allowed: (N, C, H, W) with N from 1")
-    module = unwrap(model.module if isinstance(model, Network) else model)
-    like = next((p for p in module.parameters() if p.is_floating_point()), inputs)
-    return module, inputs.detach().to(like.device, like.dtype)
 
 
-def name_of(model: Network | nn.Module, layer: str | nn.Module) -> str:
+def name_of(net: Network, layer: str | nn.Module) -> str:
     """The key of `layer` in what `features` returns: the name that it is asked by, or a module's path."""
     if not isinstance(layer, nn.Module):
         return layer
-    module = unwrap(model.module if isinstance(model, Network) else model)
     # An unknown module keeps a name that the error for it never shows.
-    return next((path for path, m in module.named_modules() if m is unwrap(layer)), "?")
+    return next((path for path, m in net.plain.named_modules() if m is unwrap(layer)), "?")
 
 
-def _pass(
-    module: nn.Module, x: Tensor, layers: Mapping[str, str | nn.Module], aliases: Mapping[str, str]
-) -> dict[str, Tensor]:
+def _pass(net: Network, x: Tensor, layers: Mapping[str, str | nn.Module]) -> dict[str, Tensor]:
     """The layers' values for one batch, found as in an earlier pass if the same operators run."""
-    # A hook that came or went since may change what runs, or what it returns.
-    hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
-    key = (tuple(layers), tuple(x.shape[1:]), x.dtype, tuple(aliases.items()), hooks)
-    plans = _PLANS.setdefault(module, {})
-    if key not in plans:
-        plans[key] = _plan(module, x[:1], layers, aliases)
+    module = net.plain
+    key = (tuple(layers), *conditions(module, x, net.card.aliases))
+    known = _TAPS.of(module)
+    if key not in known:
+        known[key] = _taps(net, x[:1], layers)
     try:
-        return _take(module, x, plans[key])
+        return _take(module, x, known[key])
     except MisfitError:
-        return _take(module, x, _plan(module, x, layers, aliases))
+        return _take(module, x, _taps(net, x, layers))
 
 
-def _plan(module: nn.Module, x: Tensor, layers: Mapping[str, str | nn.Module], aliases: Mapping[str, str]) -> _Plan:
-    rec = record(module, x)
-    values = [_value(rec, module, layer, aliases) for layer in layers.values()]
+def _taps(net: Network, x: Tensor, layers: Mapping[str, str | nn.Module]) -> Taps:
+    rec = record(net.plain, x)
+    values = [_output(rec) if layer == OUTPUT else net.find_layer(rec, layer).value for layer in layers.values()]
     return dict(zip(layers, find_taps(rec, values), strict=True))
 
 
-def _take(module: nn.Module, x: Tensor, plan: _Plan) -> dict[str, Tensor]:
-    taps = list(dict.fromkeys(plan.values()))  # two names may stand for one value
+def _take(module: nn.Module, x: Tensor, by_name: Taps) -> dict[str, Tensor]:
+    taps = list(dict.fromkeys(by_name.values()))  # two names may stand for one value
     found: dict[Tap, Tensor] = {}
 
     def see(number: int, value: Tensor) -> None:
         found[taps[number]] = value.clone()  # the model may write over it later
 
     # The model itself, not a copy: its users' own hooks run as they are.
-    Probe(module, taps, copied=False).run(x, see)
-    return {name: _rows(found[tap], name, len(x)) for name, tap in plan.items()}
+    TappedModel(module, taps, copied=False).run(x, see)
+    return {name: _rows(found[tap], name, len(x)) for name, tap in by_name.items()}
 
 
-def _value(rec: Recording, module: nn.Module, layer: str | nn.Module, aliases: Mapping[str, str]) -> int:
-    if layer != OUTPUT:
-        return find_layer(rec, module, layer, aliases).value
+def _output(rec: Recording) -> int:
     if rec.output is None:
         raise DeconvvizValueError(
             f"the model does not return one tensor that depends on the picture, but {rec.returned}"

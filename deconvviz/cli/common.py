@@ -35,7 +35,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def get_network(model: str, weights: str | None, checkpoint: str | None) -> Network:
     """Return the network that the options name; contradicting options are a usage error."""
-    from deconvviz.network.network import load, load_custom, looks_like_a_path
+    from deconvviz.network.load import load, load_custom, looks_like_a_path
 
     if ":" in model:
         if weights is not None:

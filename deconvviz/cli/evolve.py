@@ -54,7 +54,7 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
     layers, units = parse_layers(options["layers"]), parse_units(options["units"])
     model = options["model"]
     if model is not None and ":" in model:
-        from deconvviz.network.network import load_custom
+        from deconvviz.network.load import load_custom
 
         model = load_custom(model)
     path = output_file(out, kind, f"{run.resolve().name}-evolution")

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deconvviz.engine.recording import Recording, op_name, plain_mode, untouched
+from deconvviz.engine.passes import EndOfPass, fitting, plain_mode, untouched
+from deconvviz.engine.recording import Recording, op_name
 from deconvviz.errors import DeconvvizValueError
 
 See = Callable[[int, Tensor], None]
@@ -36,10 +37,6 @@ class Tap:
 
 class MisfitError(DeconvvizValueError):
     """A batch does not run what the recorded picture ran."""
-
-
-class _Done(BaseException):
-    """Ends a forward pass early; a BaseException, so that no `except Exception` in a model swallows it."""
 
 
 def find_taps(rec: Recording, values: Sequence[int]) -> tuple[Tap, ...]:
@@ -89,7 +86,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             self.seeing = False
 
 
-class Probe:
+class TappedModel:
     """Shows the values at `taps` as a batch passes through a model.
 
     A `copied` probe has a copy of the model that shares its parameters: several threads may run one each, and nothing
@@ -99,7 +96,6 @@ class Probe:
 
     def __init__(self, module: nn.Module, taps: Sequence[Tap], copied: bool = True) -> None:
         self.taps = taps
-        self._like = next((p for p in module.parameters() if p.is_floating_point()), None)
         twin = _twin(module) if copied else None
         self.module, self.alone = (module, True) if twin is None else (twin, False)
 
@@ -108,8 +104,7 @@ class Probe:
 
         The pass ends with the last value. Raises `MisfitError` if the batch does not run what the taps were found for.
         """
-        if self._like is not None:
-            x = x.to(self._like.device, self._like.dtype)
+        x = fitting(self.module, x)
         missing = set(range(len(self.taps)))
         bare = {layer: tap for layer, tap in enumerate(self.taps) if tap.module is None}
         operators = _Operators(bare, lambda layer, value: seen(layer, value)) if bare else None
@@ -119,7 +114,7 @@ class Probe:
                 see(layer, value)
             missing.discard(layer)
             if not missing:
-                raise _Done
+                raise EndOfPass
 
         with plain_mode(x.device.type), contextlib.ExitStack() as stack:
             if self.alone:
@@ -129,7 +124,7 @@ class Probe:
                 stack.enter_context(operators)
             try:
                 self.module(x)
-            except _Done:
+            except EndOfPass:
                 return
         raise MisfitError(f"{self.taps[min(missing)]} ran for one picture and does not run for a batch of {len(x)}")
 

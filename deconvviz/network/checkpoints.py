@@ -1,19 +1,19 @@
-"""Weights on disk: the files that training writes, and the checkpoints of a run in the order of its epochs."""
+"""The checkpoints of a run in the order of its epochs, and what is noted beside them."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
+from deconvviz.errors import DeconvvizValueError
 from deconvviz.files import write_whole
 from deconvviz.network.network import Network
+from deconvviz.network.weights import write_weights
 
 # The epochs of Fig. 4 of the paper.
 KEPT = (1, 2, 5, 10, 20, 30, 40, 64)
@@ -24,32 +24,6 @@ NOTE = "run.json"
 def checkpoint_name(epoch: int) -> str:
     """File name of the weights after `epoch`, counted from 1."""
     return f"epoch{epoch}.safetensors"
-
-
-def write_weights(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """A safetensors file that `deconvviz.load(name, path)` takes, whole or not at all.
-
-    `facts` go into its metadata, each as JSON; `labels` (class names) and `options` (what the network is
-    built with) are used when it is loaded, all others are for the reader.
-    """
-    from safetensors.torch import save
-
-    # Copies, because safetensors refuses tensors that share memory (tied weights).
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    write_whole(path, _in_order(save(tensors, {key: json.dumps(value) for key, value in facts.items()})))
-
-
-def _in_order(file: bytes) -> bytes:
-    """The same safetensors file with its metadata in the order of their names.
-
-    safetensors writes them in an order that changes from process to process: equal weights would not be equal files.
-    """
-    end = 8 + int.from_bytes(file[:8], "little")
-    header = json.loads(file[8:end])
-    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the tensors stay aligned
-    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[tuple[int, Path]]:
@@ -114,11 +88,10 @@ class EvolutionCheckpoints:
         Returns the file, or None. The class names of a `Network` are kept with its weights. Raises
         `DeconvvizTypeError` for a model that is neither.
         """
-        if not isinstance(model, nn.Module | Network):
-            raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a torch.nn.Module or a Network")
+        net = Network.of(model)
         if epoch not in self.epochs:
             return None
-        module, labels = (model.module, model.card.labels) if isinstance(model, Network) else (model, ())
         path = self.folder / checkpoint_name(epoch)
-        write_weights(path, module.state_dict(), {"labels": list(labels)} if labels else {})
+        labels = list(net.card.labels)
+        write_weights(path, net.module.state_dict(), {"labels": labels} if labels else {})
         return path

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from deconvviz.analyses.architecture.result import Architecture, Block
-from deconvviz.analyses.projection.compute import model_facts
-from deconvviz.engine.geometry import Layer
+from deconvviz.network.layers import Layer
 from deconvviz.network.network import Network
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
@@ -31,7 +30,7 @@ def architecture(net: Network) -> Architecture:
         if len(group) > 1:  # of branches, what they are joined to
             block = block._replace(maps=max(row.maps for row in rows[group[0] : end] if row.size == block.size))
         blocks.append(block)
-    return Architecture(tuple(blocks), sum(p.numel() for p in net.module.parameters()), model_facts(net))
+    return Architecture(tuple(blocks), sum(p.numel() for p in net.module.parameters()), net.facts())
 
 
 def _path(row: Layer) -> str:

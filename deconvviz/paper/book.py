@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from deconvviz.analyses.projection.compute import model_facts
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.files import write_whole
 from deconvviz.paper import claims as claims_of
@@ -106,7 +105,7 @@ def _try(page: Page, sources: Sources, out: Path, kinds: Sequence[str], fresh: b
 
 def _finish(paper: Paper, sources: Sources, out: Path) -> None:
     """Write claims and index of what there is so far."""
-    model = model_facts(sources.net)
+    model = sources.net.facts()
     paper.claims[:] = claims_of.check(out / NUMBERS)
     write_whole(out / "claims.txt", claims_of.as_text(paper.claims, model["name"]).encode())
     credit = CREDIT if sources.caltech else ""
@@ -117,7 +116,7 @@ def _finish(paper: Paper, sources: Sources, out: Path) -> None:
 def _gallery(paper: Paper, sources: Sources, folder: Path, command: str) -> None:
     """Lean copies: a WebP of each figure and the Markdown pages."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = model_facts(sources.net)
+    model = sources.net.facts()
     pictures = {}
     for written in paper.written:
         if written.page.kind != "table":

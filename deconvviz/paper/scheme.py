@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deconvviz.analyses.projection.compute import model_facts, walk_back
+from deconvviz.analyses.projection.compute import walk_back
 from deconvviz.analyses.scheme.result import Scheme
-from deconvviz.engine.recording import Op, Recording, follow, plain_mode, record
+from deconvviz.engine.layers import follow
+from deconvviz.engine.passes import plain_mode
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules import Walk, Windowed, rule_of
 from deconvviz.engine.windows import Signal
 from deconvviz.errors import UnsupportedOperatorError
@@ -61,7 +64,7 @@ def scheme(net: Network, image: str | os.PathLike[str] | Image.Image | Tensor) -
         policy={"method": "deconvnet", "overlap": "add", "lrn": "identity", "bias": "dropped"},
         mean=net.card.mean,
         std=net.card.std,
-        model=model_facts(net),
+        model=net.facts(),
     )
 
 

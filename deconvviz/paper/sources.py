@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import torch
 
 from deconvviz.analyses.features import OUTPUT, features
-from deconvviz.analyses.projection.compute import model_facts
 from deconvviz.data.listing import listing
 from deconvviz.data.pictures import Pictures, split
 from deconvviz.errors import DeconvvizValueError
@@ -95,7 +94,7 @@ class Sources:
 
         `uses` are the sources that count. A run that has gone on, or a file that has changed, is another one.
         """
-        facts = model_facts(self.net)
+        facts = self.net.facts()
         found: dict[str, str] = {key: facts[key] for key in ("name", "sha256", "deconvviz") if key in facts}
         given = {"data": self.data, "run": self.run, "store": self.store, "parts": self.parts}
         for name, path in given.items():

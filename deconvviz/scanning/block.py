@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.engine.capture import Probe
+from deconvviz.engine.capture import TappedModel
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.scanning.plan import Plan
 from deconvviz.scanning.sources import Block, Told
@@ -16,7 +16,7 @@ from deconvviz.scanning.tally import Places, Tally
 Part = tuple[Tally, list[Told]]
 
 
-def look(probe: Probe, block: Block, plan: Plan, floor: NDArray[np.float64]) -> Part:
+def look(probe: TappedModel, block: Block, plan: Plan, floor: NDArray[np.float64]) -> Part:
     """The tally of a block's pictures that are not done yet, and what is told of them.
 
     `floor` (U,) are activations that a place must exceed to count: the weakest of lists of earlier pictures.

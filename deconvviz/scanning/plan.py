@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from deconvviz.engine.capture import Tap, find_taps
 from deconvviz.engine.geometry import field_of
-from deconvviz.engine.recording import Recording, Target, find_layer, record, unwrap
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnsupportedOperatorError
+from deconvviz.engine.layers import FoundLayer, check_maps
+from deconvviz.engine.passes import fitting
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Recording
+from deconvviz.errors import DeconvvizTypeError, StoreError, UnsupportedOperatorError
 from deconvviz.network.network import Network
 from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
 from deconvviz.scanning.store import Store, StoreLayer, Writer, blank
@@ -157,32 +160,26 @@ def _layers(
     net: Network, sample: Tensor, chosen: Sequence[str | nn.Module]
 ) -> tuple[tuple[StoreLayer, ...], tuple[Tap, ...]]:
     """Rows of the store for the chosen layers in the order of the network, and their taps."""
-    module = unwrap(net.module)
-    like = next((p for p in module.parameters() if p.is_floating_point()), sample)
-    sample = sample.to(like.device, like.dtype)
-    rec = record(module, sample)
-    found: dict[int, tuple[Target, str | None]] = {}
+    rec = record(net.plain, fitting(net.module, sample))
+    layers: dict[int, FoundLayer] = {}
     for layer in chosen:
-        target = find_layer(rec, module, layer, net.card.aliases)
-        found.setdefault(target.value, (target, net.card.alias_of(target.path) if layer in net.card.aliases else None))
-    values = sorted(found)
-    rows = tuple(_row(rec, n, *found[value]) for n, value in enumerate(values))
+        found = net.find_layer(rec, layer)
+        layers.setdefault(found.value, found)
+    values = sorted(layers)
+    rows = tuple(_row(rec, n, layers[value]) for n, value in enumerate(values))
     return rows, find_taps(rec, values)
 
 
-def _row(rec: Recording, number: int, target: Target, alias: str | None) -> StoreLayer:
-    shape = rec.values[target.value].shape
-    if len(shape) not in (2, 4):
-        raise DeconvvizValueError(
-            f"layer '{target.path}' has an output of shape {tuple(shape)}; units are known for (N, C, H, W) and (N, C)"
-        )
+def _row(rec: Recording, number: int, found: FoundLayer) -> StoreLayer:
+    shape = rec.values[found.value].shape
+    check_maps(found.path, shape)
     try:
-        stride, field = field_of(rec, target.value)
+        stride, field = field_of(rec, found.value)
     except UnsupportedOperatorError:
         stride, field = None, None  # its units can be scanned all the same
     size = (int(shape[2]), int(shape[3])) if len(shape) == 4 else None
-    kind = rec.kinds[target.path.partition("#")[0]]
-    return StoreLayer(number, target.path, alias, kind, int(shape[1]), size, stride, field, target.value)
+    kind = rec.kinds[found.path.partition("#")[0]]
+    return StoreLayer(number, found.path, found.alias, kind, int(shape[1]), size, stride, field, found.value)
 
 
 # Facts ----------------------------------------------------------------------------------------------------------------
@@ -190,10 +187,9 @@ def _row(rec: Recording, number: int, target: Target, alias: str | None) -> Stor
 
 def _model_facts(net: Network) -> dict[str, Any]:
     card = net.card
-    weights = f"{card.weights.name}: {card.weights.source}" if card.weights is not None else "given"
     return {
         # Hashed anew: writing through `.data` changes weights and leaves no sign.
-        "model": {"name": card.name, "weights": weights, "sha256": net.weights_hash()},
+        "model": {"name": card.name, "weights": net.weights_source, "sha256": net.weights_hash()},
         "preprocessing": {
             "input_size": list(card.input_size), "mean": list(card.mean), "std": list(card.std),
             "resize": card.resize, "value_range": list(card.value_range),

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from deconvviz.engine.capture import Probe
-from deconvviz.engine.recording import unwrap
-from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, StoreError, check_counts
+from deconvviz.engine.capture import TappedModel
+from deconvviz.errors import DeconvvizError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network.network import Network
 from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
@@ -71,9 +70,7 @@ def scan(
     check_counts(top=top, per_picture=per_picture, batch=1 if batch is None else batch)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
         raise DeconvvizValueError(f"workers is {workers!r}; allowed: None or a whole number from 0")
-    if not isinstance(model, Network | nn.Module):
-        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
-    net = model if isinstance(model, Network) else Network(model)
+    net = Network.of(model)
     path = Path(store)
     with ranks() as team, contextlib.ExitStack() as stack:
         plan, writer = _together(team, lambda: make_plan(net, images, layers, top, per_picture, batch, team.size, path))
@@ -184,7 +181,7 @@ class _Job:
     def _results(self, blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Generator[Part, None, None]:
         """What each of these blocks gives, in their order, while threads are at work on the next ones."""
         loader = load_blocks(blocks, numbers, workers)
-        free: queue.SimpleQueue[Probe] = queue.SimpleQueue()
+        free: queue.SimpleQueue[TappedModel] = queue.SimpleQueue()
         for probe in self.probes:
             free.put(probe)
 
@@ -255,13 +252,13 @@ class _Job:
         self.saved = time.monotonic()
 
 
-def _probes(net: Network, plan: Plan) -> list[Probe]:
+def _probes(net: Network, plan: Plan) -> list[TappedModel]:
     """A copy of the model for each thread; one on an accelerator, whose kernels run in parallel themselves."""
-    module = unwrap(net.module)
+    module = net.plain
     on_processor = all(p.device.type == "cpu" for p in module.parameters())
     threads = min(torch.get_num_threads(), _MOST_THREADS) if on_processor else 1
-    first = Probe(module, plan.taps)
-    return [first] if first.alone else [first, *(Probe(module, plan.taps) for _ in range(threads - 1))]
+    first = TappedModel(module, plan.taps)
+    return [first] if first.alone else [first, *(TappedModel(module, plan.taps) for _ in range(threads - 1))]
 
 
 def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Iterable[Block]:

@@ -13,7 +13,7 @@ from deconvviz.card import Card
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.models import registry
 from deconvviz.models.recipes import Recipe
-from deconvviz.network.network import load_state, read_weights
+from deconvviz.network.weights import load_state, read_weights
 from deconvviz.training.initialisation import Response, initialise
 from deconvviz.training.plan import Course
 from deconvviz.training.quick import quicken

@@ -16,7 +16,8 @@ from deconvviz.card import Card
 from deconvviz.errors import DeconvvizValueError, WeightsError
 from deconvviz.files import write_whole
 from deconvviz.models import registry
-from deconvviz.network.checkpoints import KEPT, NOTE, checkpoint_name, kept, write_weights
+from deconvviz.network.checkpoints import KEPT, NOTE, checkpoint_name, kept
+from deconvviz.network.weights import write_weights
 from deconvviz.training.plan import Course
 from deconvviz.training.quick import quicken
 from deconvviz.training.scaffold import Norms

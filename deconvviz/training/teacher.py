@@ -18,7 +18,9 @@ from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError, suggest
 from deconvviz.models import registry
 from deconvviz.models.recipes import Teaching
-from deconvviz.network.network import Network, load, load_state, read_weights
+from deconvviz.network.load import load
+from deconvviz.network.network import Network
+from deconvviz.network.weights import load_state, read_weights
 from deconvviz.training.scaffold import ends_of
 from deconvviz.training.views import normalise
 

@@ -185,7 +185,7 @@ def test_plans_do_not_keep_a_model_alive() -> None:
     model = net().module
     features(model, INPUTS, ["conv1"])
     gone = weakref.ref(model)
-    assert model in tested._PLANS
+    assert model in tested._TAPS
     del model
     gc.collect()
     assert gone() is None

@@ -12,7 +12,8 @@ from PIL import Image
 import deconvviz
 from deconvviz import cli
 from deconvviz.analyses.evolution.result import Evolution
-from deconvviz.network.checkpoints import note_run, write_weights
+from deconvviz.network.checkpoints import note_run
+from deconvviz.network.weights import write_weights
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.engine.capture import MisfitError, Probe, find_taps
-from deconvviz.engine.recording import find_layer, record
+from deconvviz.engine.capture import MisfitError, TappedModel, find_taps
+from deconvviz.engine.layers import find_layer
+from deconvviz.engine.recorder import record
 
 
 class Functional(nn.Module):
@@ -48,7 +49,7 @@ def test_a_picture_on_which_layers_are_equal_does_not_mix_them_up(copied: bool) 
     values = [find_layer(rec, model, name, ALIASES).value for name in ALIASES]
     assert rec.values[values[0]].equal(rec.values[values[1]])
     pictures, found = torch.randn(4, 3, 4, 5), {}
-    probe = Probe(model, find_taps(rec, values), copied)
+    probe = TappedModel(model, find_taps(rec, values), copied)
     probe.run(pictures, lambda n, value: found.setdefault(list(ALIASES)[n], value.clone()))
     for name, expected in by_hand(model, pictures).items():
         torch.testing.assert_close(found[name], expected)
@@ -73,7 +74,7 @@ def test_a_batch_that_runs_something_else_is_told_apart(inner: Callable[[Tensor]
     rec = record(model, torch.randn(1, 3, 4, 4))
     taps = find_taps(rec, [find_layer(rec, model, "1", {"1": "conv"}).value])
     with pytest.raises(MisfitError, match="a batch runs '.*' where one picture runs 'convolution'"):
-        Probe(model, taps).run(torch.randn(2, 3, 4, 4), lambda number, value: None)
+        TappedModel(model, taps).run(torch.randn(2, 3, 4, 4), lambda number, value: None)
 
 
 def test_a_module_that_does_not_run_for_a_batch_is_told() -> None:
@@ -89,4 +90,4 @@ def test_a_module_that_does_not_run_for_a_batch_is_told() -> None:
     rec = record(model, torch.randn(1, 3, 4, 4))
     taps = find_taps(rec, [find_layer(rec, model, "last", {}).value])
     with pytest.raises(MisfitError, match="'last' ran for one picture and does not run for a batch of 2"):
-        Probe(model, taps).run(torch.randn(2, 3, 4, 4), lambda number, value: None)
+        TappedModel(model, taps).run(torch.randn(2, 3, 4, 4), lambda number, value: None)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.engine.recording import Op, Ref, record
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Op, Ref
 
 IMAGE = torch.rand(1, 3, 8, 8)
 

@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.engine.recording import Recording, find_layer, record, record_to, unwrap
+from deconvviz.engine.layers import find_layer, record_to
+from deconvviz.engine.passes import unwrap
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, UnsupportedOperatorError
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deconvviz
-from deconvviz.engine.recording import record
+from deconvviz.engine.recorder import record
 from deconvviz.engine.rules import register, registered
 from deconvviz.engine.rules.base import Rule
 

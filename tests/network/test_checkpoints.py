@@ -15,7 +15,8 @@ from torch import nn
 
 import deconvviz
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
-from deconvviz.network.checkpoints import EvolutionCheckpoints, checkpoints, note_run, run_facts, write_weights
+from deconvviz.network.checkpoints import EvolutionCheckpoints, checkpoints, note_run, run_facts
+from deconvviz.network.weights import write_weights
 
 
 def test_a_loop_of_ones_own_keeps_the_chosen_epochs(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_equal_weights_are_equal_files_in_every_process(tmp_path: Path) -> None:
     code = """
 import sys, torch
 from pathlib import Path
-from deconvviz.network.checkpoints import write_weights
+from deconvviz.network.weights import write_weights
 write_weights(Path(sys.argv[1]), {"a": torch.arange(6.0), "b": torch.ones(3)}, {f"é{k}": k for k in range(9)})
 """
     files = [tmp_path / f"{k}.safetensors" for k in range(3)]

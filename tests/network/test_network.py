@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, WeightsError
-from deconvviz.network import network
-from deconvviz.network.network import Network, load, load_custom
+from deconvviz.network.load import load, load_custom
+from deconvviz.network.network import Network
+from deconvviz.network.weights import read_weights
 
 PIL = pytest.importorskip("PIL.Image")
 
@@ -201,4 +202,4 @@ def test_custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damaged_bundled_file(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="SHA-256"):
-        network.read_weights(tmp_path / "w.safetensors", "0" * 64)
+        read_weights(tmp_path / "w.safetensors", "0" * 64)

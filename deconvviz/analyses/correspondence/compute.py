@@ -7,26 +7,23 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from deconvviz.analyses.correspondence.result import Correspondence
-from deconvviz.analyses.features import features, name_of, stack
-from deconvviz.analyses.projection.compute import model_facts
+from deconvviz.analyses.features import features, name_of
 from deconvviz.data.images import read_image
 from deconvviz.data.transforms import Fill, fill_colour
-from deconvviz.engine.recording import plain_mode
+from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
-from deconvviz.network.network import Network, shown_region
+from deconvviz.network.network import Network
+from deconvviz.network.preprocessing import Picture, shown_region
 
-if TYPE_CHECKING:
-    from deconvviz.analyses.features import Picture
-
-    Box = Sequence[float]
-    Pictured = tuple[Picture, Mapping[str, Box]]
+Box = Sequence[float]
+Pictured = tuple[Picture, Mapping[str, Box]]
 
 # What signs are counted over: all features of a layer, or those that change in one of the two pictures.
 SHARES = {"features": "all features", "active": "the features that change in either picture"}
@@ -71,19 +68,19 @@ def correspondence(
         raise UnknownNameError(f"normalise is {normalise!r}; allowed: {allowed}{suggest(str(normalise), SHARES)}")
     if isinstance(random, bool) or not isinstance(random, int) or random < 0:
         raise DeconvvizValueError(f"random is {random!r}; allowed: a number of draws from 0")
+    net = Network.of(model)
     given = _pictures(parts, folder)
-    inputs, names = stack(model, [picture for picture, _ in given])
+    inputs, names = net.inputs([picture for picture, _ in given])
     colour = fill_colour(fill, inputs)
     if colour is None:
         raise DeconvvizValueError(f"fill is {fill!r}; allowed: 'grey', a number, a colour")
-    boxes = _boxes(model, given, names, inputs)
+    boxes = _boxes(net, given, names, inputs)
     drawn = _draw(boxes, inputs, random, seed)
-    chosen = _layers(model, layers)
-    keys = tuple(name_of(model, layer) for layer in chosen)
-    compare = _Comparison(model, inputs, chosen, colour, normalise == "active", batch, progress)
+    chosen = _layers(net, layers)
+    keys = tuple(name_of(net, layer) for layer in chosen)
+    compare = _Comparison(net, inputs, chosen, colour, normalise == "active", batch, progress)
     with plain_mode(inputs.device.type):
         found = compare.run(torch.cat([boxes[:, None], drawn], 1))
-    card = model.card if isinstance(model, Network) else None
     policy = {
         "fill": fill if isinstance(fill, str) else colour.tolist(), "share of": SHARES[normalise],
         "sign 0": f"below {ROUNDING:g} of the largest feature", "draws": random, "seed": seed,
@@ -91,7 +88,7 @@ def correspondence(
     return Correspondence(
         images=inputs, names=names, parts=tuple(given[0][1]), boxes=boxes, layers=keys, distances=found[:, 0],
         random=found[:, 1 : 1 + random], one_place=found[:, 1 + random :], random_boxes=drawn[:, :random],
-        policy=policy, mean=card.mean if card else (), std=card.std if card else (), model=model_facts(model),
+        policy=policy, **net.provenance(),
     )  # fmt: skip
 
 
@@ -148,12 +145,12 @@ def _entries(content: Mapping[str, Any], folder: Path) -> list[Pictured]:
     return [(folder / entry["file"], entry["parts"]) for entry in images]
 
 
-def _boxes(model: Network | nn.Module, given: list[Pictured], names: tuple[str, ...], inputs: Tensor) -> Tensor:
+def _boxes(net: Network, given: list[Pictured], names: tuple[str, ...], inputs: Tensor) -> Tensor:
     """Boxes in input pixels, (P, N, 4) whole numbers, clipped to the input."""
     size = (inputs.shape[2], inputs.shape[3])
     found = []
     for (picture, boxes), name in zip(given, names, strict=True):
-        frame = _frame(model, picture, size)
+        frame = _frame(net, picture, size)
         found.append([_mapped(box, frame, size, f"{name}: box of '{part}'") for part, box in boxes.items()])
     return torch.tensor(found, dtype=torch.long).transpose(0, 1).contiguous()
 
@@ -166,12 +163,12 @@ class _Frame:
     region: tuple[float, float, float, float]
 
 
-def _frame(model: Network | nn.Module, picture: Picture, size: tuple[int, int]) -> _Frame:
-    if isinstance(picture, Tensor) or not isinstance(model, Network):
+def _frame(net: Network, picture: Picture, size: tuple[int, int]) -> _Frame:
+    if isinstance(picture, Tensor):
         return _Frame(size, (0.0, 0.0, float(size[0]), float(size[1])))
     seen = read_image(picture)  # upright, and smaller if it is very large
     own = _own_size(picture) if not isinstance(picture, Image.Image) else _upright(picture)
-    top, left, bottom, right = shown_region((seen.height, seen.width), model.card)
+    top, left, bottom, right = shown_region((seen.height, seen.width), net.card)
     down, across = own[0] / seen.height, own[1] / seen.width
     return _Frame(own, (top * down, left * across, bottom * down, right * across))
 
@@ -229,36 +226,31 @@ def _draw(boxes: Tensor, inputs: Tensor, draws: int, seed: int) -> Tensor:
 # Comparing ------------------------------------------------------------------------------------------------------------
 
 
-def _layers(model: Network | nn.Module, layers: Sequence[str | nn.Module] | None) -> list[str | nn.Module]:
+def _layers(net: Network, layers: Sequence[str | nn.Module] | None) -> list[str | nn.Module]:
     if layers is not None:
         chosen: list[str | nn.Module] = [layers] if isinstance(layers, str | nn.Module) else list(layers)
         if not chosen:
             raise DeconvvizValueError("layers is empty; allowed: one layer or more")
         return chosen
-    aliases = model.card.aliases if isinstance(model, Network) else {}
-    if "5" in aliases and "7" in aliases:
-        return ["5", "7"]
-    numbered = sorted((a for a in aliases if a.isdecimal()), key=int)
-    if not numbered:
-        raise DeconvvizValueError("this model has no numbered aliases: give layers")
-    return list(numbered[-2:])
+    numbered = net.numbered()
+    return ["5", "7"] if {"5", "7"} <= set(numbered) else list(numbered[-2:])
 
 
 class _Comparison:
     """Covers boxes in all pictures, a batch at a time, and compares what changes between every two pictures."""
 
     def __init__(
-        self, model: Network | nn.Module, inputs: Tensor, layers: list[str | nn.Module], colour: Tensor, active: bool,
+        self, net: Network, inputs: Tensor, layers: list[str | nn.Module], colour: Tensor, active: bool,
         batch: int, progress: Callable[[int, int], object] | None,
     ) -> None:  # fmt: skip
-        self.model, self.inputs, self.layers, self.colour = model, inputs, layers, colour
+        self.net, self.inputs, self.layers, self.colour = net, inputs, layers, colour
         self.active, self.batch, self.progress = active, batch, progress
 
     def run(self, boxes: Tensor) -> Tensor:
         """Distances (P, K, L, M) float64 for boxes (P, K, N, 4)."""
         parts, kinds, count, _ = boxes.shape
         flat = boxes.reshape(parts * kinds, count, 4)
-        plain = features(self.model, self.inputs, self.layers, self.batch)
+        plain = features(self.net, self.inputs, self.layers, self.batch)
         pieces, done, passes = [], 0, count * -(-len(flat) // self.batch)
         for part in torch.split(flat, self.batch):
             signs = []
@@ -275,10 +267,10 @@ class _Comparison:
         covered = self.inputs[n].repeat(len(boxes), 1, 1, 1)
         for k, (top, left, bottom, right) in enumerate(boxes.tolist()):
             covered[k, :, top:bottom, left:right] = self.colour[:, None, None]
-        found = features(self.model, covered, self.layers, self.batch)
+        found = features(self.net, covered, self.layers, self.batch)
         signs = []
         for layer in self.layers:
-            name = name_of(self.model, layer)
+            name = name_of(self.net, layer)
             change = (plain[name] - found[name]).flatten(1)
             change[change.abs() <= ROUNDING * plain[name].abs().max()] = 0
             signs.append(change.sign().to(torch.int8))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,14 @@ from deconvviz.analyses.projection.compute import METHODS, OVERLAPS, project
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.data.listing import listing
 from deconvviz.engine.geometry import field_of
-from deconvviz.engine.recording import record_to
+from deconvviz.engine.layers import check_maps
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_choice, check_counts
 from deconvviz.network.checkpoints import checkpoints as of_run
 from deconvviz.network.checkpoints import run_facts
-from deconvviz.network.network import Network, load, load_state, read_weights
-
-if TYPE_CHECKING:
-    from deconvviz.analyses.features import Picture
+from deconvviz.network.load import load
+from deconvviz.network.network import Network, check_sizes
+from deconvviz.network.preprocessing import Picture, listed
+from deconvviz.network.weights import load_state, read_weights
 
 Source = str | os.PathLike[str] | Network | nn.Module | Mapping[str, Tensor]
 
@@ -87,7 +87,9 @@ def evolve(
         "unreadable": pictures.unreadable,
     }  # fmt: skip
     card = net.card
-    return Evolution(tuple(sources), found, pictures.names, policy, card.mean, card.std, run.model)
+    return Evolution(
+        tuple(sources), found, pictures.names, policy=policy, mean=card.mean, std=card.std, model=run.model
+    )
 
 
 # What is given --------------------------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ def _epoch_of(path: object) -> int:
 def _architecture(model: object, sources: Sequence[Source]) -> Network:
     """A network of our own, to put one checkpoint's weights after the other into."""
     if model is None:
-        model = next((s for s in sources if isinstance(s, Network | nn.Module)), None)
+        model = next((s for s in sources if not isinstance(s, str | os.PathLike | Mapping)), None)
     if model is None:
         first = sources[0]
         named = read_weights(Path(first))[1].get("model") if isinstance(first, str | os.PathLike) else None
@@ -140,9 +142,7 @@ def _architecture(model: object, sources: Sequence[Source]) -> Network:
     if isinstance(model, str):
         first = sources[0]
         return load(model, first if isinstance(first, str | os.PathLike) else "random")
-    if not isinstance(model, Network | nn.Module):
-        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a name, a Network, a torch.nn.Module")
-    net = model if isinstance(model, Network) else Network(model)
+    net = Network.of(model)
     return Network(copy.deepcopy(net.module).eval(), card=net.card)
 
 
@@ -157,15 +157,9 @@ def _state(source: Source) -> tuple[Mapping[str, Tensor], str]:
     """The weights of a checkpoint, and its name for errors."""
     if isinstance(source, str | os.PathLike):
         return read_weights(Path(source))[0], Path(source).name
-    if isinstance(source, Network):
-        return source.module.state_dict(), "the network"
-    if isinstance(source, nn.Module):
-        return source.state_dict(), "the network"
     if isinstance(source, Mapping):
         return source, "the state dict"
-    raise DeconvvizTypeError(
-        f"a checkpoint is a {type(source).__name__}; allowed: a file, a state dict, a Network, a torch.nn.Module"
-    )
+    return Network.of(source).module.state_dict(), "the network"
 
 
 def _data_of(checkpoints: object) -> str:
@@ -178,10 +172,11 @@ def _data_of(checkpoints: object) -> str:
 
 def _layer_names(layer: Any, net: Network) -> list[str]:
     if layer is None:
-        numbered = sorted((a for a in net.card.aliases if a.isdecimal()), key=int)
-        found = [a for a in numbered if not isinstance(net.module.get_submodule(net.card.aliases[a]), nn.Linear)]
+        give = "layer, one or several"
+        modules = {alias: net.module.get_submodule(net.card.aliases[alias]) for alias in net.numbered(give)}
+        found = [alias for alias, module in modules.items() if not isinstance(module, nn.Linear)]
         if not found:
-            raise DeconvvizValueError("this model has no numbered aliases: give layer, one or several")
+            raise DeconvvizValueError(f"this model has no numbered aliases of maps: give {give}")
         return found
     names = [layer] if isinstance(layer, str) else list(layer) if isinstance(layer, Sequence) else [layer]
     wrong = [n for n in names if not isinstance(n, str)]
@@ -217,13 +212,7 @@ class _Pictures:
             self._given: Sequence[Any] = found.pictures
             self.names = found.names
         else:
-            several = isinstance(images, Sequence) and not isinstance(images, str)
-            several = several or (isinstance(images, Tensor) and images.dim() == 4)
-            self._given = list(images) if several else [images]
-            self.names = tuple(
-                Path(i).name if isinstance(i, str | os.PathLike) else f"picture {n}"
-                for n, i in enumerate(self._given, 1)
-            )
+            self._given, self.names = listed(images)
         if not len(self._given):
             raise DeconvvizValueError("images is empty; allowed: a folder, one picture or more")
         self.unreadable: list[str] = []
@@ -236,7 +225,7 @@ class _Pictures:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(numbers, inputs) of the readable pictures, `size` files at a time."""
-        shape: torch.Size | None = None
+        first: Tensor | None = None
         for start in range(0, len(self), size):
             numbers, inputs = [], []
             for k in range(start, min(start + size, len(self))):
@@ -246,10 +235,8 @@ class _Pictures:
                     self.unreadable.append(self.names[k])
                     continue
                 numbers.append(k)
-                shape = shape or inputs[-1].shape
-                if inputs[-1].shape != shape:
-                    one, two = tuple(shape[1:]), tuple(inputs[-1].shape[1:])
-                    raise DeconvvizValueError(f"the pictures have inputs of sizes {one} and {two}; allowed: one size")
+                first = inputs[-1] if first is None else first
+                check_sizes([first, inputs[-1]])
             if numbers:
                 yield torch.tensor(numbers), torch.cat(inputs)
         if len(self.unreadable) == len(self):
@@ -368,7 +355,7 @@ class _Run:
                 found = features(self.net, inputs, names, self.batch)
                 for layer in self.layers:
                     values = found.pop(layer.name)
-                    _check_rank(layer.name, values)
+                    check_maps(layer.name, values.shape)
                     layer.peaks[e].add(values, numbers)
                     centred = _Centred(values)
                     layer.likeness[e].add(centred, last.setdefault(layer.name, centred))
@@ -389,13 +376,6 @@ class _Run:
                 part.at(e)
                 self.step()
         return tuple(part.result() for part in parts)
-
-
-def _check_rank(name: str, values: Tensor) -> None:
-    if values.dim() not in (2, 4):
-        raise DeconvvizValueError(
-            f"layer '{name}' has an output of shape {tuple(values.shape)}; units are known for (N, C, H, W) and (N, C)"
-        )
 
 
 class _Part:
@@ -419,9 +399,8 @@ class _Part:
 
     def _window(self, image: Tensor) -> tuple[int, int]:
         """Rows and columns of the receptive field, no larger than the picture."""
-        net = self.run.net
-        rec, target = record_to(net.module, image, self.layer.name, net.card.aliases)
-        _, field = field_of(rec, target.value)
+        rec, found = self.run.net.record_to(image, self.layer.name)
+        _, field = field_of(rec, found.value)
         return min(field[0], image.shape[2]), min(field[1], image.shape[3])
 
     def at(self, e: int) -> None:

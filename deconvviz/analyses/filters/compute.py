@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +12,16 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.features import features
 from deconvviz.analyses.filters.result import Filters
-from deconvviz.analyses.projection.compute import model_facts
-from deconvviz.engine.geometry import example_input
-from deconvviz.engine.recording import Op, Recording, find_layer, plain_mode, record, unwrap
+from deconvviz.engine.passes import plain_mode
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules import FilterBank, rule_of
 from deconvviz.engine.rules.linear import Convolution
 from deconvviz.engine.rules.pointwise import LowerBound
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
+from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    Picture = str | os.PathLike[str] | Image.Image | Tensor
+from deconvviz.network.preprocessing import Picture
 
 # The paper's inputs are pixels minus their mean: 255 from the darkest to the brightest.
 _PAPER_RANGE = 255.0
@@ -64,51 +60,40 @@ def filters(
             raise DeconvvizValueError(f"{name} is {value!r}; allowed: a number above 0")
     if isinstance(layer, nn.Module) and other is not None:
         raise DeconvvizValueError("layer is a module, but two networks are compared; give an alias or a path")
-    first = _one(model, layer, images, policy, batch)
-    return first if other is None else replace(first, other=_one(other, layer, images, policy, batch))
+    first = _one(Network.of(model), layer, images, policy, batch)
+    return first if other is None else replace(first, other=_one(Network.of(other), layer, images, policy, batch))
 
 
 def _one(
-    model: Network | nn.Module, layer: str | nn.Module | None, images: Sequence[Picture] | None,
+    net: Network, layer: str | nn.Module | None, images: Sequence[Picture] | None,
     policy: dict[str, float], batch: int,
 ) -> Filters:  # fmt: skip
-    if not isinstance(model, Network | nn.Module):
-        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
-    module = unwrap(model.module if isinstance(model, Network) else model)
-    rec = record(module, _example(model, module))
-    op, kernel = _convolution(rec, module, layer, model.card.aliases if isinstance(model, Network) else {})
+    rec = record(net.plain, example_input(net.module, net.card.channels, net.card.input_size))
+    op, kernel = _convolution(net, rec, layer)
     with plain_mode(rec.values[0].device.type):
         weights, bias, rectified = _effective(rec, op, kernel)
-        scale = _input_scale(model, rec, op, weights.shape[1])
+        scale = _input_scale(net, rec, op, weights.shape[1])
         rms = (weights / torch.tensor(scale).view(1, -1, 1, 1)).pow(2).mean((1, 2, 3)).sqrt()
         cosine, twin, shift = _twins(weights, kernel.groups)
         above, peak = _above(weights, kernel.stride, kernel.dilation), _peak(weights, kernel.dilation)
-        bound = _bound(model, op, weights, bias) if rectified else None
+        bound = _bound(net, op, weights, bias) if rectified else None
     if images is not None and op.outputs[0] not in rec.calls.get(op.module, []):
         raise DeconvvizValueError(f"the convolution in '{op.module}' is no module of its own; give no images")
-    fires, count = (None, 0) if images is None else _fires(model, op.module, images, batch)
-    alias = model.card.alias_of(op.module) if isinstance(model, Network) else None
+    fires, count = (None, 0) if images is None else _fires(net, op.module, images, batch)
     return Filters(
-        op.module, alias, weights, rms.float(), cosine, twin, shift, above, peak, kernel.stride, scale,
-        bound, fires, count, policy, model_facts(model),
+        op.module, net.card.alias_of(op.module), weights, rms.float(), cosine, twin, shift, above, peak, kernel.stride,
+        scale, bound, fires, count, policy=policy, model=net.facts(),
     )  # fmt: skip
 
 
-def _example(model: Network | nn.Module, module: nn.Module) -> Tensor:
-    card = model.card if isinstance(model, Network) else None
-    return example_input(module, card.channels if card else 0, card.input_size if card else (224, 224))
-
-
-def _convolution(
-    rec: Recording, module: nn.Module, layer: str | nn.Module | None, aliases: Mapping[str, str]
-) -> tuple[Op, FilterBank]:
+def _convolution(net: Network, rec: Recording, layer: str | nn.Module | None) -> tuple[Op, FilterBank]:
     """The convolution that made the value of `layer`, or the first one that ran, and its filters."""
     if layer is None:
         op = _first_convolution(rec)
         if op is None:
             raise DeconvvizValueError("this model runs no convolution")
     else:
-        found = find_layer(rec, module, layer, aliases)
+        found = net.find_layer(rec, layer)
         op = rec.producer.get(found.value)
         # An alias stands for the value after norm and activation.
         while op is not None and rule_of(op).role in ("norm", "activation"):
@@ -139,22 +124,22 @@ def _effective(rec: Recording, op: Op, kernel: FilterBank) -> tuple[Tensor, Tens
     return weights, bias, isinstance(rule, LowerBound) and rule.rectifies(after[0])
 
 
-def _input_scale(model: Network | nn.Module, rec: Recording, op: Op, channels: int) -> tuple[float, ...]:
+def _input_scale(net: Network, rec: Recording, op: Op, channels: int) -> tuple[float, ...]:
     """How many times larger the paper's inputs are than what the first convolution gets, for each channel."""
-    if not isinstance(model, Network) or op is not _first_convolution(rec) or len(model.card.std) != channels:
+    if op is not _first_convolution(rec) or len(net.card.std) != channels:
         return (1.0,) * channels
-    low, high = model.card.value_range
-    return tuple(_PAPER_RANGE * std / (high - low) for std in model.card.std)
+    low, high = net.card.value_range
+    return tuple(_PAPER_RANGE * std / (high - low) for std in net.card.std)
 
 
-def _bound(model: Network | nn.Module, op: Op, weights: Tensor, bias: Tensor) -> Tensor | None:
+def _bound(net: Network, op: Op, weights: Tensor, bias: Tensor) -> Tensor | None:
     """The greatest response (F,) to any picture, if the convolution reads pictures of a known range."""
-    if not isinstance(model, Network) or op.inputs[0] != 0 or not model.card.mean:
+    if op.inputs[0] != 0 or not net.card.mean:
         return None
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (model.card.mean, model.card.std))
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (net.card.mean, net.card.std))
     # Zero is among the values: the padding.
-    low = ((model.card.value_range[0] - mean) / std).clamp(max=0)
-    high = ((model.card.value_range[1] - mean) / std).clamp(min=0)
+    low = ((net.card.value_range[0] - mean) / std).clamp(max=0)
+    high = ((net.card.value_range[1] - mean) / std).clamp(min=0)
     return torch.maximum(weights * low, weights * high).sum((1, 2, 3)) + bias
 
 
@@ -215,11 +200,10 @@ def _peak(weights: Tensor, dilation: tuple[int, int]) -> Tensor:
     return torch.hypot(down[flat // len(across)], across[flat % len(across)])
 
 
-def _fires(model: Network | nn.Module, path: str, images: Sequence[Picture], batch: int) -> tuple[Tensor, int]:
+def _fires(net: Network, path: str, images: Sequence[Picture], batch: int) -> tuple[Tensor, int]:
     """Share of places (F,) where the rectified maps are positive over `images`, and how many pictures there are."""
     if isinstance(images, str | os.PathLike) or not len(images):
         raise DeconvvizValueError("images is one path or empty; allowed: a sequence of pictures, one or more")
-    net = model if isinstance(model, Network) else Network(model)
     # As an alias, the layer is the value behind its norm and rectifier.
     known = Network(net.module, card=replace(net.card, aliases={_ALIAS: path}))
     positive: Tensor | None = None

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from deconvviz.analyses.history.result import Entry, History
-from deconvviz.engine.recording import record
+from deconvviz.engine.recorder import record
 from deconvviz.engine.rules import rule_of
 from deconvviz.models import registry
 

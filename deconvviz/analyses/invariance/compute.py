@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deconvviz.analyses.features import OUTPUT, features, name_of, stack
+from deconvviz.analyses.features import OUTPUT, features, name_of
 from deconvviz.analyses.invariance.result import Invariance
-from deconvviz.analyses.projection.compute import class_number, model_facts
 from deconvviz.data.transforms import TRANSFORMS, Fill, check_values, default_values, fill_colour, transform_named, warp
-from deconvviz.engine.recording import plain_mode
+from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.network.network import Network
-
-if TYPE_CHECKING:
-    from deconvviz.analyses.features import Picture
+from deconvviz.network.preprocessing import Picture
 
 Job = tuple[str, float]
 
@@ -51,28 +48,28 @@ def invariance(
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a model
     that cannot be recorded. The model is left exactly as it was.
     """
-    inputs, names = stack(model, images)
+    net = Network.of(model)
+    inputs, names = net.inputs(images)
     chosen = _chosen(transforms, inputs.shape[2])
     colour = fill_colour(fill, inputs)
     kept = fill if isinstance(fill, str) else colour.tolist() if colour is not None else "grey"
-    pair = _layers(model, low, high)
-    wanted = [*pair, OUTPUT] if _has_logits(model, inputs[:1]) else list(pair)
-    plain = features(model, inputs, wanted, batch)
-    keys = (name_of(model, pair[0]), name_of(model, pair[1]))
+    pair = _layers(net, low, high)
+    wanted = [*pair, OUTPUT] if _has_logits(net, inputs[:1]) else list(pair)
+    plain = features(net, inputs, wanted, batch)
+    keys = (name_of(net, pair[0]), name_of(net, pair[1]))
     logits = plain.get(OUTPUT) if len(wanted) > 2 else None
-    targets, named = _targets(model, logits, labels, len(inputs))
+    targets, named = _targets(net, logits, labels, len(inputs))
     jobs = [(kind, float(v)) for kind, values in chosen.items() for v in values.tolist()]
-    rows = _Rows(model, wanted, keys, kept, batch, progress)
+    rows = _Rows(net, wanted, keys, kept, batch, progress)
     with plain_mode(inputs.device.type):
         curves = rows.run(inputs, plain, targets, jobs)
-    card = model.card if isinstance(model, Network) else None
     return Invariance(
         images=inputs, names=names, labels=named, targets=targets, transforms=tuple(chosen),
         counts=tuple(len(v) for v in chosen.values()), values=torch.cat(list(chosen.values())),
         layers=keys, low=curves[0], high=curves[1], probability=curves[2] if targets else None,
         norms=torch.stack([_length(plain[k]).cpu() for k in keys], 1),
         policy={"fill": kept, "between pixels": "bilinear", "labels": "own top class" if labels is None else "given"},
-        mean=card.mean if card else (), std=card.std if card else (), model=model_facts(model),
+        **net.provenance(),
     )  # fmt: skip
 
 
@@ -88,24 +85,19 @@ def _chosen(transforms: Sequence[str] | Mapping[str, Sequence[float] | None], he
     return {k: check_values(k, default_values(k, height) if v is None else v) for k, v in asked.items()}
 
 
-def _layers(model: Network | nn.Module, low: Any, high: Any) -> tuple[str | nn.Module, str | nn.Module]:
-    aliases = model.card.aliases if isinstance(model, Network) else {}
-    numbered = sorted((a for a in aliases if a.isdecimal()), key=int)
-    if (low is None or high is None) and not numbered:
-        raise DeconvvizValueError("this model has no numbered aliases: give low and high, each a layer")
+def _layers(net: Network, low: Any, high: Any) -> tuple[str | nn.Module, str | nn.Module]:
+    numbered = net.numbered("low and high, each a layer") if low is None or high is None else []
     return numbered[0] if low is None else low, numbered[-1] if high is None else high
 
 
-def _has_logits(model: Network | nn.Module, one: Tensor) -> bool:
+def _has_logits(net: Network, one: Tensor) -> bool:
     try:
-        return features(model, one, [OUTPUT])[OUTPUT].dim() == 2
+        return features(net, one, [OUTPUT])[OUTPUT].dim() == 2
     except DeconvvizValueError:
         return False  # an operator that cannot be recorded is named when the layers are asked for
 
 
-def _targets(
-    model: Network | nn.Module, logits: Tensor | None, labels: Any, count: int
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _targets(net: Network, logits: Tensor | None, labels: Any, count: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """The class of each picture and its name; both are empty, or the name unknown, for a model without logits."""
     if logits is None:
         if labels is not None:
@@ -115,10 +107,9 @@ def _targets(
     given = [labels] * count if labels is None or isinstance(labels, str | int) else list(labels)
     if len(given) != count:
         raise DeconvvizValueError(f"labels has {len(given)} for {count} pictures; allowed: one for all, or one each")
-    card = model.card if isinstance(model, Network) else None
     own = logits.argmax(1).tolist()
-    numbers = tuple(class_number(t, logits.shape[1], card, o) for t, o in zip(given, own, strict=True))
-    return numbers, tuple(card.labels[n] if card is not None and card.labels else f"class {n}" for n in numbers)
+    numbers = tuple(net.class_number(t, logits.shape[1], o) for t, o in zip(given, own, strict=True))
+    return numbers, tuple(net.card.labels[n] if net.card.labels else f"class {n}" for n in numbers)
 
 
 def _length(vectors: Tensor) -> Tensor:
@@ -130,10 +121,10 @@ class _Rows:
     """Runs the transformed pictures, a batch at a time, and keeps three numbers of each."""
 
     def __init__(
-        self, model: Network | nn.Module, wanted: list[str | nn.Module], keys: tuple[str, str], fill: Any, batch: int,
+        self, net: Network, wanted: list[str | nn.Module], keys: tuple[str, str], fill: Any, batch: int,
         progress: Callable[[int, int], object] | None,
     ) -> None:  # fmt: skip
-        self.model, self.wanted, self.keys, self.fill = model, wanted, keys, fill
+        self.net, self.wanted, self.keys, self.fill = net, wanted, keys, fill
         self.batch, self.progress = batch, progress
 
     def run(self, inputs: Tensor, plain: dict[str, Tensor], targets: tuple[int, ...], jobs: list[Job]) -> Tensor:
@@ -147,7 +138,7 @@ class _Rows:
             found[2, n] = self.probability(own, targets, n)
             for start in range(0, len(moved), self.batch):
                 part = moved[start : start + self.batch]
-                changed = features(self.model, self.variants(picture, [jobs[v] for v in part]), self.wanted, self.batch)
+                changed = features(self.net, self.variants(picture, [jobs[v] for v in part]), self.wanted, self.batch)
                 for k, key in enumerate(self.keys):
                     found[k, n, part] = _length(changed[key] - own[key]).cpu()
                 found[2, n, part] = self.probability(changed, targets, n)

@@ -7,10 +7,9 @@ on every occluded picture.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +18,11 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from deconvviz.analyses.occlusion.result import Occlusion
-from deconvviz.analyses.projection.compute import class_number, layer_maps, model_facts, prepare, project
-from deconvviz.engine.recording import Recording, Target, find_layer, plain_mode, record
+from deconvviz.analyses.projection.compute import project_recorded
+from deconvviz.engine.layers import FoundLayer, layer_maps
+from deconvviz.engine.passes import plain_mode
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Recording
 from deconvviz.engine.replay.replay import Patch, Replay
 from deconvviz.engine.replay.run import run as replay_all
 from deconvviz.engine.replay.schedule import Schedule
@@ -34,11 +36,7 @@ from deconvviz.errors import (
     suggest,
 )
 from deconvviz.network.network import Network
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    Picture = str | os.PathLike[str] | Image.Image | Tensor
+from deconvviz.network.preprocessing import Picture
 
 FILLS = ("grey", "mean", "blur", "noise")
 POSITIONS = ("all", "captum")
@@ -78,6 +76,7 @@ def occlude(
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, and `UnsupportedOperatorError` for a network
     with an operator that has no rule. The model is left exactly as it was.
     """
+    net = Network.of(model)
     pictures = _pictures(image)
     if pictures is not None:
         targets: list[Any] = [target] * len(pictures)
@@ -86,10 +85,10 @@ def occlude(
         if len(targets) != len(pictures):
             raise DeconvvizValueError(f"target has {len(targets)} classes for {len(pictures)} pictures")
         return [
-            _one(model, p, t, window, stride, fill, layer, batch, mask, positions, seed, progress)
+            _one(net, p, t, window, stride, fill, layer, batch, mask, positions, seed, progress)
             for p, t in zip(pictures, targets, strict=True)
         ]
-    return _one(model, image, target, window, stride, fill, layer, batch, mask, positions, seed, progress)
+    return _one(net, image, target, window, stride, fill, layer, batch, mask, positions, seed, progress)
 
 
 def _pictures(image: Any) -> list[Any] | None:
@@ -99,22 +98,21 @@ def _pictures(image: Any) -> list[Any] | None:
 
 
 def _one(
-    model: Any, image: Any, target: Any, window: Any, stride: Any, fill: Any, layer: Any, batch: int, mask: Any,
+    net: Network, image: Any, target: Any, window: Any, stride: Any, fill: Any, layer: Any, batch: int, mask: Any,
     positions: str, seed: int, progress: Callable[[int, int], object] | None,
 ) -> Occlusion:  # fmt: skip
     check_counts(batch=batch)
     check_choice("positions", positions, POSITIONS)
-    module, x, aliases = prepare(model, image)
+    x = net.preprocess(image)
     grid = _grid(x, window, stride, positions)
-    cover = _cover(x, fill, mask, grid, seed, model)
-    rec = record(module, x)
+    cover = _cover(x, fill, mask, grid, seed)
+    rec = record(net.plain, x)
     logits = rec.values[rec.logits("occlude")]
-    number = class_number(target, logits.shape[1], getattr(model, "card", None), int(logits.argmax()))
-    found = find_layer(rec, module, layer, aliases) if layer is not None else None
+    number = net.class_number(target, logits.shape[1], int(logits.argmax()))
+    found = net.find_layer(rec, layer) if layer is not None else None
     with plain_mode(x.device.type):
         seen = _run(rec, grid, cover, _strongest(rec, found), batch, progress)
-    projection = project(model, x, layer, units=[seen.unit]) if layer is not None and seen.unit is not None else None
-    card = model.card if isinstance(model, Network) else None
+    projection = None if found is None else project_recorded(net, rec, found, [seen.unit])
     # The share of the filters' arithmetic of as many whole passes that was left to do.
     policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(seen.arithmetic, 4)}
     policy |= {"seed": seed} if cover.words == "noise" else {}
@@ -124,9 +122,7 @@ def _one(
         fill_values=cover.values, fill=cover.words, positions=positions, mask=cover.mask,
         layer=projection.layer if projection else None, alias=projection.alias if projection else None,
         unit=seen.unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
-        projection=projection, policy=policy,
-        mean=card.mean if card else (), std=card.std if card else (), model=model_facts(model),
-        labels=card.labels if card else (),
+        projection=projection, policy=policy, labels=net.card.labels, **net.provenance(),
     )  # fmt: skip
 
 
@@ -182,7 +178,7 @@ class _Cover:
     mask: Tensor | None
 
 
-def _cover(x: Tensor, fill: Any, mask: Any, grid: _Grid, seed: int, model: Any) -> _Cover:
+def _cover(x: Tensor, fill: Any, mask: Any, grid: _Grid, seed: int) -> _Cover:
     channels = x.shape[1]
     covered: Tensor | None = None
     if mask is not None:
@@ -238,7 +234,7 @@ class _Watch:
     table: Table | None
 
 
-def _strongest(rec: Recording, found: Target | None) -> _Watch | None:
+def _strongest(rec: Recording, found: FoundLayer | None) -> _Watch | None:
     if found is None:
         return None
     maps = layer_maps(rec, found)

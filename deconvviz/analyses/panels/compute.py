@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from deconvviz.analyses.filters.compute import filters
 from deconvviz.analyses.panels.result import Page, Panels
 from deconvviz.analyses.projection.compute import project
-from deconvviz.engine.geometry import example_input, spans
-from deconvviz.engine.recording import Recording, record_to
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, StoreError
+from deconvviz.engine.geometry import spans
+from deconvviz.engine.recording import Recording
+from deconvviz.errors import DeconvvizValueError, ImageError, StoreError
+from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
 from deconvviz.results.base import photograph, signed_pictures
 from deconvviz.scanning.plan import check_model
@@ -67,9 +68,7 @@ class PanelSource:
         self, model: Network | nn.Module, store: Store, images: Any = None, method: str = "deconvnet",
         overlap: str = "add",
     ) -> None:  # fmt: skip
-        if not isinstance(model, Network | nn.Module):
-            raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
-        self.net = model if isinstance(model, Network) else Network(model)
+        self.net = Network.of(model)
         self.store, self.method, self.overlap = store, method, overlap
         check_model(store, self.net)
         self._source = _pictures(self.net, store, images)
@@ -154,8 +153,8 @@ class PanelSource:
         if layer.id not in self._geometry:
             channels, *size = self.store.facts["input"]
             example = example_input(self.net.module, channels, (size[0], size[1]))
-            rec, target = record_to(self.net.module, example, layer.alias or layer.name, self.net.card.aliases)
-            self._geometry[layer.id] = _Geometry(rec, target.value)
+            rec, found = self.net.record_to(example, layer.alias or layer.name)
+            self._geometry[layer.id] = _Geometry(rec, found.value)
         return self._geometry[layer.id]
 
 

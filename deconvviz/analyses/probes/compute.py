@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.features import features
 from deconvviz.analyses.probes.result import Probes
-from deconvviz.analyses.projection.compute import model_facts
 from deconvviz.data.listing import Listing, listing
 from deconvviz.data.pictures import SAME_PICTURES, Pictures, split
-from deconvviz.engine.recording import plain_mode, unwrap
+from deconvviz.engine.layers import check_maps
+from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_counts
 from deconvviz.network.network import Network
 
@@ -66,14 +66,15 @@ def probe(
     counts = _check(per_category, most=most, splits=splits, grid=grid, batch=batch)
     if not penalty > 0:
         raise DeconvvizValueError(f"penalty is {penalty!r}; allowed: above 0")
-    chosen = _layers(model, layers)
-    found = _data(model, data)
-    share = _share(model, found, held_out)
+    net = Network.of(model)
+    chosen = _layers(net, layers)
+    found = _data(net, data)
+    share = _share(net, found, held_out)
     draws = [_draw(found, counts, most, share, seed + k) for k in range(splits)]
     used = sorted({i for draw in draws for part in (*draw.train, draw.test) for i in part})
     total = len(used) + len(chosen) * len(counts) * splits
     count = _Count(progress, total)
-    values, readable = _values(model, found, used, chosen, grid, batch, count)
+    values, readable = _values(net, found, used, chosen, grid, batch, count)
     rows = {i: n for n, i in enumerate(readable)}
     accuracy = torch.zeros(len(values), len(counts), splits)
     classes = torch.tensor(found.classes)
@@ -90,13 +91,13 @@ def probe(
         "features": "standardised", "most": most, "seed": seed, "held_out": share,
         "unreadable": [found.names[i] for i in used if i not in rows],
     }  # fmt: skip
-    weights = model.card.weights if isinstance(model, Network) else None
+    weights = net.card.weights
     random = weights is not None and weights.name == "random"
     note = _RANDOM if random else _UNSEEN if share is not None else ""
     dimensions = tuple(v.shape[1] for v in values.values())
     return Probes(
-        tuple(values), counts, accuracy, dimensions, sizes, found.labels, note, policy, model_facts(model)
-    )  # fmt: skip
+        tuple(values), counts, accuracy, dimensions, sizes, found.labels, note, policy=policy, model=net.facts()
+    )
 
 
 # What is given --------------------------------------------------------------------------------------------------------
@@ -110,29 +111,21 @@ def _check(per_category: int | Sequence[int], **numbers: object) -> tuple[int, .
     return tuple(dict.fromkeys(counts))
 
 
-def _layers(
-    model: Network | nn.Module, layers: str | nn.Module | Sequence[str | nn.Module] | None
-) -> list[str | nn.Module]:
-    if not isinstance(model, Network | nn.Module):
-        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
+def _layers(net: Network, layers: str | nn.Module | Sequence[str | nn.Module] | None) -> list[str | nn.Module]:
     if layers is None:
-        aliases = model.card.aliases if isinstance(model, Network) else {}
-        numbered = sorted((a for a in aliases if a.isdecimal()), key=int)
-        if not numbered:
-            raise DeconvvizValueError("this model has no numbered aliases: give layers")
-        return list(numbered)
+        return list(net.numbered())
     given = [layers] if isinstance(layers, str | nn.Module) else list(layers)
     if not given:
         raise DeconvvizValueError("layers is empty; allowed: one or more")
     return given
 
 
-def _data(model: Network | nn.Module, data: object) -> Listing:
+def _data(net: Network, data: object) -> Listing:
     """The pictures with their categories; inputs come as such."""
     if isinstance(data, str | os.PathLike):
-        if not isinstance(model, Network):
-            raise DeconvvizTypeError("a bare module takes no folder of pictures: wrap it in Network with mean and std")
-        found = listing(data, model.card.channels)
+        if not net.card.mean:
+            raise DeconvvizTypeError("this model takes no folder of pictures: wrap it in Network with mean and std")
+        found = listing(data, net.card.channels)
         if len(set(found.classes)) < 2:
             raise DeconvvizValueError(f"{data} must hold one folder of pictures per category, two or more")
         return found
@@ -150,16 +143,15 @@ def _data(model: Network | nn.Module, data: object) -> Listing:
     return Listing(list(inputs), names, tuple(classes.tolist()), labels)  # inputs, read already
 
 
-def _share(model: Network | nn.Module, data: Listing, held_out: float | str | None) -> float | None:
+def _share(net: Network, data: Listing, held_out: float | str | None) -> float | None:
     if held_out is None or isinstance(held_out, float):
         if held_out is not None and not 0 < held_out < 1:
             raise DeconvvizValueError(f"held_out is {held_out}; allowed: between 0 and 1, 'auto' or None")
         return held_out
     if held_out != "auto":
         raise DeconvvizValueError(f"held_out is {held_out!r}; allowed: between 0 and 1, 'auto' or None")
-    card = model.card if isinstance(model, Network) else None
-    trained = card is not None and card.weights is not None and card.weights.name != "random"
-    return SHARE if trained and card is not None and set(card.labels) == set(data.labels) else None
+    trained = net.card.weights is not None and net.card.weights.name != "random"
+    return SHARE if trained and set(net.card.labels) == set(data.labels) else None
 
 
 # Which pictures train, which test -------------------------------------------------------------------------------------
@@ -225,11 +217,10 @@ class _Count:
 
 
 def _values(
-    model: Network | nn.Module, data: Listing, used: Sequence[int], layers: Sequence[str | nn.Module], grid: int,
+    net: Network, data: Listing, used: Sequence[int], layers: Sequence[str | nn.Module], grid: int,
     batch: int, count: _Count,
 ) -> tuple[dict[str, Tensor], list[int]]:  # fmt: skip
     """Features (U, D) of each layer in half precision, each layer's in a unit of its own, and whose rows they are."""
-    net = model if isinstance(model, Network) else Network(unwrap(model))
     stored: dict[str, Tensor] = {}
     scales: dict[str, float] = {}
     readable: list[int] = []
@@ -242,7 +233,7 @@ def _values(
                 continue
             readable.append(i)
         if inputs:
-            found = features(model, torch.cat(inputs), layers, batch)
+            found = features(net, torch.cat(inputs), layers, batch)
             before = len(readable) - len(inputs)
             for name in list(found):
                 value = _pooled(name, found.pop(name), grid)
@@ -256,15 +247,12 @@ def _values(
 
 def _pooled(name: str, value: Tensor, grid: int) -> Tensor:
     """Features (N, D): maps averaged down to `grid` × `grid` where they are larger."""
-    if value.dim() == 4:
-        with plain_mode(value.device.type):
-            size = (min(grid, value.shape[2]), min(grid, value.shape[3]))
-            return F.adaptive_avg_pool2d(value, size).flatten(1)
-    if value.dim() != 2:
-        raise DeconvvizValueError(
-            f"layer '{name}' has an output of shape {tuple(value.shape)}; units are known for (N, C, H, W) and (N, C)"
-        )
-    return value
+    check_maps(name, value.shape)
+    if value.dim() == 2:
+        return value
+    with plain_mode(value.device.type):
+        size = (min(grid, value.shape[2]), min(grid, value.shape[3]))
+        return F.adaptive_avg_pool2d(value, size).flatten(1)
 
 
 def _rows(layer: Tensor, classes: Tensor, part: Sequence[int], rows: dict[int, int]) -> tuple[Tensor, Tensor]:

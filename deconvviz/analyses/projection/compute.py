@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +12,15 @@ from torch import Tensor, nn
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine import costs
 from deconvviz.engine.geometry import boxes
-from deconvviz.engine.recording import Recording, Target, find_layer, plain_mode, record, record_to, unwrap
+from deconvviz.engine.layers import FoundLayer, layer_maps
+from deconvviz.engine.passes import plain_mode
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, add, from_whole
-from deconvviz.errors import (
-    DeconvvizTypeError,
-    DeconvvizValueError,
-    UnknownNameError,
-    check_choice,
-    check_counts,
-    suggest,
-)
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts
 from deconvviz.network.network import Network
-
-if TYPE_CHECKING:
-    from PIL import Image
+from deconvviz.network.preprocessing import Picture
 
 METHODS = ("deconvnet", "guided", "gradient")
 OVERLAPS = ("add", "overwrite", "max")
@@ -36,7 +28,7 @@ OVERLAPS = ("add", "overwrite", "max")
 
 def project(
     model: Network | nn.Module,
-    image: str | os.PathLike[str] | Image.Image | Tensor,
+    image: Picture,
     layer: str | nn.Module,
     units: int | str | Sequence[int] | Tensor | None = None,
     top: int = 9,
@@ -66,28 +58,45 @@ def project(
     check_choice("method", method, METHODS)
     check_choice("overlap", overlap, OVERLAPS)
     check_counts(top=top, batch=batch)
-    module, x, aliases = prepare(model, image)
+    net = Network.of(model)
+    x = net.preprocess(image)
     if isinstance(units, str):
         check_choice("units", units, ("class",))
-        rec = record(module, x)
-        found = find_layer(rec, module, layer, aliases)
+        rec = record(net.plain, x)
+        found = net.find_layer(rec, layer)
         with plain_mode(x.device.type):
-            chosen: Any = _class_units(rec, found, target, top, getattr(model, "card", None))
+            chosen: Any = _class_units(net, rec, found, target, top)
     else:
         if target is not None:
             raise DeconvvizValueError('target goes with units="class"')
-        rec, found = record_to(module, x, layer, aliases)
+        rec, found = net.record_to(x, layer)
         chosen = units
-    maps = layer_maps(rec, found)
-    index = _units(chosen, maps, top)
+    return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch)
+
+
+def project_recorded(
+    net: Network, rec: Recording, found: FoundLayer, units: Any, top: int = 9, place: Any = None,
+    seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add", batch: int = 64,
+) -> Projection:  # fmt: skip
+    """As `project`, of the picture that `rec` is a recording of, in which the layer has been `found`."""
+    image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
+    index = _units(units, maps, top)
     seeds = _seeds(maps, index, place, seed)
-    with plain_mode(x.device.type):
+    with plain_mode(image.device.type):
         pixels = _send_back(rec, found.value, seeds, method, overlap, batch)
+    if value.dim() != 4 or seeds.maps is not None:
+        box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
+    else:
+        box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
     }  # fmt: skip
-    return _result(model, rec, found, layer, index, seeds, pixels, x, policy)
+    return Projection(
+        layer=found.path, alias=found.alias, units=index, places=seeds.places,
+        activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(image[0]), policy=policy,
+        labels=net.card.labels, **net.provenance(),
+    )  # fmt: skip
 
 
 @dataclass
@@ -99,33 +108,6 @@ class _Seeds:
     activations: Tensor
     maps: Tensor | None
     shape: tuple[int, ...]
-
-
-def prepare(model: object, image: Any) -> tuple[nn.Module, Tensor, Mapping[str, str]]:
-    """The plain module, the input (1, C, H, W) on its device and in its dtype, the aliases."""
-    if isinstance(model, Network):
-        return unwrap(model.module), model.preprocess(image), model.card.aliases
-    if not isinstance(model, nn.Module):
-        raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
-    if not isinstance(image, Tensor):
-        raise DeconvvizTypeError(
-            f"image is a {type(image).__name__}, and a bare module takes only preprocessed tensors: "
-            "wrap it in Network with mean and std"
-        )
-    return unwrap(model), Network(model).preprocess(image), {}
-
-
-def layer_maps(rec: Recording, target: Target) -> Tensor:
-    """The layer's recorded value as maps (C, h, w)."""
-    value = rec.values[target.value]
-    if value.dim() == 2 and value.shape[0] == 1:
-        return value[0, :, None, None]
-    if value.dim() == 4 and value.shape[0] == 1:
-        return value[0]
-    raise DeconvvizValueError(
-        f"layer '{target.path}' has an output of shape {tuple(value.shape)}; "
-        "units are known for (N, C, H, W) and (N, C)"
-    )
 
 
 def _units(units: int | Sequence[int] | Tensor | str | None, maps: Tensor, top: int) -> Tensor:
@@ -279,12 +261,11 @@ def _deposit(signal: Signal, units: list[int], out: Tensor) -> None:
 # Units that drive a class ---------------------------------------------------------------------------------------------
 
 
-def _class_units(rec: Recording, found: Target, target: int | str | None, top: int, card: Any) -> Tensor:
+def _class_units(net: Network, rec: Recording, found: FoundLayer, target: int | str | None, top: int) -> Tensor:
     """The maps of a layer with the largest Σ activation × ∂logit/∂activation for the class."""
     output = rec.logits('units="class"')
     logits = rec.values[output]
-    classes = logits.shape[1]
-    number = class_number(target, classes, card, int(logits.argmax()))
+    number = net.class_number(target, logits.shape[1], int(logits.argmax()))
     walk = Walk(rec, "gradient", "add")
     seed = torch.zeros_like(logits)
     seed[0, number] = 1
@@ -300,65 +281,3 @@ def _class_units(rec: Recording, found: Target, target: int | str | None, top: i
     )
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
     return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()
-
-
-def class_number(target: int | str | None, classes: int, card: Any, own: int) -> int:
-    """The class that `target` (None, a label, an index) means; `own` is the model's own top class."""
-    if target is None:
-        return own
-    if isinstance(target, str):
-        labels = list(card.labels) if card is not None else []
-        if target not in labels:
-            raise UnknownNameError(f"target '{target}' is not a label of this model{suggest(target, labels)}")
-        return labels.index(target)
-    if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < classes:
-        raise DeconvvizValueError(f"target is {target!r}; allowed: 0 to {classes - 1}, or a label")
-    return target
-
-
-# The result -----------------------------------------------------------------------------------------------------------
-
-_HASHES: weakref.WeakKeyDictionary[nn.Module, tuple[Any, str]] = weakref.WeakKeyDictionary()
-
-
-def weights_hash(net: Network) -> str:
-    """`net.weights_hash()`, computed again only after a parameter or buffer has changed."""
-    state = (*net.module.parameters(), *net.module.buffers())
-    key = tuple((t.data_ptr(), t._version) for t in state)
-    known = _HASHES.get(net.module)
-    if known is None or known[0] != key:
-        known = (key, net.weights_hash())
-        _HASHES[net.module] = known
-    return known[1]
-
-
-def model_facts(model: Network | nn.Module) -> dict[str, str]:
-    """What a result says of its model: name, weights, their hash, versions."""
-    from deconvviz import __version__
-
-    facts = {"deconvviz": __version__, "torch": torch.__version__}
-    if isinstance(model, Network):
-        weights = model.card.weights
-        source = f"{weights.name}: {weights.source}" if weights is not None else "given"
-        return {"name": model.card.name, "weights": source, "sha256": weights_hash(model), **facts}
-    return {"name": type(unwrap(model)).__name__, **facts}
-
-
-def _result(
-    model: Network | nn.Module, rec: Recording, found: Target, layer: str | nn.Module, index: Tensor, seeds: _Seeds,
-    pixels: Tensor, x: Tensor, policy: dict[str, object],
-) -> Projection:  # fmt: skip
-    height, width = rec.values[0].shape[2:]
-    value = rec.values[found.value]
-    if value.dim() != 4 or seeds.maps is not None:
-        box = torch.tensor([[0, 0, height, width]]).repeat(len(index), 1)
-    else:
-        box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
-    card = model.card if isinstance(model, Network) else None
-    alias = card.alias_of(found.path) if card is not None and layer in card.aliases else None
-    return Projection(
-        layer=found.path, alias=alias, units=index, places=seeds.places,
-        activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(x[0]), policy=policy,
-        mean=card.mean if card else (), std=card.std if card else (),
-        model=model_facts(model), labels=card.labels if card else (),
-    )  # fmt: skip

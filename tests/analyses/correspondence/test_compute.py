@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deconvviz import Card, Network, correspondence
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, UnknownNameError
-from deconvviz.network.network import shown_region
+from deconvviz.network.preprocessing import shown_region
 
 INPUTS = torch.randn(3, 3, 16, 14, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 PARTS = [

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from deconvviz import Evolution, EvolutionCheckpoints, Network, evolve, project
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, UnknownNameError, WeightsError
-from deconvviz.network.checkpoints import note_run, write_weights
+from deconvviz.network.checkpoints import note_run
+from deconvviz.network.weights import write_weights
 
 LAYERS = ["1", "2", "fc"]
 EPOCHS = (1, 3, 9)

@@ -24,7 +24,7 @@ import deconvviz
 from deconvviz import DeconvvizError, Network, UnknownNameError
 from deconvviz.analyses.occlusion.compute import occlude
 from deconvviz.analyses.occlusion.result import Occlusion
-from deconvviz.engine.recording import record
+from deconvviz.engine.recorder import record
 from deconvviz.engine.replay.steps import plan
 from deconvviz.engine.replay.winograd import Winograd, suits
 from deconvviz.models import registry

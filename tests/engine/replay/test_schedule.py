@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from deconvviz.engine.recording import record
+from deconvviz.engine.recorder import record
 from deconvviz.engine.replay.replay import Patch, Replay
 from deconvviz.engine.replay.run import run
 from deconvviz.engine.replay.schedule import Batch, Schedule, lengths

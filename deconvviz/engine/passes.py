@@ -1,0 +1,75 @@
+"""A forward pass that leaves the model as it was: the plain module, plain modes, an early end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+
+
+class EndOfPass(BaseException):
+    """Ends a forward pass early; a BaseException, so that no `except Exception` in a model swallows it."""
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The plain module inside DataParallel, DistributedDataParallel or `torch.compile`."""
+    while True:
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        elif hasattr(module, "_orig_mod") and isinstance(module._orig_mod, nn.Module):
+            module = module._orig_mod
+        else:
+            break
+    for name, m in module.named_modules():
+        if isinstance(m, torch.jit.ScriptModule):
+            raise UnsupportedOperatorError(f"module '{name or 'the model'}' is a script module; give the eager one")
+        if any(isinstance(p, nn.UninitializedParameter) for p in m.parameters(recurse=False)):
+            raise DeconvvizValueError(
+                f"module '{name or 'the model'}' is lazy and has no weights yet; run it once first"
+            )
+    return module
+
+
+def fitting(module: nn.Module, x: Tensor) -> Tensor:
+    """`x` on the device and in the dtype of the module: of its first floating parameter or buffer."""
+    own = itertools.chain(module.parameters(), module.buffers())
+    like = next((t for t in own if t.is_floating_point()), x)
+    return x.to(like.device, like.dtype)
+
+
+@contextlib.contextmanager
+def plain_mode(device: str) -> Iterator[None]:
+    """No grad, no inference mode, no autocast, whatever the caller has on."""
+    # The meta device has no autocast: shapes alone can be recorded there, without memory or time.
+    cast = (
+        torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
+    )
+    with torch.inference_mode(False), torch.no_grad(), cast:
+        yield
+
+
+@contextlib.contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Eval mode module by module; modes and buffers come back whatever happens."""
+    modules = list(module.modules())
+    modes = [m.training for m in modules]
+    buffers = [dict(m._buffers) for m in modules]
+    copies = [(b, b._version, b.clone()) for d in buffers for b in d.values() if b is not None and not b.is_inference()]
+    try:
+        for m in modules:
+            m.training = False
+        yield
+    finally:
+        for m, mode, own in zip(modules, modes, buffers, strict=True):
+            m.training = mode
+            m._buffers.clear()  # one that forward itself registered goes, too
+            m._buffers.update(own)
+        with torch.no_grad():
+            for b, version, copy in copies:
+                if b._version != version:
+                    b.copy_(copy)

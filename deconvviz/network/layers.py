@@ -1,0 +1,71 @@
+"""The layers of a network: maps, sizes, strides and receptive fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.card import Card
+from deconvviz.engine.geometry import field_of
+from deconvviz.engine.passes import fitting
+from deconvviz.engine.recorder import record
+from deconvviz.engine.recording import Recording
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of `Network.layers()`.
+
+    `maps` is the number of feature maps (units), `size` their (height, width) or None for (N, C) outputs, `stride` and
+    `receptive_field` (rows, columns) in input pixels; a layer that reads everything has the input's own size.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    operator: str
+    maps: int
+    size: tuple[int, int] | None
+    stride: tuple[int, int]
+    receptive_field: tuple[int, int]
+
+
+def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
+    """A picture of zeros (1, C, H, W) on the module's device and in its dtype.
+
+    `channels` 0 (a card without mean and std) stands for what the first convolution takes.
+    """
+    if not channels:
+        convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+        channels = convolution.in_channels if convolution is not None else 3
+    return fitting(module, torch.zeros(1, channels, *size))
+
+
+def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> list[Layer]:
+    """Every leaf module that runs for a picture of this size, in the order of running; see `Layer`.
+
+    A module called twice stands once for each call, as `path#0`, `path#1`.
+    """
+    rec = record(module, example_input(module, card.channels, size))
+    inner = {p.rpartition(".")[0] for p in rec.kinds if p}
+    short: dict[str, list[str]] = {}
+    for alias, path in card.aliases.items():
+        short.setdefault(path, []).append(alias)
+    rows: list[tuple[int, Layer]] = []
+    for path, calls in rec.calls.items():
+        if not path or (path in inner and path not in short):
+            continue
+        for n, value in enumerate(calls):
+            if value is None or value not in rec.producer or len(rec.values[value].shape) not in (2, 4):
+                continue
+            name = path if len(calls) == 1 else f"{path}#{n}"
+            rows.append((value, _row(rec, name, tuple(short.get(path, ())), rec.kinds[path], value)))
+    return [row for _, row in sorted(rows, key=lambda r: r[0])]
+
+
+def _row(rec: Recording, name: str, aliases: tuple[str, ...], kind: str, value: int) -> Layer:
+    shape = rec.values[value].shape
+    stride, field = field_of(rec, value)
+    size = (int(shape[2]), int(shape[3])) if len(shape) == 4 else None
+    return Layer(name, aliases, kind, int(shape[1]), size, stride, field)
