@@ -31,7 +31,7 @@ def architecture(net: Network) -> Architecture:
         if len(group) > 1:  # of branches, what they are joined to
             block = block._replace(maps=max(row.maps for row in rows[group[0] : end] if row.size == block.size))
         blocks.append(block)
-    return Architecture(tuple(blocks), sum(p.numel() for p in net.module.parameters()), model_facts(net))
+    return Architecture(tuple(blocks), sum(p.numel() for p in net.module.parameters()), model=model_facts(net))
 
 
 def _path(row: Layer) -> str:

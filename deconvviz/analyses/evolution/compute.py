@@ -87,7 +87,9 @@ def evolve(
         "unreadable": pictures.unreadable,
     }  # fmt: skip
     card = net.card
-    return Evolution(tuple(sources), found, pictures.names, policy, card.mean, card.std, run.model)
+    return Evolution(
+        tuple(sources), found, pictures.names, policy=policy, mean=card.mean, std=card.std, model=run.model
+    )
 
 
 # What is given --------------------------------------------------------------------------------------------------------

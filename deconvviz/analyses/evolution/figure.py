@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -27,7 +27,17 @@ _NOTE = "Each panel: a unit's strongest activation over all pictures at that epo
 _MARKED = "Orange: another picture is behind it than at the epoch before."
 
 
-def draw(result: Evolution, scale: str = "panel", percentile: float = 98, columns: int = 3) -> Figure:
+def draw(result: Evolution, kind: str = "evolution", **options: Any) -> Figure:
+    """Draw `result` as `kind`: "evolution" (the paper's Fig. 4) or "convergence" (its numbers as curves).
+
+    The options are those of the functions of these names. Raises `DeconvvizValueError` for another kind.
+    """
+    if kind not in ("evolution", "convergence"):
+        raise DeconvvizValueError(f"kind is {kind!r}; allowed: 'evolution', 'convergence'")
+    return evolution(result, **options) if kind == "evolution" else convergence(result, **options)
+
+
+def evolution(result: Evolution, scale: str = "panel", percentile: float = 98, columns: int = 3) -> Figure:
     """Draw `result` and return the figure: for each layer a block, one row a unit and one column an epoch.
 
     `scale` is the one rule of contrast for all panels: "panel" takes each by its own `percentile`, "unit" all epochs of

@@ -91,7 +91,7 @@ def _one(
     alias = model.card.alias_of(op.module) if isinstance(model, Network) else None
     return Filters(
         op.module, alias, weights, rms.float(), cosine, twin, shift, above, peak, stride, scale,
-        bound, fires, count, policy, model_facts(model),
+        bound, fires, count, policy=policy, model=model_facts(model),
     )  # fmt: skip
 
 

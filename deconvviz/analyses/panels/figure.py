@@ -15,7 +15,7 @@ from deconvviz.results.base import signed_pictures
 from deconvviz.results.style import new_figure, styled
 
 if TYPE_CHECKING:
-    from deconvviz.analyses.panels.result import Page, Panels
+    from deconvviz.analyses.panels.result import Panels, PanelsPage
 
 _PANEL, _GAP, _LABEL, _HEAD, _MARGIN = 0.86, 0.05, 0.15, 0.42, 0.09  # inches
 _BLOCK = 0.3  # inches between the block of projections and that of crops
@@ -118,7 +118,7 @@ def _show(figure: Figure, picture: NDArray[np.uint8], where: tuple[float, float,
 _PAIRS, _PAGE, _PAIR_GAP, _BAND = 4, 7.2, 0.14, 0.21
 
 
-def draw_page(result: Page, columns: int = _PAIRS, percentile: float = 98.5) -> Figure:
+def draw_page(result: PanelsPage, columns: int = _PAIRS, percentile: float = 98.5) -> Figure:
     """Draw a page: for each layer its units, a mosaic of projections beside one of crops each.
 
     `columns` is the number of units in a row. A unit of a layer that reads the picture shows its filter instead of

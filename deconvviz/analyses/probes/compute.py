@@ -95,7 +95,8 @@ def probe(
     note = _RANDOM if random else _UNSEEN if share is not None else ""
     dimensions = tuple(v.shape[1] for v in values.values())
     return Probes(
-        tuple(values), counts, accuracy, dimensions, sizes, found.labels, note, policy, model_facts(model)
+        tuple(values), counts, accuracy, dimensions, sizes, found.labels, note,
+        policy=policy, model=model_facts(model),
     )  # fmt: skip
 
 
