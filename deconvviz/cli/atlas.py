@@ -8,11 +8,13 @@ from types import TracebackType
 
 import click
 
-from deconvviz.cli.common import network_of, store_options, to_device
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._common import network_of, store_options, to_device
+from deconvviz.cli._progress import Progress
+
+ORDER = 50
 
 
-@click.command()
+@click.command(short_help="Make a site to browse a scanned network.")
 @store_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the site. Default: named like the store.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")

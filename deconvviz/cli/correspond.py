@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
-from deconvviz.cli.invariance import parse_fill
-from deconvviz.cli.progress import Progress
-from deconvviz.results.table import KINDS
+from deconvviz.cli._common import TABLES, get_network, model_options, output_file, output_options, parse_fill, to_device
+from deconvviz.cli._progress import Progress
+
+ORDER = 80
 
 
-@click.command()
+@click.command(short_help="Show whether covering the same part changes features alike.")
 @model_options
 @click.option(
     "--parts",
@@ -31,7 +31,7 @@ from deconvviz.results.table import KINDS
 @click.option("--random", type=click.IntRange(0), default=10, show_default=True, help="Draws of random boxes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random boxes.")
 @click.option("--fill", default="grey", show_default=True, help="Of the covered part: grey, a number or a colour.")
-@click.option("--table", type=click.Choice(KINDS), default="text", show_default=True)
+@click.option("--table", type=click.Choice(TABLES), default="text", show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
 @output_options

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import output_file, output_options, parse_layers
-from deconvviz.cli.progress import Progress
-from deconvviz.cli.project import parse_units
+from deconvviz.cli._common import output_file, output_options, parse_layers, parse_units
+from deconvviz.cli._progress import Progress
+
+ORDER = 130
 
 
-@click.command()
+@click.command(short_help="Show how features evolve over a training run, and when layers settle.")
 @click.option(
     "--run",
     required=True,

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli._common import get_network, model_options, output_file, output_options, to_device
+
+ORDER = 90
 
 
-@click.command()
+@click.command(short_help="Show the first filters of a network and what is wrong with them.")
 @model_options
 @click.option("--against", help="Second network: a name in the zoo, or package.module:callable.")
 @click.option("--against-weights", help="Its weights, as --weights.")

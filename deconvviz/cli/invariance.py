@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
-from deconvviz.cli.pictures import Pictures
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._common import get_network, model_options, output_file, output_options, parse_fill, to_device
+from deconvviz.cli._pictures import Pictures
+from deconvviz.cli._progress import Progress
 
 if TYPE_CHECKING:
     from deconvviz.network.network import Network
+
+ORDER = 70
 
 # The names of deconvviz.data.transforms, which torch comes with.
 KINDS = ("translation", "horizontal", "scale", "rotation", "flip")
@@ -38,15 +40,6 @@ def parse_values(given: str, option: str) -> list[float]:
     return [round(start + k * step, 9) for k in range(int(steps + 1e-6) + 1)]
 
 
-def parse_fill(given: str) -> str | float | list[float]:
-    """Return a fill of `deconvviz.data.transforms.warp`: its name, a number, or a colour such as `0,0,0`."""
-    try:
-        numbers = [float(part) for part in given.split(",")]
-    except ValueError:
-        return given
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
 def range_options(command: Any) -> Any:
     """Add one option for the values of each transform."""
     for kind in reversed(KINDS[:-1]):
@@ -55,7 +48,7 @@ def range_options(command: Any) -> Any:
     return command
 
 
-@click.command()
+@click.command(short_help="Show how features change as a picture is moved, scaled, turned.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @model_options
 @click.option("--label", "labels", multiple=True, help="True class, by name or number: one for all, or one each.")

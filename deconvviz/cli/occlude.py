@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_options, to_device
-from deconvviz.cli.pictures import Pictures, Tick
+from deconvviz.cli._common import get_network, model_options, output_options, to_device
+from deconvviz.cli._pictures import Pictures, Tick
 
 if TYPE_CHECKING:
     from deconvviz.analyses.occlusion.result import Occlusion
     from deconvviz.card import Card
     from deconvviz.network.network import Network
+
+ORDER = 20
 
 _FILLS = ("grey", "mean", "blur", "noise")
 
@@ -42,7 +44,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
         ) from None
 
 
-@click.command()
+@click.command(short_help="Show what the network makes of a picture with each place covered.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @model_options
 @click.option("--target", help="Class, as label or number. Default: the picture's most probable.")

@@ -8,12 +8,21 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, parse_layers, to_device
-from deconvviz.cli.progress import Progress
-from deconvviz.results.table import KINDS
+from deconvviz.cli._common import (
+    TABLES,
+    get_network,
+    model_options,
+    output_file,
+    output_options,
+    parse_layers,
+    to_device,
+)
+from deconvviz.cli._progress import Progress
+
+ORDER = 140
 
 
-@click.command()
+@click.command(short_help="Show how well a linear classifier does on the features of each layer.")
 @model_options
 @click.option(
     "--data",
@@ -40,7 +49,7 @@ from deconvviz.results.table import KINDS
 )
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
-@click.option("--table", type=click.Choice(KINDS), default="text", show_default=True, help="How the table is printed.")
+@click.option("--table", type=click.Choice(TABLES), default="text", show_default=True, help="How the table is printed.")
 @output_options
 def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how well a linear classifier does on the features of each layer, trained on a few pictures a category.

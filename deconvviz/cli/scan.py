@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, parse_layers, to_device
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._common import get_network, model_options, parse_layers, to_device
+from deconvviz.cli._progress import Progress
 
 if TYPE_CHECKING:
     from deconvviz.scanning.store import Store
 
+ORDER = 30
 
-@click.command()
+
+@click.command(short_help="Find the strongest pictures of every unit of some layers.")
 @model_options
 @click.option(
     "--images",

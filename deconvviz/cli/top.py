@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
-from deconvviz.cli.common import network_of, output_file, output_options, store_options, to_device
+from deconvviz.cli._common import network_of, output_file, output_options, store_options, to_device
+
+ORDER = 40
 
 
-@click.command()
+@click.command(short_help="Show what a scanned unit responds to most, with its projections.")
 @store_options
 @click.option("--layer", required=True, help="An alias (5, conv5) or a module path.")
 @click.option("--unit", required=True, type=click.IntRange(0), help="Number of the unit in its layer.")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from deconvviz.scanning.store import Store
 
 FORMATS = ("png", "pdf", "svg", "npz")
+# Those of deconvviz.results.table, which torch comes with.
+TABLES = ("text", "markdown", "latex", "html")
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,6 +100,29 @@ def parse_layers(given: Sequence[str]) -> list[str] | None:
             raise click.BadParameter(f"{part!r} is no layer; allowed: 1-5,7 or names", param_hint="--layer")
         layers += map(str, range(int(span[1]), int(span[2]) + 1)) if span else [part.strip()]
     return list(dict.fromkeys(layers)) or None
+
+
+def parse_units(given: Sequence[str]) -> list[int] | None:
+    """Return the units of `1,5-7` and the like, in the given order, or None for none given."""
+    units: list[int] = []
+    for part in ",".join(given).split(",") if given else ():
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise click.BadParameter(f"{part!r} is not a unit; allowed: 7, 1,5-7", param_hint="--unit")
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low or high - low > 100_000:
+            raise click.BadParameter(f"{part!r} is not a range of units", param_hint="--unit")
+        units += range(low, high + 1)
+    return list(dict.fromkeys(units)) or None
+
+
+def parse_fill(given: str) -> str | float | list[float]:
+    """Return a fill of `deconvviz.data.transforms.warp`: its name, a number, or a colour such as `0,0,0`."""
+    try:
+        numbers = [float(part) for part in given.split(",")]
+    except ValueError:
+        return given
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def to_device(net: Network, device: str) -> None:
