@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.results.base import signed_pictures
-from deconvviz.results.style import COLOURS, new_figure, styled
+from deconvviz.results.style import COLOURS, new_figure, show, styled
 
 if TYPE_CHECKING:
     from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
@@ -53,7 +53,7 @@ def evolution(result: Evolution, scale: str = "panel", percentile: float = 98, c
     width, height = max(columns * block, 4.4), _TITLE + sum(heights) + _FOOT
     with styled():
         figure = new_figure(width, height)
-        title = f"{result.model.get('name', 'model')} · evolution of features, {result.policy.get('method')}"
+        title = f"{result.model_name} · evolution of features, {result.policy.get('method')}"
         figure.text(0.06 / width, 1 - 0.08 / height, title, va="top", fontsize=8, weight="bold")
         top = height - _TITLE
         for row, tall in zip(rows, heights, strict=True):
@@ -111,13 +111,9 @@ def _named(layer: EvolutionLayer) -> str:
 
 
 def _show(ax: Axes, picture: NDArray[np.uint8], column: int, row: int) -> None:
-    grey = picture.shape[-1] == 1
-    shown = picture[..., 0] if grey else picture[..., :3]
     side = _PANEL / (_PANEL + _GAP)
-    ax.imshow(
-        shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="antialiased", aspect="auto",
-        extent=(column, column + side, row + side, row),
-    )  # fmt: skip
+    place = (column, column + side, row + side, row)
+    show(ax, picture, interpolation="antialiased", aspect="auto", extent=place)
 
 
 def convergence(result: Evolution, level: float = 0.9) -> Figure:
@@ -158,8 +154,7 @@ def _curves(ax: Axes, result: Evolution, measure: str, level: float, title: str)
     ax.set_title(title, fontsize=7, weight="bold", loc="left")
     ax.grid(axis="y", lw=0.3, color="#dddddd")
     ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=5.5, frameon=False, loc="lower right", labelspacing=0.3)
 
 
