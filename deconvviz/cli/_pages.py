@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import get_network, to_device
+from deconvviz.cli._common import device_option, get_network, to_device
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, parts_of
 
@@ -24,7 +24,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what a page is made from; `sources` makes them one object."""
     for option in (
-        click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda."),
+        device_option,
         click.option("--image", "images", multiple=True, type=_FILE, help="Picture to use; may be repeated."),
         click.option("--parts", type=_FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
         click.option("--store", type=_FILE, help="Store of `deconvviz scan`, for figure 2."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,14 @@ import click
 
 from deconvviz.cli._common import (
     TABLES,
+    device_option,
     get_network,
     model_options,
     output_file,
     output_options,
     parse_layers,
     to_device,
+    write_result,
 )
 from deconvviz.cli._progress import Progress
 
@@ -48,7 +49,7 @@ ORDER = 140
     help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
 )
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @click.option("--table", type=click.Choice(TABLES), default="text", show_default=True, help="How the table is printed.")
 @output_options
 def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
@@ -75,12 +76,7 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             progress=lambda done, total: progress.reach(100 * done // total),
             **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
         )
-    result.save(path)
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-        return
-    click.echo(result.table().render(options["table"]), nl=False)
-    click.echo(str(path))
+    write_result(result, path, as_json, result.table().render(options["table"]))
 
 
 def _held_out(given: str | None) -> float | str | None:

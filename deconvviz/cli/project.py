@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import get_network, model_options, output_options, parse_units, to_device
+from deconvviz.cli._common import (
+    device_option,
+    get_network,
+    method_options,
+    model_options,
+    output_options,
+    parse_units,
+    to_device,
+)
 from deconvviz.cli._pictures import Pictures
 
 if TYPE_CHECKING:
@@ -24,10 +32,9 @@ ORDER = 10
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7; may be repeated.")
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Number of strongest maps.")
 @click.option("--place", nargs=2, type=int, help="Row and column of the map, instead of its strongest place.")
-@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
-@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@method_options
 @click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
 def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Show what the strongest maps of a layer respond to in IMAGES (pictures, or folders of them).
