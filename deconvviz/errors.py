@@ -5,6 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+__all__ = [
+    "AtlasError",
+    "DeconvvizError",
+    "DeconvvizTypeError",
+    "DeconvvizValueError",
+    "ImageError",
+    "StoreError",
+    "UnknownNameError",
+    "UnsupportedOperatorError",
+    "WeightsError",
+]
+
 
 class DeconvvizError(Exception):
     """Base of every error that deconvviz raises on purpose."""

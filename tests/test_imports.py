@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from deconvviz import _public
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deconvviz"
@@ -166,6 +169,27 @@ def test_public_names_exist_and_are_lazy() -> None:
         "assert 'matplotlib' not in sys.modules; print(len(deconvviz.__all__))"
     )
     assert int(run("-c", code).stdout) > 10
+
+
+def test_the_stub_says_the_same_names() -> None:
+    assert _public.STUB.read_text(encoding="utf-8") == _public.stub(), "write it again: python -m deconvviz._public"
+
+
+def test_no_public_name_hides_a_module_or_another_name() -> None:
+    parts = [path for part in _public._PARTS for path in PACKAGE.glob(part)]
+    names = [name for path in parts for name in _public._exported(path)]
+    assert len(set(names)) == len(names) and len(parts) > 10
+    assert not set(names) & set(PARTS)
+
+
+def test_star_and_dir_have_the_public_names() -> None:
+    code = "from deconvviz import *; import deconvviz; assert {*deconvviz.__all__} <= {*globals()} & {*dir(deconvviz)}"
+    run("-c", code)
+
+
+def test_a_function_is_no_module() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("deconvviz.filters")
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

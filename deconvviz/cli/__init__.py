@@ -1,63 +1,54 @@
-"""The command line. Importing it loads click only: torch comes with the command that needs it."""
+"""The command line. Each module without an underscore is a command.
+
+At their top these import click only: torch comes with the function of the command that needs it.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
-# Name -> module and one line of help: `deconvviz --help` must not import the commands.
-COMMANDS = {
-    "project": ("deconvviz.cli.project", "Show what the strongest maps of a layer respond to in a picture."),
-    "occlude": ("deconvviz.cli.occlude", "Show what the network makes of a picture with each place covered."),
-    "scan": ("deconvviz.cli.scan", "Find the strongest pictures of every unit of some layers."),
-    "top": ("deconvviz.cli.top", "Show what a scanned unit responds to most, with its projections."),
-    "atlas": ("deconvviz.cli.atlas", "Make a site to browse a scanned network."),
-    "layers": ("deconvviz.cli.layers", "List the layers of a network, their sizes and receptive fields."),
-    "invariance": ("deconvviz.cli.invariance", "Show how features change as a picture is moved, scaled, turned."),
-    "correspond": ("deconvviz.cli.correspond", "Show whether covering the same part changes features alike."),
-    "filters": ("deconvviz.cli.filters", "Show the first filters of a network and what is wrong with them."),
-    "figure": ("deconvviz.cli.figure", "Make a figure of the paper."),
-    "table": ("deconvviz.cli.table", "Make a table of the paper."),
-    "paper": ("deconvviz.cli.paper", "Make all figures and tables of the paper, and check its claims."),
-    "evolve": ("deconvviz.cli.evolve", "Show how features evolve over a training run, and when layers settle."),
-    "probe": ("deconvviz.cli.probe", "Show how well a linear classifier does on the features of each layer."),
-    "history": ("deconvviz.cli.history", "Show who won the ILSVRC, with depth and size of the networks."),
-    "models": ("deconvviz.cli.models", "List the networks of the zoo and their weights."),
-    "train": ("deconvviz.cli.train", "Train a network on a folder of pictures."),
-}
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Return the names of the commands: the modules beside this one, but for those with an underscore."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(name for name in found if not name.startswith("_"))
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is run, not when it is listed."""
+    """A group that imports a command when it is run. A command is the function named like its module, listed with its
+    `short_help` in the `ORDER` that its module says."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return sorted(names(), key=lambda name: (_module(name).ORDER, name))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in names():
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(_module(cmd_name), cmd_name)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in names() and not args[0].startswith("-"):
             from deconvviz.errors import suggest
 
-            raise click.UsageError(
-                f"no command {args[0]!r}{suggest(args[0], COMMANDS)} (commands: {', '.join(COMMANDS)})"
-            )
+            known = self.list_commands(ctx)
+            raise click.UsageError(f"no command {args[0]!r}{suggest(args[0], known)} (commands: {', '.join(known)})")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -5,28 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import click
 
-from deconvviz.cli.common import network_of, store_options, to_device
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._common import device_option, network_of, store_options, to_device
+from deconvviz.cli._progress import Progress
+
+ORDER = 50
 
 
-@click.command()
+@click.command(short_help="Make a site to browse a scanned network.")
 @store_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the site. Default: named like the store.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def atlas(
-    store: Path,
-    model: str | None,
-    weights: str | None,
-    checkpoint: str | None,
-    images: Path | None,
-    out: Path | None,
-    device: str,
-    as_json: bool,
-) -> None:
+def atlas(store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
     """Make a site to browse a scanned network: every unit, its strongest pictures, what in them excites it.
 
     The site is plain files: open index.html, or put the folder on any server. If a build is interrupted, the same
@@ -42,9 +36,9 @@ def atlas(
 
     folder = out or Path(f"{store.stem}-site")
     with Store.open(store) as opened, Stages() as stages:
-        net = network_of(opened, model, weights, checkpoint)
-        to_device(net, device)
-        site = build(opened, folder, PanelSource(net, opened, images), stages.report)
+        net = network_of(opened, options["model"], options["weights"], options["checkpoint"])
+        to_device(net, options["device"])
+        site = build(opened, folder, PanelSource(net, opened, options["images"]), stages.report)
     if as_json:
         facts = {"units": site.units, "pictures": site.pictures, "files": site.files, "bytes": site.bytes}
         click.echo(json.dumps({"index": str(site.index), **facts}))

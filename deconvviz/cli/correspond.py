@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
-from deconvviz.cli.invariance import parse_fill
-from deconvviz.cli.progress import Progress
-from deconvviz.results.table import KINDS
+from deconvviz.cli._common import (
+    TABLES,
+    device_option,
+    get_network,
+    model_options,
+    output_file,
+    output_options,
+    parse_fill,
+    to_device,
+)
+from deconvviz.cli._progress import Progress
+
+ORDER = 80
 
 
-@click.command()
+@click.command(short_help="Show whether covering the same part changes features alike.")
 @model_options
 @click.option(
     "--parts",
@@ -31,28 +41,11 @@ from deconvviz.results.table import KINDS
 @click.option("--random", type=click.IntRange(0), default=10, show_default=True, help="Draws of random boxes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random boxes.")
 @click.option("--fill", default="grey", show_default=True, help="Of the covered part: grey, a number or a colour.")
-@click.option("--table", type=click.Choice(KINDS), default="text", show_default=True)
+@click.option("--table", type=click.Choice(TABLES), default="text", show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
-def correspond(
-    model: str,
-    weights: str | None,
-    checkpoint: str | None,
-    parts: Path,
-    images: Path | None,
-    layers: tuple[str, ...],
-    normalise: str,
-    random: int,
-    seed: int,
-    fill: str,
-    table: str,
-    batch: int,
-    device: str,
-    out: Path | None,
-    kind: str | None,
-    as_json: bool,
-) -> None:
+def correspond(parts: Path, table: str, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Cover the same part in several pictures and show whether that changes the features alike.
 
     \b
@@ -60,23 +53,20 @@ def correspond(
       deconvviz correspond --model zfnet --parts parts.json
       deconvviz correspond --model zfnet --parts demos/faces.json --images caltech101 --table latex
     """
-    net = get_network(model, weights, checkpoint)
+    net = get_network(options["model"], options["weights"], options["checkpoint"])
     path = output_file(out, kind, f"{parts.stem}-{net.card.name}-correspondence")
-    to_device(net, device)
+    to_device(net, options["device"])
     from deconvviz.analyses.correspondence.compute import correspondence
 
     with Progress(100, "covering, %") as progress:
         result = correspondence(
             net,
             parts,
-            list(layers) or None,
-            images,
-            parse_fill(fill),
-            normalise,
-            random,
-            seed,
-            batch,
-            lambda done, passes: progress.reach(100 * done // passes),
+            list(options["layers"]) or None,
+            options["images"],
+            parse_fill(options["fill"]),
+            progress=lambda done, passes: progress.reach(100 * done // passes),
+            **{name: options[name] for name in ("normalise", "random", "seed", "batch")},
         )
         result.save(path)
     if as_json:

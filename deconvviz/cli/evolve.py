@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import output_file, output_options, parse_layers
-from deconvviz.cli.progress import Progress
-from deconvviz.cli.project import parse_units
+from deconvviz.cli._common import device_option, method_options, output_file, output_options, parse_layers, parse_units
+from deconvviz.cli._progress import Progress
+
+ORDER = 130
 
 
-@click.command()
+@click.command(short_help="Show how features evolve over a training run, and when layers settle.")
 @click.option(
     "--run",
     required=True,
@@ -31,14 +32,13 @@ from deconvviz.cli.project import parse_units
 @click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="Pictures, evenly spread.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For the draw of maps.")
 @click.option("--model", help="Network, if the checkpoints do not say: in the zoo, or package.module:callable.")
-@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
-@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@method_options
 @click.option("--scale", type=click.Choice(["panel", "unit", "layer"]), default="panel", help="Contrast of a panel.")
 @click.option(
     "--level", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Similarity of a settled layer."
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
 def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how what maps respond to evolves over a training run, and when each layer settles.

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli._common import (
+    device_option,
+    get_network,
+    model_options,
+    output_file,
+    output_options,
+    to_device,
+    write_result,
+)
+
+ORDER = 90
 
 
-@click.command()
+@click.command(short_help="Show the first filters of a network and what is wrong with them.")
 @model_options
 @click.option("--against", help="Second network: a name in the zoo, or package.module:callable.")
 @click.option("--against-weights", help="Its weights, as --weights.")
@@ -23,24 +33,9 @@ from deconvviz.cli.common import get_network, model_options, output_file, output
 @click.option("--radius", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="RMS limit.")
 @click.option("--clip", is_flag=True, help="Show beside them the filters scaled back to --radius.")
 @click.option("--scale", type=click.Choice(["shared", "panel"]), default="shared", help="One contrast for all filters.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
-def filters(
-    model: str,
-    weights: str | None,
-    checkpoint: str | None,
-    against: str | None,
-    against_weights: str | None,
-    layer: str | None,
-    images: Path | None,
-    radius: float,
-    clip: bool,
-    scale: str,
-    device: str,
-    out: Path | None,
-    kind: str | None,
-    as_json: bool,
-) -> None:
+def filters(images: Path | None, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show the first convolution's filters and which are dead, duplicate, saturated or aliased.
 
     \b
@@ -48,23 +43,19 @@ def filters(
       deconvviz filters --model zfnet
       deconvviz filters --model zfnet --against alexnet --against-weights random
     """
-    if against is None and against_weights is not None:
+    against = options["against"]
+    if against is None and options["against_weights"] is not None:
         raise click.UsageError("--against-weights needs --against")
-    net = get_network(model, weights, checkpoint)
-    other = get_network(against, against_weights, None) if against is not None else None
+    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    other = get_network(against, options["against_weights"], None) if against is not None else None
     names = [n.card.name for n in (net, other) if n is not None]
     path = output_file(out, kind, "-".join([*names, "filters"]))
     for n in (net, other):
         if n is not None:
-            to_device(n, device)
+            to_device(n, options["device"])
     from deconvviz.analyses.filters.compute import filters as compute
     from deconvviz.data.images import pictures_in
 
     pictures = pictures_in(images) if images is not None else None
-    result = compute(net, other, layer, pictures, radius=radius)
-    result.save(path, **({} if path.suffix == ".npz" else {"scale": scale, "clip": clip}))
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-        return
-    click.echo(result.table().text(), nl=False)
-    click.echo(str(path))
+    result = compute(net, other, options["layer"], pictures, radius=options["radius"])
+    write_result(result, path, as_json, result.table().text(), scale=options["scale"], clip=options["clip"])

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from deconvviz.results.table import KINDS
+from deconvviz.cli._common import TABLES
+
+ORDER = 150
 
 
-@click.command()
-@click.option("--table", "kind", type=click.Choice(KINDS), help="Print the table alone.")
+@click.command(short_help="Show who won the ILSVRC, with depth and size of the networks.")
+@click.option("--table", "kind", type=click.Choice(TABLES), help="Print the table alone.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

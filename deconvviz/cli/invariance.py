@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
-from deconvviz.cli.pictures import Pictures
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._common import (
+    device_option,
+    get_network,
+    model_options,
+    output_file,
+    output_options,
+    parse_fill,
+    to_device,
+    write_result,
+)
+from deconvviz.cli._pictures import Pictures
+from deconvviz.cli._progress import Progress
 
 if TYPE_CHECKING:
     from deconvviz.network.network import Network
+
+ORDER = 70
 
 # The names of deconvviz.data.transforms, which torch comes with.
 KINDS = ("translation", "horizontal", "scale", "rotation", "flip")
@@ -38,15 +48,6 @@ def parse_values(given: str, option: str) -> list[float]:
     return [round(start + k * step, 9) for k in range(int(steps + 1e-6) + 1)]
 
 
-def parse_fill(given: str) -> str | float | list[float]:
-    """Return a fill of `deconvviz.data.transforms.warp`: its name, a number, or a colour such as `0,0,0`."""
-    try:
-        numbers = [float(part) for part in given.split(",")]
-    except ValueError:
-        return given
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
 def range_options(command: Any) -> Any:
     """Add one option for the values of each transform."""
     for kind in reversed(KINDS[:-1]):
@@ -55,7 +56,7 @@ def range_options(command: Any) -> Any:
     return command
 
 
-@click.command()
+@click.command(short_help="Show how features change as a picture is moved, scaled, turned.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @model_options
 @click.option("--label", "labels", multiple=True, help="True class, by name or number: one for all, or one each.")
@@ -66,7 +67,7 @@ def range_options(command: Any) -> Any:
 @click.option("--fill", default="grey", show_default=True, help="Outside: grey, reflect, edge, a number or a colour.")
 @click.option("--normalise", type=click.Choice(["none", "norm", "max"]), default="none", help="Of the drawn distances.")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
 def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how features and the answer change as IMAGES (pictures, or folders of them) are moved, scaled and turned.
@@ -99,11 +100,7 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
             options["batch"],
             lambda done, passes: progress.reach(done * len(pictures) // passes),
         )
-        result.save(path, **({} if path.suffix == ".npz" else {"normalise": options["normalise"]}))
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-    else:
-        click.echo(str(path))
+    write_result(result, path, as_json, normalise=options["normalise"])
 
 
 def _transforms(options: dict[str, Any]) -> dict[str, list[float] | None]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import print_table
+from deconvviz.cli._common import print_table
+
+ORDER = 160
 
 
-@click.command()
+@click.command(short_help="List the networks of the zoo and their weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def models(as_json: bool) -> None:
     """List the networks of the zoo and their weights.

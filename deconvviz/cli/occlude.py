@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_options, to_device
-from deconvviz.cli.pictures import Pictures, Tick
+from deconvviz.cli._common import device_option, get_network, model_options, output_options, to_device
+from deconvviz.cli._pictures import Pictures, Tick
 
 if TYPE_CHECKING:
     from deconvviz.analyses.occlusion.result import Occlusion
     from deconvviz.card import Card
     from deconvviz.network.network import Network
+
+ORDER = 20
 
 _FILLS = ("grey", "mean", "blur", "noise")
 
@@ -42,7 +44,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
         ) from None
 
 
-@click.command()
+@click.command(short_help="Show what the network makes of a picture with each place covered.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @model_options
 @click.option("--target", help="Class, as label or number. Default: the picture's most probable.")
@@ -61,7 +63,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
 @click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
 @click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
 def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Cover one place after the other of IMAGES (pictures, or folders of them) and show what the network says.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.figure import format_option, make_folder, source_options, sources
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._pages import format_option, make_folder, source_options, sources
+from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME
 
 if TYPE_CHECKING:
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from deconvviz.paper.pages import Page
     from deconvviz.paper.writing import Written
 
+ORDER = 120
+
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Make all figures and tables of the paper, and check its claims.")
 @click.option("--out", type=_FOLDER, default=Path("paper"), show_default=True, help="Folder to write to.")
 @source_options
 @format_option

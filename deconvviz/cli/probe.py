@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, parse_layers, to_device
-from deconvviz.cli.progress import Progress
-from deconvviz.results.table import KINDS
+from deconvviz.cli._common import (
+    TABLES,
+    device_option,
+    get_network,
+    model_options,
+    output_file,
+    output_options,
+    parse_layers,
+    to_device,
+    write_result,
+)
+from deconvviz.cli._progress import Progress
+
+ORDER = 140
 
 
-@click.command()
+@click.command(short_help="Show how well a linear classifier does on the features of each layer.")
 @model_options
 @click.option(
     "--data",
@@ -39,8 +49,8 @@ from deconvviz.results.table import KINDS
     help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
 )
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
-@click.option("--table", type=click.Choice(KINDS), default="text", show_default=True, help="How the table is printed.")
+@device_option
+@click.option("--table", type=click.Choice(TABLES), default="text", show_default=True, help="How the table is printed.")
 @output_options
 def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how well a linear classifier does on the features of each layer, trained on a few pictures a category.
@@ -66,12 +76,7 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             progress=lambda done, total: progress.reach(100 * done // total),
             **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
         )
-    result.save(path)
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-        return
-    click.echo(result.table().render(options["table"]), nl=False)
-    click.echo(str(path))
+    write_result(result, path, as_json, result.table().render(options["table"]))
 
 
 def _held_out(given: str | None) -> float | str | None:

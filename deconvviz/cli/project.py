@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_options, to_device
-from deconvviz.cli.pictures import Pictures
+from deconvviz.cli._common import (
+    device_option,
+    get_network,
+    method_options,
+    model_options,
+    output_options,
+    parse_units,
+    to_device,
+)
+from deconvviz.cli._pictures import Pictures
 
 if TYPE_CHECKING:
     from deconvviz.analyses.projection.result import Projection
     from deconvviz.network.network import Network
 
-
-def parse_units(given: Sequence[str]) -> list[int] | None:
-    """Return the units of `1,5-7` and the like, in the given order, or None for none given."""
-    units: list[int] = []
-    for part in ",".join(given).split(",") if given else ():
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise click.BadParameter(f"{part!r} is not a unit; allowed: 7, 1,5-7", param_hint="--unit")
-        low, high = int(first), int(last) if dash else int(first)
-        if high < low or high - low > 100_000:
-            raise click.BadParameter(f"{part!r} is not a range of units", param_hint="--unit")
-        units += range(low, high + 1)
-    return list(dict.fromkeys(units)) or None
+ORDER = 10
 
 
-@click.command()
+@click.command(short_help="Show what the strongest maps of a layer respond to in a picture.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @model_options
 @click.option("--layer", required=True, help="An alias (5, conv5) or a module path.")
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7; may be repeated.")
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Number of strongest maps.")
 @click.option("--place", nargs=2, type=int, help="Row and column of the map, instead of its strongest place.")
-@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
-@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@method_options
 @click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
 def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Show what the strongest maps of a layer respond to in IMAGES (pictures, or folders of them).

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, parse_layers, to_device
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._common import device_option, get_network, model_options, parse_layers, to_device
+from deconvviz.cli._progress import Progress
 
 if TYPE_CHECKING:
     from deconvviz.scanning.store import Store
 
+ORDER = 30
 
-@click.command()
+
+@click.command(short_help="Find the strongest pictures of every unit of some layers.")
 @model_options
 @click.option(
     "--images",
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds between commits to the store.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def scan(model: str, weights: str | None, checkpoint: str | None, as_json: bool, **options: Any) -> None:
     """Find the strongest places of every unit of some layers over a folder of pictures, with statistics.

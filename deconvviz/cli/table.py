@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.figure import one_page, page_options
+from deconvviz.cli._pages import one_page, page_options
 from deconvviz.paper.pages import numbers
 
+ORDER = 110
 
-@click.command()
+
+@click.command(short_help="Make a table of the paper.")
 @click.argument("number", metavar="NUMBER", type=click.Choice(numbers("table")))
 @page_options
 def table(number: str, **options: Any) -> None:

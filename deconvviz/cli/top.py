@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from deconvviz.cli.common import network_of, output_file, output_options, store_options, to_device
+from deconvviz.cli._common import (
+    device_option,
+    method_options,
+    network_of,
+    output_file,
+    output_options,
+    store_options,
+    to_device,
+    write_result,
+)
+
+ORDER = 40
 
 
-@click.command()
+@click.command(short_help="Show what a scanned unit responds to most, with its projections.")
 @store_options
 @click.option("--layer", required=True, help="An alias (5, conv5) or a module path.")
 @click.option("--unit", required=True, type=click.IntRange(0), help="Number of the unit in its layer.")
-@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
-@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@method_options
 @click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@device_option
 @output_options
 def top(
-    store: Path, model: str | None, weights: str | None, checkpoint: str | None, images: Path | None, layer: str,
-    unit: int, method: str, overlap: str, scale: str, device: str, out: Path | None, kind: str | None, as_json: bool,
+    store: Path, layer: str, unit: int, out: Path | None, kind: str | None, as_json: bool, **options: Any
 ) -> None:  # fmt: skip
     """Show what a unit responds to most in a scanned data set: projections beside the pieces of the pictures (Fig. 2).
 
@@ -36,11 +45,7 @@ def top(
         title = opened.layer(layer).title
         opened.top(layer, unit)  # an unknown unit is said before the network is loaded
         path = output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
-        net = network_of(opened, model, weights, checkpoint)
-        to_device(net, device)
-        result = panels(net, opened, layer, unit, images, method, overlap)
-    result.save(path, **({} if path.suffix == ".npz" else {"scale": scale}))
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-    else:
-        click.echo(str(path))
+        net = network_of(opened, options["model"], options["weights"], options["checkpoint"])
+        to_device(net, options["device"])
+        result = panels(net, opened, layer, unit, options["images"], options["method"], options["overlap"])
+    write_result(result, path, as_json, scale=options["scale"])

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._progress import Progress
+
+ORDER = 170
 
 
 def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tuple[int, int], ...] | None:
@@ -20,7 +22,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     return tuple((int(part[1]), int(part[2])) for part in parts if part)
 
 
-@click.command()
+@click.command(short_help="Train a network on a folder of pictures.")
 @click.option("--model", required=True, help="Name in the zoo.")
 @click.option(
     "--data",

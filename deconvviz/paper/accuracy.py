@@ -60,7 +60,7 @@ def _measure(sources: Sources) -> Accuracy:
         said.append("The paper's figures are those of its Table 4.")
     penalty = f"a linear SVM (penalty {own.policy['penalty']})"
     note = " ".join([f"Features: {penalty} on layer {layer}, trained on so many pictures of each category.", *said])
-    return Accuracy(tuple(series), own.chance, note, own.policy, own.model)
+    return Accuracy(tuple(series), own.chance, note, policy=own.policy, model=own.model)
 
 
 def _share(own: Probes) -> float | None:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from deconvviz.analyses.panels.compute import page as units_of
-from deconvviz.analyses.panels.result import Page as Panels
+from deconvviz.analyses.panels.result import PanelsPage
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources, held_out
@@ -36,7 +36,7 @@ def make(sources: Sources, page: Page) -> Made:
     return Made(result.figure(), caption, {page.name: result})
 
 
-def _scanned(sources: Sources, layers: list[str]) -> tuple[Panels, int]:
+def _scanned(sources: Sources, layers: list[str]) -> tuple[PanelsPage, int]:
     """A scan of the pictures that training has kept for testing: a first look, in a store that is not kept."""
     assert sources.data is not None
     files = [path for _, path in held_out(sources.data)]

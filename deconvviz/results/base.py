@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import itertools
 import json
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -29,38 +32,51 @@ R = TypeVar("R", bound="Result")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """Base of the results: frozen dataclasses whose fields are tensors, plain values, or other results.
+    """Base of the results: frozen dataclasses whose fields are tensors, other results, or plain values.
 
-    A subclass says `kind` (one word or two, for messages), in `tensors` which fields hold a tensor (or None), in
-    `nested` which hold another result (or None), in `series` which hold a tuple of results, in `tuples` which plain
-    fields are tuples; everything else must go through JSON. It draws itself in `figure()` and names itself in `title`.
+    What a field holds is read from its annotation: a `Tensor`, a result, a tuple of results (each may be None where the
+    annotation says so); everything else must go through JSON, from which tuples and named tuples come back as such.
+    `policy` says how a result was made, `model` of what (name, hash of the weights, version). `kind` is the class's
+    name in words, for files and messages. A result names itself in `title` and is drawn by the function that `drawn_by`
+    names in the `figure.py` beside its module.
     """
 
     kind: ClassVar[str]
-    tensors: ClassVar[tuple[str, ...]]
-    nested: ClassVar[dict[str, type[Result]]] = {}
-    series: ClassVar[dict[str, type[Result]]] = {}
-    tuples: ClassVar[tuple[str, ...]] = ()
+    drawn_by: ClassVar[str] = "draw"
+    _layout: ClassVar[_Held]
+
+    policy: dict[str, Any] = dataclasses.field(default_factory=dict, kw_only=True)
+    model: dict[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
+
+    def __init_subclass__(cls) -> None:
+        if "kind" not in cls.__dict__:
+            cls.kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", cls.__name__).lower()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result) or type(other) is not type(self):
             return NotImplemented
+        held = self._held()
         return (
             self.plain() == other.plain()
-            and all(_same(getattr(self, name), getattr(other, name)) for name in self.tensors)
-            and all(getattr(self, name) == getattr(other, name) for name in (*self.nested, *self.series))
+            and all(_same(getattr(self, name), getattr(other, name)) for name in held.tensors)
+            and all(getattr(self, name) == getattr(other, name) for name in (*held.results, *held.series))
         )
-
-    __hash__ = None  # type: ignore[assignment]
 
     @property
     def title(self) -> str:
         """One line that names this result, for the metadata of a file."""
         raise NotImplementedError  # abstract: every result says it
 
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; the options are those of `draw` in its `figure.py`."""
-        raise NotImplementedError  # abstract: every result says it
+    @property
+    def model_name(self) -> str:
+        """The name of the network, "model" if it is not known."""
+        return self.model.get("name", "model")
+
+    def figure(self, *given: Any, **options: Any) -> Figure:
+        """Draw the result; the options are those of `draw` in the `figure.py` beside the result's module."""
+        beside = importlib.import_module(f"{type(self).__module__.rpartition('.')[0]}.figure")
+        figure: Figure = getattr(beside, self.drawn_by)(self, *given, **options)
+        return figure
 
     def facts(self) -> dict[str, object]:
         """Return what a reader wants as plain Python values, ready for JSON; by default all plain fields."""
@@ -68,8 +84,7 @@ class Result:
 
     def plain(self) -> dict[str, object]:
         """Return every field that is neither a tensor nor a result, as it comes back from JSON."""
-        left_out = {*self.tensors, *self.nested, *self.series}
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        values = {name: getattr(self, name) for name in self._held().plain}
         # Through JSON, so that a policy with tuples equals itself after loading.
         plain: dict[str, object] = json.loads(json.dumps(values, default=str))
         return plain
@@ -120,16 +135,25 @@ class Result:
         except Exception as error:
             raise DeconvvizValueError(f"{path} is not a saved {cls.kind}: {error}") from error
 
+    @classmethod
+    def _held(cls) -> _Held:
+        """What the fields hold, read from their annotations once for each class."""
+        if "_layout" not in cls.__dict__:
+            types = get_type_hints(cls)
+            cls._layout = _sorted({f.name: types[f.name] for f in dataclasses.fields(cls)})
+        return cls._layout
+
     def _arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+        held = self._held()
         facts = json.dumps({"format": _FORMAT, "kind": self.kind, **self.plain()})
         arrays: dict[str, NDArray[Any]] = {prefix + "facts": np.array(facts)}
-        for name in self.tensors:
+        for name in held.tensors:
             if getattr(self, name) is not None:
                 arrays[prefix + name] = numbers(getattr(self, name))
-        for name in self.nested:
+        for name in held.results:
             if getattr(self, name) is not None:
                 arrays.update(getattr(self, name)._arrays(f"{prefix}{name}/"))
-        for name in self.series:
+        for name in held.series:
             for number, part in enumerate(getattr(self, name)):
                 arrays.update(part._arrays(f"{prefix}{name}/{number}/"))
         return arrays
@@ -141,15 +165,16 @@ class Result:
             raise DeconvvizValueError(f"{path} is not a saved {cls.kind}")
         if facts.pop("format", None) != _FORMAT:
             raise DeconvvizValueError(f"{path} was written by another version of deconvviz")
-        for name in cls.tuples:
-            facts[name] = tuple(facts[name])
-        for name in cls.tensors:
+        held = cls._held()
+        for name in facts:
+            facts[name] = _revived(held.plain[name], facts[name])
+        for name in held.tensors:
             stored = arrays.get(prefix + name)
             facts[name] = None if stored is None else torch.from_numpy(stored.copy())
-        for name, kind in cls.nested.items():
+        for name, kind in held.results.items():
             there = f"{prefix}{name}/facts" in arrays
             facts[name] = kind._from_arrays(arrays, f"{prefix}{name}/", path) if there else None
-        for name, kind in cls.series.items():
+        for name, kind in held.series.items():
             places = itertools.takewhile(
                 lambda place: f"{place}facts" in arrays, (f"{prefix}{name}/{n}/" for n in itertools.count())
             )
@@ -157,12 +182,97 @@ class Result:
         return cls(**facts)
 
     def _metadata(self) -> dict[str, str]:
-        version = getattr(self, "model", {}).get("deconvviz", "")
         return {
             "Title": self.title,
-            "Software": f"deconvviz {version}".strip(),
+            "Software": f"deconvviz {self.model.get('deconvviz', '')}".strip(),
             "Description": json.dumps({k: v for k, v in self.facts().items() if k != "labels"}),
         }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerResult(Result):
+    """A result about one layer: `layer` is its module path, `alias` its short name if it has one."""
+
+    layer: str
+    alias: str | None
+
+    @property
+    def name(self) -> str:
+        """The short name of the layer: its alias if it has one, else its module path."""
+        return self.alias or self.layer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PictureResult(Result):
+    """A result about pictures: `mean` and `std` are the normalisation of the inputs, empty for a bare module."""
+
+    mean: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
+    std: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
+
+    def as_photograph(self, image: Tensor) -> NDArray[np.uint8]:
+        """Return an input (C, H, W) of this result as a picture, (H, W, C) uint8; see `photograph`."""
+        return photograph(image, self.mean, self.std)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnePictureResult(PictureResult):
+    """A result about one picture: `image` (C, H, W) is the preprocessed input, `labels` name the network's classes."""
+
+    image: Tensor = dataclasses.field(kw_only=True)
+    labels: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+
+    def photograph(self) -> NDArray[np.uint8]:
+        """Return the picture as the network saw it, (H, W, C) uint8."""
+        return self.as_photograph(self.image)
+
+    def label(self, number: int) -> str:
+        """Return the name of a class, or its number in words if the labels are not known."""
+        return self.labels[number] if number < len(self.labels) else f"class {number}"
+
+
+class _Held(NamedTuple):
+    """The fields of a result by what they hold: tensors, results, tuples of results, plain values of a type."""
+
+    tensors: list[str]
+    results: dict[str, type[Result]]
+    series: dict[str, type[Result]]
+    plain: dict[str, Any]
+
+
+def _sorted(types: dict[str, Any]) -> _Held:
+    held = _Held([], {}, {}, {})
+    for name, hint in types.items():
+        inner = _without_none(hint)
+        if inner is Tensor:
+            held.tensors.append(name)
+        elif isinstance(inner, type) and issubclass(inner, Result):
+            held.results[name] = inner
+        elif get_origin(inner) is tuple and isinstance(part := get_args(inner)[0], type) and issubclass(part, Result):
+            held.series[name] = part
+        else:
+            held.plain[name] = inner
+    return held
+
+
+def _without_none(hint: Any) -> Any:
+    """The one type that may stand beside None; a choice of several as it is."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if get_origin(hint) in (Union, UnionType) and len(kinds) == 1 else hint
+
+
+def _revived(hint: Any, value: Any) -> Any:
+    """A value from JSON as what its annotation says: lists become tuples and named tuples."""
+    hint = _without_none(hint)
+    if not isinstance(value, list):
+        return value
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        kinds = (kinds[0],) * len(value) if kinds[-1] is Ellipsis else kinds
+        return tuple(_revived(kind, part) for kind, part in zip(kinds, value, strict=True))
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        kinds = tuple(get_type_hints(hint).values())
+        return hint(*(_revived(kind, part) for kind, part in zip(kinds, value, strict=False)))
+    return value
 
 
 def photograph(image: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.uint8]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import IO
+from typing import IO, Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+from numpy.typing import NDArray
 
 # Okabe & Ito's colours, told apart with every common colour vision; yellow left out (invisible on paper), and
 # three dark ones of Tol's added, so that nine maps have nine colours.
@@ -41,6 +44,33 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
+
+
+def axes_at(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
+    """Return new axes at a place given in inches from the lower left corner."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((x / across, y / down, width / across, height / down))
+
+
+def headline(figure: Figure, x: float, title: str, note: str = "") -> None:
+    """Write `title` at the top of a figure, `x` inches from its left, and `note` small below."""
+    across, down = figure.get_size_inches()
+    figure.text(x / across, 1 - 0.14 / down, title, va="center", fontsize=8, weight="bold")
+    if note:
+        figure.text(x / across, 1 - 0.3 / down, note, va="center", fontsize=5.5, color="#555555")
+
+
+def show(ax: Axes, picture: NDArray[np.uint8], frame: str | None = None, **options: Any) -> None:
+    """Show a picture (H, W, C) uint8, grey for one channel, without ticks; `frame` is the colour of its edge.
+
+    `options` are those of matplotlib's `imshow`.
+    """
+    grey = picture.shape[-1] == 1
+    shown = picture[..., 0] if grey else picture
+    ax.imshow(shown, cmap="gray" if grey else None, vmin=0, vmax=255, **options)
+    ax.set(xticks=[], yticks=[])
+    if frame is not None:
+        ax.spines[:].set_color(frame)
 
 
 def write(figure: Figure, stream: IO[bytes], kind: str, metadata: dict[str, str], dpi: int = 200) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from deconvviz.data.pictures import LEFT_OUT, Pictures, read_data, split
-from deconvviz.training.curves import learning_curves
 from deconvviz.training.evaluation import accuracy
 from deconvviz.training.plan import Changes
 from deconvviz.training.processes import leads
@@ -22,7 +21,6 @@ __all__ = [
     "accuracy",
     "augment",
     "leads",
-    "learning_curves",
     "load_teacher",
     "rate",
     "read_data",

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deconvviz.analyses.curves.compute import learning_curves
 from deconvviz.data.pictures import Pictures, read_data, split
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.files import write_whole
@@ -26,7 +27,6 @@ from deconvviz.models import registry
 from deconvviz.models.recipes import Recipe
 from deconvviz.network.checkpoints import KEPT, note_run
 from deconvviz.network.network import Network
-from deconvviz.training.curves import learning_curves
 from deconvviz.training.evaluation import accuracy, logits_of
 from deconvviz.training.plan import Changes, Course, Shown, recipe_of
 from deconvviz.training.processes import Team, team

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import click
 import pytest
 
 from deconvviz import cli
-from deconvviz.cli.project import parse_units
+from deconvviz.cli._common import TABLES, parse_units
+from deconvviz.results.table import KINDS
 
 
 def run(*args: str) -> int:
@@ -19,14 +21,32 @@ def run(*args: str) -> int:
 
 
 def test_help_imports_no_torch() -> None:
+    """Neither the list of commands nor the help of any of them."""
     code = (
-        "import sys\nfrom deconvviz.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+        "import sys\nfrom deconvviz.cli import main, names\n"
+        "for command in ([], *([name] for name in names())):\n"
+        "    try: main([*command, '--help'])\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "    assert 'torch' not in sys.modules, command"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "project" in done.stdout and done.stderr == ""
 
 
-@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_command_has_a_line_of_help_and_a_place_of_its_own() -> None:
+    context = click.Context(cli.cli)
+    listed = cli.cli.list_commands(context)
+    assert listed[0] == "project" and sorted(listed) == sorted(cli.names())
+    commands = [cli.cli.get_command(context, name) for name in listed]
+    assert all(command is not None and (command.short_help or "").endswith(".") for command in commands)
+    assert len({importlib.import_module(f"deconvviz.cli.{name}").ORDER for name in listed}) == len(listed)
+
+
+def test_kinds_of_tables_are_those_of_results() -> None:
+    assert TABLES == KINDS
+
+
+@pytest.mark.parametrize("command", cli.names())
 def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"Example:\n    deconvviz {command}" in capsys.readouterr().out

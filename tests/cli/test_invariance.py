@@ -14,7 +14,8 @@ from PIL import Image
 
 from deconvviz import cli
 from deconvviz.analyses.invariance.result import Invariance
-from deconvviz.cli.invariance import KINDS, parse_fill, parse_values
+from deconvviz.cli._common import parse_fill
+from deconvviz.cli.invariance import KINDS, parse_values
 from deconvviz.data.transforms import TRANSFORMS
 
 SOURCE = """

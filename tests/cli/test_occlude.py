@@ -180,23 +180,29 @@ def test_a_terminal_sees_how_many_positions_are_done(place: Path) -> None:
 
     reader, writer = pty.openpty()
     command = [sys.executable, "-m", "deconvviz", "occlude", "--model", "tiny_to_occlude:make", "--window", "16"]
-    done = subprocess.run(
+    with subprocess.Popen(
         [*command, "--stride", "4", "--batch", "5", "a.png"], stdout=subprocess.PIPE, stderr=writer, cwd=place,
-        check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-    )  # fmt: skip
-    os.close(writer)
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    ) as process:  # fmt: skip
+        os.close(writer)
+        seen = _read(reader)  # while it runs: a terminal that nobody reads is full after a few redraws of the bar
+        out = process.communicate()[0].decode()
+    os.close(reader)
+    assert b"positions" in seen and b"25/25" in seen
+    assert process.returncode == 0 and out.endswith("-occlusion.png\n") and out.count("\n") == 1
+
+
+def _read(terminal: int) -> bytes:
+    """Everything that is written to a terminal, until its last writer is gone."""
     seen = b""
     while True:
         try:
-            piece = os.read(reader, 65536)
+            piece = os.read(terminal, 65536)
         except OSError:
-            break
+            return seen
         if not piece:
-            break
+            return seen
         seen += piece
-    os.close(reader)
-    assert b"positions" in seen and b"25/25" in seen
-    assert done.stdout.decode().endswith("-occlusion.png\n") and done.stdout.count(b"\n") == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")

@@ -192,7 +192,7 @@ def test_a_folder_without_leave_to_write_is_said_before_computing(
     def access(path: Path, mode: int) -> bool:
         return mode != os.W_OK or Path(path).resolve() != place / "shut"
 
-    monkeypatch.setattr("deconvviz.cli.common.os.access", access)
+    monkeypatch.setattr("deconvviz.cli._common.os.access", access)
     (place / "shut").mkdir()
     for out in ("shut", "shut/a.pdf"):
         assert run("--layer", "relu9", "--out", out, "a.png") == 2

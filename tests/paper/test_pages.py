@@ -12,7 +12,7 @@ from deconvviz import EvolutionCheckpoints, scan
 from deconvviz.analyses.accuracy.result import Accuracy, Series
 from deconvviz.analyses.correspondence.result import Correspondence
 from deconvviz.analyses.evolution.result import Evolution
-from deconvviz.analyses.panels.result import Page
+from deconvviz.analyses.panels.result import PanelsPage
 from deconvviz.analyses.probes.result import Probes
 from deconvviz.paper.accuracy import PAPER, make
 from deconvviz.paper.book import make as make_page
@@ -50,12 +50,12 @@ def everything(folder: Path, run: Path, tmp_path_factory: pytest.TempPathFactory
 def test_units_from_data_and_from_a_store(everything: Sources, folder: Path, tmp_path: Path) -> None:
     made = make_page(BY_NAME["figure2"], everything)
     (result,) = made.results.values()
-    assert isinstance(result, Page) and {p.layer for p in result.panels} == {"conv1", "conv2"}
+    assert isinstance(result, PanelsPage) and {p.layer for p in result.panels} == {"conv1", "conv2"}
     assert "over 6 pictures" in made.caption  # two of each category of ten are held out
     scan(everything.net, folder, "2", store=tmp_path / "scan.db", workers=0).close()
     stored = make_page(BY_NAME["figure2"], Sources(colours, store=tmp_path / "scan.db"))
     (result,) = stored.results.values()
-    assert isinstance(result, Page) and {p.layer for p in result.panels} == {"conv2"}
+    assert isinstance(result, PanelsPage) and {p.layer for p in result.panels} == {"conv2"}
     assert "over 30 pictures" in stored.caption
 
 

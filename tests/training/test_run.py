@@ -15,10 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import deconvviz
+from deconvviz import learning_curves
 from deconvviz.data.pictures import read_data, split
 from deconvviz.errors import DeconvvizValueError, UnknownNameError
 from deconvviz.models.recipes import RECIPES, Augmentation, Recipe
-from deconvviz.training import Changes, accuracy, learning_curves, train
+from deconvviz.training import Changes, accuracy, train
 
 
 def same(a: object, b: object) -> bool:

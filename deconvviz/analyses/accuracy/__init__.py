@@ -1,5 +1,5 @@
 """Accuracy against pictures a category (paper, Fig. 9)."""
 
-from deconvviz.analyses.accuracy.result import Accuracy, Series
+from deconvviz.analyses.accuracy.result import Accuracy
 
-__all__ = ["Accuracy", "Series"]
+__all__ = ["Accuracy"]

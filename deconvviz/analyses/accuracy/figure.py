@@ -39,8 +39,7 @@ def draw(result: Accuracy) -> Figure:
         ax.set_ylabel("accuracy, mean over categories (%)")
         ax.grid(color="#e6e6e6", linewidth=0.4)
         ax.set_axisbelow(True)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        ax.spines[["top", "right"]].set_visible(False)
         figure.legend(
             *ax.get_legend_handles_labels(), loc="lower left", bbox_to_anchor=(0.105, 0.0), frameon=False, fontsize=6,
             handlelength=2.6,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from deconvviz.results.base import Result
 from deconvviz.results.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Series(NamedTuple):
@@ -34,37 +31,20 @@ class Series(NamedTuple):
 class Accuracy(Result):
     """How well few pictures a category teach one: `lines`, `chance` (the accuracy of guessing), and a `note`."""
 
-    kind: ClassVar[str] = "accuracy"
-    tensors: ClassVar[tuple[str, ...]] = ()
-    tuples: ClassVar[tuple[str, ...]] = ("lines",)
-
     lines: tuple[Series, ...]
     chance: float
     note: str = ""
-    policy: dict[str, object] = field(default_factory=dict)
-    model: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        # From a file they come as lists of lists.
-        found = (Series._make(tuple(v) if isinstance(v, list) else v for v in series) for series in self.lines)
-        object.__setattr__(self, "lines", tuple(found))
 
     @property
     def title(self) -> str:
         """The model."""
-        return f"{self.model.get('name', 'model')} accuracy with few pictures"
+        return f"{self.model_name} accuracy with few pictures"
 
     def table(self, counts: tuple[int, ...] = (15, 30)) -> Table:
         """Return the accuracies at `counts` pictures a category in percent, one row a series."""
         rows = [(s.name, "measured" if s.measured else "paper", *(s.at(n) for n in counts)) for s in self.lines]
         paper = [k for k, s in enumerate(self.lines) if k and s.measured != self.lines[k - 1].measured]
         return Table(("", "", *(f"{n} a category" for n in counts)), rows, self.note, rules=paper)
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py`."""
-        from deconvviz.analyses.accuracy.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return the series as dictionaries, ready for JSON."""

@@ -1,5 +1,6 @@
 """The layers of a network (paper, Fig. 3)."""
 
-from deconvviz.analyses.architecture.result import Architecture, Block
+from deconvviz.analyses.architecture.compute import architecture
+from deconvviz.analyses.architecture.result import Architecture
 
-__all__ = ["Architecture", "Block"]
+__all__ = ["Architecture", "architecture"]

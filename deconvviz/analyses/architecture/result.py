@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from deconvviz.results.base import Result
 from deconvviz.results.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Block(NamedTuple):
@@ -38,23 +35,13 @@ class Block(NamedTuple):
 class Architecture(Result):
     """A network as its `blocks`, from the picture to the output; `parameters` is the number of all of them."""
 
-    kind: ClassVar[str] = "architecture"
-    tensors: ClassVar[tuple[str, ...]] = ()
-    tuples: ClassVar[tuple[str, ...]] = ("blocks",)
-
     blocks: tuple[Block, ...]
     parameters: int
-    model: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        # From a file they come as lists of lists.
-        blocks = (Block._make(tuple(v) if isinstance(v, list) else v for v in block) for block in self.blocks)
-        object.__setattr__(self, "blocks", tuple(blocks))
 
     @property
     def title(self) -> str:
         """The model."""
-        return f"{self.model.get('name', 'model')} architecture"
+        return f"{self.model_name} architecture"
 
     def table(self) -> Table:
         """Return the blocks as a table, one row each."""
@@ -74,12 +61,6 @@ class Architecture(Result):
             for block in self.blocks
         ]
         return Table(columns, rows, align="lcccrccrl")
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py`."""
-        from deconvviz.analyses.architecture.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return the blocks as dictionaries, ready for JSON."""

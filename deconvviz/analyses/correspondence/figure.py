@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from deconvviz.results.base import photograph
-from deconvviz.results.style import COLOURS, new_figure, styled
+from deconvviz.results.style import COLOURS, axes_at, headline, new_figure, show, styled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,14 +38,14 @@ def draw(result: Correspondence, random: int = 2, chart: bool = True) -> Figure:
     left = (width - columns * (_SIDE + _GAP)) / 2
     with styled():
         figure = new_figure(width, height)
-        title = f"{result.model.get('name', 'model')} · the same part covered in {len(result.images)} pictures"
-        figure.text(_EDGE / width, 1 - 0.15 / height, title, va="center", fontsize=8, weight="bold")
+        title = f"{result.model_name} · the same part covered in {len(result.images)} pictures"
+        headline(figure, _EDGE, title)
         for row, pictures in enumerate(shown):
             for column, picture in enumerate(pictures):
                 x = left + column * (_SIDE + _GAP)
                 y = height - _EDGE - _HEAD - _TITLES - (row + 1) * (tall + _GAP)
-                ax = _axes(figure, x, y, _SIDE, tall)
-                _show(ax, picture)
+                ax = axes_at(figure, x, y, _SIDE, tall)
+                show(ax, picture)
                 if row == 0:
                     ax.set_title(_headings(result, columns)[column], fontsize=7, pad=3)
         if chart:
@@ -67,7 +66,7 @@ def _covered(result: Correspondence, random: int) -> list[list[NDArray[np.uint8]
     for n, image in enumerate(result.images[:_MOST]):
         boxes = [*result.boxes[:, n].tolist(), *draws[:, n].tolist()]
         covered = [image, *(_cover(image, box, result.policy.get("fill", "grey")) for box in boxes)]
-        rows.append([photograph(x, result.mean, result.std) for x in covered])
+        rows.append([result.as_photograph(x) for x in covered])
     return rows
 
 
@@ -84,7 +83,7 @@ def _charts(figure: Figure, result: Correspondence, width: float) -> None:
     across = (width - _EDGE) / count
     top = max(float(v.max()) for v in (result.distances, result.random, result.one_place) if v.numel()) * 1.05 or 1.0
     for k, layer in enumerate(result.layers):
-        ax = _axes(figure, _EDGE + k * across + _AXIS - 0.1, _LEGEND + 0.22, across - _AXIS, _CHART)
+        ax = axes_at(figure, _EDGE + k * across + _AXIS - 0.1, _LEGEND + 0.22, across - _AXIS, _CHART)
         _points(ax, result, k)
         ax.set_title(f"Layer {layer or 'output'}", fontsize=7.5, pad=4)
         ax.set_ylabel("Δ (share of signs that differ)", labelpad=2)
@@ -94,8 +93,7 @@ def _charts(figure: Figure, result: Correspondence, width: float) -> None:
         ax.tick_params(width=0.5, length=2, pad=2, labelsize=6.5)
         ax.grid(True, axis="y", color="#dddddd", linewidth=0.4)
         ax.set_axisbelow(True)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        ax.spines[["top", "right"]].set_visible(False)
     handles = [
         Line2D(
             [], [], marker="o", color=COLOURS[0], markersize=4, linewidth=1.0, label="part, mean ± deviation of pairs"
@@ -128,15 +126,3 @@ def _points(ax: Axes, result: Correspondence, layer: int) -> None:
                 p + shift + spread, draws, color=colour, marker=marker, markersize=size, linestyle="",
                 markeredgewidth=0.6,
             )  # fmt: skip
-
-
-def _show(ax: Axes, picture: NDArray[np.uint8]) -> None:
-    grey = picture.shape[-1] == 1
-    ax.imshow(picture[..., 0] if grey else picture, cmap="gray" if grey else None, vmin=0, vmax=255)
-    ax.set(xticks=[], yticks=[])
-
-
-def _axes(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches from the lower left corner."""
-    across, down = figure.get_figwidth(), figure.get_figheight()
-    return figure.add_axes((x / across, y / down, width / across, height / down))

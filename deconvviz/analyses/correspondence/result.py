@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from deconvviz.results.base import Result
+from deconvviz.results.base import PictureResult
 from deconvviz.results.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RANDOM, ONE_PLACE = "random", "random, one place"
 
 
 @dataclass(frozen=True, eq=False)
-class Correspondence(Result):
+class Correspondence(PictureResult):
     """Hamming distances between the signs of what covering a part changes, for N pictures, P parts, L layers.
 
     `images` (N, C, H, W) are the inputs, `names` their files, `boxes` (P, N, 4) the `parts` in input pixels: top, left,
@@ -28,10 +24,6 @@ class Correspondence(Result):
     signs, shares and boxes were made, `mean` and `std` are the inputs' normalisation, `model` what it was made of.
     """
 
-    kind: ClassVar[str] = "correspondence"
-    tensors: ClassVar[tuple[str, ...]] = ("images", "boxes", "distances", "random", "one_place", "random_boxes")
-    tuples: ClassVar[tuple[str, ...]] = ("names", "parts", "layers", "mean", "std")
-
     images: Tensor
     names: tuple[str, ...]
     parts: tuple[str, ...]
@@ -41,15 +33,11 @@ class Correspondence(Result):
     random: Tensor
     one_place: Tensor
     random_boxes: Tensor
-    policy: dict[str, Any] = field(default_factory=dict)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    model: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """Model and layers."""
-        return f"{self.model.get('name', 'model')} correspondence in layers {' and '.join(self.layers)}"
+        return f"{self.model_name} correspondence in layers {' and '.join(self.layers)}"
 
     def delta(self) -> dict[str, list[tuple[float, float]]]:
         """Return Δ of each part, of "random" and of "random, one place": a (mean, standard deviation) for each layer.
@@ -102,12 +90,6 @@ class Correspondence(Result):
             f"{said} Random: {draws} draws of boxes of each part's sizes, at a place of its own in each picture, or at "
             "one place in all of them."
         )
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.correspondence.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return everything but the pictures and single pairs as plain Python values, ready for JSON."""

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from deconvviz.results.base import Result
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +16,6 @@ class LearningCurves(Result):
     `epochs` (N,), counted from 1; `sizes` (N,) of the inputs; `loss` (N,), of the training pictures; `train` and
     `test` (N,), accuracies in 0..1, NaN where an epoch was not tested; `test_ten_crops` at the end, or None.
     """
-
-    kind: ClassVar[str] = "learning curves"
-    tensors: ClassVar[tuple[str, ...]] = ("epochs", "sizes", "loss", "train", "test")
 
     name: str
     epochs: Tensor
@@ -39,9 +32,3 @@ class LearningCurves(Result):
     def title(self) -> str:
         """The run."""
         return f"learning curves of {self.name}"
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.curves.figure import draw
-
-        return draw(self, **options)

@@ -1,6 +1,6 @@
 """What units respond to as training goes on (paper, Fig. 4)."""
 
 from deconvviz.analyses.evolution.compute import evolve
-from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
+from deconvviz.analyses.evolution.result import Evolution
 
-__all__ = ["Evolution", "EvolutionLayer", "evolve"]
+__all__ = ["Evolution", "evolve"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.results.base import signed_pictures
-from deconvviz.results.style import COLOURS, new_figure, styled
+from deconvviz.results.style import COLOURS, new_figure, show, styled
 
 if TYPE_CHECKING:
     from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
@@ -27,7 +27,17 @@ _NOTE = "Each panel: a unit's strongest activation over all pictures at that epo
 _MARKED = "Orange: another picture is behind it than at the epoch before."
 
 
-def draw(result: Evolution, scale: str = "panel", percentile: float = 98, columns: int = 3) -> Figure:
+def draw(result: Evolution, kind: str = "evolution", **options: Any) -> Figure:
+    """Draw `result` as `kind`: "evolution" (the paper's Fig. 4) or "convergence" (its numbers as curves).
+
+    The options are those of the functions of these names. Raises `DeconvvizValueError` for another kind.
+    """
+    if kind not in ("evolution", "convergence"):
+        raise DeconvvizValueError(f"kind is {kind!r}; allowed: 'evolution', 'convergence'")
+    return evolution(result, **options) if kind == "evolution" else convergence(result, **options)
+
+
+def evolution(result: Evolution, scale: str = "panel", percentile: float = 98, columns: int = 3) -> Figure:
     """Draw `result` and return the figure: for each layer a block, one row a unit and one column an epoch.
 
     `scale` is the one rule of contrast for all panels: "panel" takes each by its own `percentile`, "unit" all epochs of
@@ -43,7 +53,7 @@ def draw(result: Evolution, scale: str = "panel", percentile: float = 98, column
     width, height = max(columns * block, 4.4), _TITLE + sum(heights) + _FOOT
     with styled():
         figure = new_figure(width, height)
-        title = f"{result.model.get('name', 'model')} · evolution of features, {result.policy.get('method')}"
+        title = f"{result.model_name} · evolution of features, {result.policy.get('method')}"
         figure.text(0.06 / width, 1 - 0.08 / height, title, va="top", fontsize=8, weight="bold")
         top = height - _TITLE
         for row, tall in zip(rows, heights, strict=True):
@@ -101,13 +111,9 @@ def _named(layer: EvolutionLayer) -> str:
 
 
 def _show(ax: Axes, picture: NDArray[np.uint8], column: int, row: int) -> None:
-    grey = picture.shape[-1] == 1
-    shown = picture[..., 0] if grey else picture[..., :3]
     side = _PANEL / (_PANEL + _GAP)
-    ax.imshow(
-        shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="antialiased", aspect="auto",
-        extent=(column, column + side, row + side, row),
-    )  # fmt: skip
+    place = (column, column + side, row + side, row)
+    show(ax, picture, interpolation="antialiased", aspect="auto", extent=place)
 
 
 def convergence(result: Evolution, level: float = 0.9) -> Figure:
@@ -148,8 +154,7 @@ def _curves(ax: Axes, result: Evolution, measure: str, level: float, title: str)
     ax.set_title(title, fontsize=7, weight="bold", loc="left")
     ax.grid(axis="y", lw=0.3, color="#dddddd")
     ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=5.5, frameon=False, loc="lower right", labelspacing=0.3)
 
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.results.base import Result
+from deconvviz.results.base import LayerResult, PictureResult
 from deconvviz.results.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # What is compared with the last checkpoint.
 MEASURES = ("features", "projections")
 
 
 @dataclass(frozen=True, eq=False)
-class EvolutionLayer(Result):
+class EvolutionLayer(LayerResult):
     """K units of one layer at E checkpoints: a part of `Evolution`.
 
     At each checkpoint a unit's strongest activation over all pictures: `activations` (E, K), in which picture
@@ -32,13 +28,6 @@ class EvolutionLayer(Result):
     picture and the place of the last.
     """
 
-    kind: ClassVar[str] = "evolution layer"
-    tensors: ClassVar[tuple[str, ...]] = (
-        "units", "activations", "pictures", "places", "boxes", "pixels", "photos", "features", "projections",
-    )  # fmt: skip
-
-    layer: str
-    alias: str | None
     units: Tensor
     activations: Tensor
     pictures: Tensor
@@ -51,11 +40,6 @@ class EvolutionLayer(Result):
 
     def __len__(self) -> int:
         return int(self.units.shape[0])
-
-    @property
-    def name(self) -> str:
-        """The short name of the layer: its alias if it has one, else its module path."""
-        return self.alias or self.layer
 
     @property
     def title(self) -> str:
@@ -77,7 +61,7 @@ class EvolutionLayer(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class Evolution(Result):
+class Evolution(PictureResult):
     """How the features of some layers evolve over the checkpoints of a training run (Zeiler & Fergus 2014, Fig. 4).
 
     `epochs` (E,) are those of the checkpoints, `layers` one `EvolutionLayer` each, `names` those of the pictures (the
@@ -85,23 +69,14 @@ class Evolution(Result):
     input's normalisation; `policy` and `model` say how it was made and of what.
     """
 
-    kind: ClassVar[str] = "evolution"
-    tensors: ClassVar[tuple[str, ...]] = ()
-    series: ClassVar[dict[str, type[Result]]] = {"layers": EvolutionLayer}
-    tuples: ClassVar[tuple[str, ...]] = ("epochs", "names", "mean", "std")
-
     epochs: tuple[int, ...]
     layers: tuple[EvolutionLayer, ...]
     names: tuple[str, ...]
-    policy: dict[str, object] = field(default_factory=dict)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    model: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """Model and layers."""
-        return f"{self.model.get('name', 'model')} evolution of {', '.join(x.name for x in self.layers)}"
+        return f"{self.model_name} evolution of {', '.join(x.name for x in self.layers)}"
 
     def settled(self, level: float = 0.9, measure: str = "features") -> dict[str, int]:
         """Return for each layer the epoch from which on its similarity with the last checkpoint is `level` or more.
@@ -126,17 +101,6 @@ class Evolution(Result):
             f"Similarity of {measure} with those of the last checkpoint, and the epoch from which it is ≥ {level:g}."
         )
         return Table(["layer", *(f"epoch {e}" for e in self.epochs), f"≥ {level:g}"], rows, caption)
-
-    def figure(self, kind: str = "evolution", **options: Any) -> Figure:
-        """Draw the result: `kind` "evolution" (the paper's Fig. 4) or "convergence" (its numbers as curves).
-
-        See `draw` and `convergence` in `figure.py` for the options. Raises `DeconvvizValueError`.
-        """
-        from deconvviz.analyses.evolution import figure as drawings
-
-        if kind not in ("evolution", "convergence"):
-            raise DeconvvizValueError(f"kind is {kind!r}; allowed: 'evolution', 'convergence'")
-        return drawings.draw(self, **options) if kind == "evolution" else drawings.convergence(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return what was found as plain Python values, ready for JSON; the pictures are in npz."""

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from deconvviz.results.style import COLOURS, new_figure, styled
+from deconvviz.results.style import COLOURS, new_figure, show, styled
 
 if TYPE_CHECKING:
     from deconvviz.analyses.filters.result import Filters
@@ -69,7 +69,7 @@ def draw(result: Filters, scale: str = "shared", clip: bool | float = False) -> 
 def _grids(result: Filters, scale: str, clip: bool | float) -> list[_Grid]:
     grids = []
     for r in result.networks():
-        name = r.model.get("name", "model")
+        name = r.model_name
         grids.append(_Grid(r, r.images(scale), f"{name}, {r.name}: {_sizes(r)}"))
         if clip is not False:
             radius = r.policy["radius"] if clip is True else float(clip)
@@ -119,11 +119,8 @@ def _draw_grid(figure: Figure, grid: _Grid, left: float, top: float) -> None:
     deep /= deep + 0.14
     for k, picture in enumerate(grid.pictures):
         row, column = divmod(k, columns)
-        shown = picture[..., 0] if picture.shape[-1] == 1 else picture
-        ax.imshow(
-            shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto",
-            extent=(column + 0.05, column + 0.95, row + deep, row + 0.02),
-        )  # fmt: skip
+        place = (column + 0.05, column + 0.95, row + deep, row + 0.02)
+        show(ax, picture, interpolation="nearest", aspect="auto", extent=place)
     _marks(ax, grid.result, columns, deep)
     for row in range(rows):
         ax.text(-0.06, row + deep / 2, str(row * columns), ha="right", va="center", fontsize=5, color="#777777")
@@ -166,7 +163,7 @@ def _rms_chart(ax: Axes, networks: Sequence[Filters]) -> None:
     # A radius far above all filters would push them into a corner: said instead.
     near = radius < 3 * every.max()
     high = max(every.max(), radius) if near else every.max()
-    names = [f"{_name(r)}: largest {r.dominance:.1f} × median" for r in networks]
+    names = [f"{r.model_name}: largest {r.dominance:.1f} × median" for r in networks]
     _histogram(ax, networks, found, np.geomspace(every.min() * 0.9, high * 1.1, 33), names)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -184,16 +181,12 @@ def _rms_chart(ax: Axes, networks: Sequence[Filters]) -> None:
 
 def _frequency_chart(ax: Axes, networks: Sequence[Filters]) -> None:
     limit = networks[0].policy["alias"]
-    names = [f"{_name(r)}, stride {r.stride[0]}: mean {float(r.above.nanmean()):.0%}" for r in networks]
+    names = [f"{r.model_name}, stride {r.stride[0]}: mean {float(r.above.nanmean()):.0%}" for r in networks]
     _histogram(ax, networks, [r.above[~r.above.isnan()].numpy() for r in networks], np.linspace(0, 1, 33), names)
     ax.axvline(limit, color=_MARK["aliased"], lw=0.8, ls="--")
     _note(ax, limit, "aliased", _MARK["aliased"], False)
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of a filter's energy above what its stride carries", fontsize=6.5)
-
-
-def _name(r: Filters) -> str:
-    return r.model.get("name", "model")
 
 
 def _note(ax: Axes, x: float, text: str, colour: str, left: bool) -> None:
@@ -217,8 +210,7 @@ def _histogram(
     ax.set_ylabel("filters", fontsize=6.5)
     ax.tick_params(labelsize=6, width=0.5, length=2)
     ax.tick_params(which="minor", width=0.3, length=1)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     ax.legend(
         fontsize=5.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2, borderpad=0,
         handlelength=1, handleheight=0.7,

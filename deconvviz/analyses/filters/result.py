@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,18 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.results.base import Result, signed_pictures
+from deconvviz.results.base import LayerResult, signed_pictures
 from deconvviz.results.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # What can be wrong with a filter, in the order in which it is told.
 FAULTS = ("dead", "duplicate", "saturated", "aliased")
 
 
 @dataclass(frozen=True, eq=False)
-class Filters(Result):
+class Filters(LayerResult):
     """The F filters of one convolution and what is wrong with them (Zeiler & Fergus 2014, section 4.1 and Fig. 6).
 
     `weights` (F, C, h, w) as they act, a BatchNorm right behind them folded in. `rms` (F,) is each filter's root mean
@@ -36,14 +32,6 @@ class Filters(Result):
     `policy` holds the thresholds, `model` says of what this is, `other` is a second network's filters.
     """
 
-    kind: ClassVar[str] = "filters"
-    tensors: ClassVar[tuple[str, ...]] = (
-        "weights", "rms", "cosine", "twin", "shift", "above", "peak", "bound", "fires",
-    )  # fmt: skip
-    tuples: ClassVar[tuple[str, ...]] = ("stride", "input_scale")
-
-    layer: str
-    alias: str | None
     weights: Tensor
     rms: Tensor
     cosine: Tensor
@@ -56,22 +44,15 @@ class Filters(Result):
     bound: Tensor | None = None
     fires: Tensor | None = None
     pictures: int = 0
-    policy: dict[str, float] = field(default_factory=dict)
-    model: dict[str, str] = field(default_factory=dict)
     other: Filters | None = None
 
     def __len__(self) -> int:
         return int(self.weights.shape[0])
 
     @property
-    def name(self) -> str:
-        """The short name of the layer: its alias if it has one, else its module path."""
-        return self.alias or self.layer
-
-    @property
     def title(self) -> str:
         """Models and layer."""
-        names = " and ".join(r.model.get("name", "model") for r in self.networks())
+        names = " and ".join(r.model_name for r in self.networks())
         return f"{names} filters of {self.name}"
 
     def networks(self) -> list[Filters]:
@@ -85,7 +66,7 @@ class Filters(Result):
         Blank: an RMS below `policy["blank"]` of the median. Never fires: no picture at all can lift it above zero
         (`bound`), or none of those that were looked at did (`fires`).
         """
-        dead = self.rms < self.policy["blank"] * self.rms.median()
+        dead = self.rms < float(self.policy["blank"]) * self.rms.median()
         dead = dead | (self.rms == 0)
         if self.bound is not None:
             dead = dead | (self.bound <= 0)
@@ -96,17 +77,17 @@ class Filters(Result):
     @property
     def duplicate(self) -> Tensor:
         """(F,) True for a living filter whose |cosine| with another, also moved, is `policy["similar"]` or more."""
-        return (self.cosine.abs() >= self.policy["similar"]) & ~self.dead
+        return (self.cosine.abs() >= float(self.policy["similar"])) & ~self.dead
 
     @property
     def saturated(self) -> Tensor:
         """(F,) True for a filter with an RMS at the paper's radius (within 1 %) or above it."""
-        return self.rms >= 0.99 * self.policy["radius"]
+        return self.rms >= 0.99 * float(self.policy["radius"])
 
     @property
     def aliased(self) -> Tensor:
         """(F,) True for a living filter with more than `policy["alias"]` of its energy above what the map carries."""
-        return (self.above > self.policy["alias"]) & ~self.dead
+        return (self.above > float(self.policy["alias"])) & ~self.dead
 
     def faults(self) -> dict[str, list[int]]:
         """Return the numbers of the filters that have each of `FAULTS`."""
@@ -124,7 +105,7 @@ class Filters(Result):
         That is what the paper's training does after each step (section 3). `radius` is in the paper's input scale;
         None takes `policy["radius"]`. Raises `DeconvvizValueError` for one that is not positive.
         """
-        limit = self.policy["radius"] if radius is None else radius
+        limit = float(self.policy["radius"]) if radius is None else radius
         if not limit > 0:
             raise DeconvvizValueError(f"the radius is {limit}; allowed: above 0")
         factor = (limit / self.rms.clamp(min=1e-30)).clamp(max=1)
@@ -149,15 +130,9 @@ class Filters(Result):
             counts = [len(numbers) for numbers in r.faults().values()]
             kernel, stride = pair(r.weights.shape[2:]), pair(r.stride)
             mean = float(r.above.nanmean())
-            name = r.model.get("name", "model")
+            name = r.model_name
             rows.append([name, r.name, len(r), kernel, stride, *counts, f"{r.dominance:.2f}", f"{mean:.1%}"])
         return Table(columns, rows)
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.filters.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return the diagnosis as plain Python values, ready for JSON; the filters themselves are in npz."""
@@ -180,9 +155,6 @@ class Filters(Result):
             "fires": None if self.fires is None else self.fires.tolist(),
         }
         return facts if self.other is None else {**facts, "other": self.other.facts()}
-
-
-Filters.nested = {"other": Filters}
 
 
 def pair(sides: torch.Size | tuple[int, ...]) -> str:

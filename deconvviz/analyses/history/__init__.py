@@ -1,6 +1,6 @@
 """Who won the ILSVRC."""
 
 from deconvviz.analyses.history.compute import history
-from deconvviz.analyses.history.result import Entry, History
+from deconvviz.analyses.history.result import History
 
-__all__ = ["Entry", "History", "history"]
+__all__ = ["History", "history"]

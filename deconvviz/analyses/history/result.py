@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from deconvviz.results.base import Result
 from deconvviz.results.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NOTE = (
     "ILSVRC classification, top-5 test error, without extra training data; from 2012 on the entries are ensembles. "
@@ -37,16 +34,7 @@ class Entry(NamedTuple):
 class History(Result):
     """ILSVRC classification 2010 to 2017: `entries`, by year and place. Sources in `compute.py` beside this."""
 
-    kind: ClassVar[str] = "history"
-    tensors: ClassVar[tuple[str, ...]] = ()
-    tuples: ClassVar[tuple[str, ...]] = ("entries",)
-
     entries: tuple[Entry, ...]
-    model: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        # From a file they come as lists.
-        object.__setattr__(self, "entries", tuple(Entry(*entry) for entry in self.entries))
 
     @property
     def title(self) -> str:
@@ -79,12 +67,6 @@ class History(Result):
         ]
         new = [n for n in range(1, len(rows)) if self.entries[n].year != self.entries[n - 1].year]
         return Table(columns, rows, NOTE, align="rclrrlrr", rules=new)
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py`."""
-        from deconvviz.analyses.history.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return the entries as dictionaries, ready for JSON."""

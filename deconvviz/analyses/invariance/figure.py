@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deconvviz.data.transforms import TRANSFORMS
-from deconvviz.results.style import COLOURS, new_figure, styled
+from deconvviz.results.style import COLOURS, axes_at, headline, new_figure, show, styled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +36,8 @@ def draw(result: Invariance, normalise: str = "none") -> Figure:
     height = _HEAD + rows * _ROW + (rows - 1) * _BETWEEN + _FOOT + legend * _LINE + 0.1
     with styled():
         figure = new_figure(width, height)
-        title = f"{result.model.get('name', 'model')} · invariance to {_listed(result.transforms)}"
-        figure.text(_LEFT / width, 1 - 0.14 / height, title, va="center", fontsize=8, weight="bold")
+        title = f"{result.model_name} · invariance to {_listed(result.transforms)}"
+        headline(figure, _LEFT, title)
         for row, name in enumerate(result.transforms):
             bottom = height - _HEAD - row * (_ROW + _BETWEEN) - _ROW
             _pictures(figure, result, name, (_LEFT, bottom))
@@ -67,12 +67,9 @@ def _pictures(figure: Figure, result: Invariance, name: str, corner: tuple[float
             column, row = (n, k) if down else (k, n)
             x = corner[0] + (label if down else 0) + column * side
             y = corner[1] + _ROW - (0 if down else label / 2) - (row + 1) * side * aspect
-            ax = _axes(figure, x + 0.015, y + 0.015, side - 0.03, side * aspect - 0.03)
-            grey = shown.shape[-1] == 1
-            ax.imshow(shown[n, k, ..., 0] if grey else shown[n, k], cmap="gray" if grey else None, vmin=0, vmax=255)
-            ax.set(xticks=[], yticks=[])
-            for spine in ax.spines.values():
-                spine.set(color=COLOURS[n % len(COLOURS)], linewidth=1.0)
+            ax = axes_at(figure, x + 0.015, y + 0.015, side - 0.03, side * aspect - 0.03)
+            show(ax, shown[n, k], COLOURS[n % len(COLOURS)])
+            ax.spines[:].set_linewidth(1.0)
             if n == 0:
                 where = (-0.12, 0.5) if down else (0.5, 1.06)
                 style: dict[str, Any] = {"ha": "right", "va": "center"} if down else {"ha": "center", "va": "bottom"}
@@ -104,7 +101,7 @@ def _curves(figure: Figure, result: Invariance, name: str, normalise: str, botto
     for k, (lines, title, axis) in enumerate(panels):
         if lines is None:
             continue
-        ax = _axes(figure, _LEFT + _PHOTOS + _GAP + k * (_PLOT + _GAP), bottom, _PLOT, _ROW)
+        ax = axes_at(figure, _LEFT + _PHOTOS + _GAP + k * (_PLOT + _GAP), bottom, _PLOT, _ROW)
         for n, line in enumerate(lines):
             marker = "o" if len(order) < 6 else ""
             ax.plot(curve.values[order], line[order], linewidth=0.9, marker=marker, markersize=2.5, **_style(n))
@@ -133,8 +130,7 @@ def _tidy(ax: Axes, name: str, values: Tensor, top: float) -> None:
     ax.tick_params(width=0.5, length=2, pad=1.5, labelsize=6)
     ax.grid(True, color="#dddddd", linewidth=0.4)
     ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _names(result: Invariance) -> list[str]:
@@ -160,9 +156,3 @@ def _legend(figure: Figure, result: Invariance) -> None:
         handles, _names(result), loc="lower center", bbox_to_anchor=where, ncols=_per_row(result), frameon=False,
         handlelength=1.6, columnspacing=1.4, borderpad=0, fontsize=6.5,
     )  # fmt: skip
-
-
-def _axes(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches from the lower left corner."""
-    across, down = figure.get_figwidth(), figure.get_figheight()
-    return figure.add_axes((x / across, y / down, width / across, height / down))

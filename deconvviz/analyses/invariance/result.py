@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,7 @@ from torch import Tensor
 
 from deconvviz.data.transforms import TRANSFORMS, warp
 from deconvviz.errors import UnknownNameError, suggest
-from deconvviz.results.base import Result, photograph
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from deconvviz.results.base import PictureResult
 
 NORMALISED = ("none", "norm", "max")
 
@@ -30,7 +27,7 @@ class Curve(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Invariance(Result):
+class Invariance(PictureResult):
     """Distances of transformed pictures' features to those of the pictures themselves (paper, Fig. 5).
 
     `images` (N, C, H, W) are the untransformed inputs, `names` and `labels` say what they are, `targets` the classes
@@ -40,12 +37,6 @@ class Invariance(Result):
     `probability` is the softmax output for the target, and None, as `targets` is empty, for a model without logits.
     `mean` and `std` are the inputs' normalisation; `policy` and `model` say how it was made and of what.
     """
-
-    kind: ClassVar[str] = "invariance"
-    tensors: ClassVar[tuple[str, ...]] = ("images", "values", "low", "high", "probability", "norms")
-    tuples: ClassVar[tuple[str, ...]] = (
-        "names", "labels", "targets", "transforms", "counts", "layers", "mean", "std",
-    )  # fmt: skip
 
     images: Tensor
     names: tuple[str, ...]
@@ -59,17 +50,11 @@ class Invariance(Result):
     high: Tensor
     probability: Tensor | None
     norms: Tensor
-    policy: dict[str, Any] = field(default_factory=dict)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    model: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """Model and layers."""
-        return (
-            f"{self.model.get('name', 'model')} invariance of layers {' and '.join(n or 'output' for n in self.layers)}"
-        )
+        return f"{self.model_name} invariance of layers {' and '.join(n or 'output' for n in self.layers)}"
 
     def curve(self, transform: str, normalise: str = "none") -> Curve:
         """Return one transform's values, distances and probability.
@@ -123,16 +108,8 @@ class Invariance(Result):
         """
         chosen = self.curve(transform).values.tolist() if values is None else values
         fill = self.policy.get("fill", "grey")
-        shown = [
-            [photograph(x, self.mean, self.std) for x in warp(image, transform, chosen, fill)] for image in self.images
-        ]
+        shown = [[self.as_photograph(x) for x in warp(image, transform, chosen, fill)] for image in self.images]
         return np.array(shown)
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.invariance.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return everything but the pictures as plain Python values, ready for JSON."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
-from deconvviz.results.base import numbers, photograph
+from deconvviz.results.base import numbers
 from deconvviz.results.style import COLOURS, inches, new_figure, styled
 
 KINDS = ("paper", "attribution")
@@ -135,7 +135,7 @@ def _panels(result: Occlusion) -> list[_Panel]:
 def _panel_a(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> None:
     """The picture, covered where the target loses most, and the receptive field of panel c."""
     worst = int(result.probability.argmin())
-    _show(ax, photograph(result.covered(worst), result.mean, result.std))
+    _show(ax, result.as_photograph(result.covered(worst)))
     (top, left), (h, w) = result.origins[worst].tolist(), result.window
     _frame(ax, top, left, h, w, "white", "-")
     notes = ["occluder where (d) is lowest"]
@@ -232,7 +232,7 @@ def _said(result: Occlusion) -> tuple[str, str]:
     down, across = result.stride
     step = str(down) if down == across else f"{down} down, {across} across"
     how = f"occluder {_size(result.window)} ({result.fill}), step {step}: {len(result)} positions"
-    return f"{result.model.get('name', 'model')} · occlusion", how
+    return f"{result.model_name} · occlusion", how
 
 
 def _head(row: _Row, result: Occlusion, reading: str) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvviz.analyses.projection.result import Projection
-from deconvviz.results.base import Result, numbers, photograph
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from deconvviz.results.base import OnePictureResult, numbers
 
 
 @dataclass(frozen=True, eq=False)
-class Occlusion(Result):
+class Occlusion(OnePictureResult):
     """What covering each place of one picture does to the network (Zeiler & Fergus 2014, section 4.2 and Fig. 7).
 
     P = rows × cols positions in raster order: `origins` (P, 2) the top-left corners, `shape` (rows, cols), `window`
@@ -31,13 +26,6 @@ class Occlusion(Result):
     (empty for a bare module); `policy` and `model` say how it was made and of what.
     """
 
-    kind: ClassVar[str] = "occlusion"
-    tensors: ClassVar[tuple[str, ...]] = (
-        "origins", "logits", "baseline", "image", "fill_values", "mask", "activity",
-    )  # fmt: skip
-    nested: ClassVar[dict[str, type[Result]]] = {"projection": Projection}
-    tuples: ClassVar[tuple[str, ...]] = ("shape", "window", "stride", "mean", "std", "labels")
-
     origins: Tensor
     shape: tuple[int, int]
     window: tuple[int, int]
@@ -45,7 +33,6 @@ class Occlusion(Result):
     logits: Tensor
     baseline: Tensor
     target: int
-    image: Tensor
     fill_values: Tensor
     fill: str = "grey"
     positions: str = "all"
@@ -55,11 +42,6 @@ class Occlusion(Result):
     unit: int | None = None
     activity: Tensor | None = None
     projection: Projection | None = None
-    policy: dict[str, object] = field(default_factory=dict)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    model: dict[str, str] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.origins.shape[0])
@@ -83,15 +65,7 @@ class Occlusion(Result):
     def title(self) -> str:
         """Model and what was covered."""
         h, w = self.window
-        return f"{self.model.get('name', 'model')} occlusion {h}x{w}"
-
-    def label(self, number: int) -> str:
-        """Return the name of a class, or its number in words if the labels are not known."""
-        return self.labels[number] if number < len(self.labels) else f"class {number}"
-
-    def photograph(self) -> NDArray[np.uint8]:
-        """Return the picture as the network saw it, (H, W, C) uint8."""
-        return photograph(self.image, self.mean, self.std)
+        return f"{self.model_name} occlusion {h}x{w}"
 
     def covered(self, position: int) -> Tensor:
         """Return the picture with the window of one position covered, (C, H, W), as the network saw it."""
@@ -125,12 +99,6 @@ class Occlusion(Result):
     def attribution(self) -> Tensor:
         """Return `heatmap` for each channel alike, (C, H, W): the shape that `captum.attr.Occlusion` answers in."""
         return self.heatmap().expand(self.image.shape).clone()
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result (the paper's Fig. 7); see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.occlusion.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return what was found as plain Python values, ready for JSON; the numbers of every position are in npz."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deconvviz.analyses.filters.compute import filters
-from deconvviz.analyses.panels.result import Page, Panels
+from deconvviz.analyses.panels.result import Panels, PanelsPage
 from deconvviz.analyses.projection.compute import project
 from deconvviz.engine.geometry import spans
 from deconvviz.engine.recording import Recording
@@ -283,7 +283,7 @@ def page(
     units_per_layer: int = 8,
     images: Any = None,
     layers: Sequence[int | str] | None = None,
-) -> Page:
+) -> PanelsPage:
     """A page of random units of every layer of a store, as Fig. 2; a layer that reads the picture shows its filters.
 
     `seed` chooses among the units that fire on some picture; `layers` are layers of the store, None for all.
@@ -302,7 +302,7 @@ def page(
         units = np.sort(chance.choice(alive, min(units_per_layer, len(alive)), replace=False)).tolist()
         own = _filters(source.net, layer)
         found += [_unit(source, layer, unit, None if own is None else own[unit]) for unit in units]
-    return Page(panels=tuple(found), seed=seed, model={k: str(v) for k, v in store.facts["model"].items()})
+    return PanelsPage(panels=tuple(found), seed=seed, model={k: str(v) for k, v in store.facts["model"].items()})
 
 
 def _filters(net: Network, layer: StoreLayer) -> Tensor | None:

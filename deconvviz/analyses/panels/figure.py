@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deconvviz.results.base import signed_pictures
-from deconvviz.results.style import new_figure, styled
+from deconvviz.results.style import headline, new_figure, show, styled
 
 if TYPE_CHECKING:
-    from deconvviz.analyses.panels.result import Page, Panels
+    from torch import Tensor
+
+    from deconvviz.analyses.panels.result import Panels, PanelsPage
 
 _PANEL, _GAP, _LABEL, _HEAD, _MARGIN = 0.86, 0.05, 0.15, 0.42, 0.09  # inches
 _BLOCK = 0.3  # inches between the block of projections and that of crops
@@ -35,8 +37,7 @@ def draw(result: Panels, scale: str = "panel", percentile: float = 99.5, columns
     height = _HEAD + rows * (_PANEL + _LABEL + _GAP) + _MARGIN
     with styled():
         figure = new_figure(width, height)
-        figure.text(_MARGIN / width, 1 - 0.14 / height, _title(result), va="center", fontsize=8, weight="bold")
-        figure.text(_MARGIN / width, 1 - 0.3 / height, _note(result), va="center", fontsize=5.5, color="#555555")
+        headline(figure, _MARGIN, _title(result), _note(result))
         for start, pictures, words in (
             (_MARGIN, _projections(result, scale, percentile), _strengths(result)),
             (_MARGIN + block + _BLOCK, _crops(result), _names(result)),
@@ -52,7 +53,7 @@ def draw(result: Panels, scale: str = "panel", percentile: float = 99.5, columns
 
 def _title(result: Panels) -> str:
     method = str(result.policy.get("method", "deconvnet"))
-    return f"{result.model.get('name', 'model')}, {result.name}, unit {result.unit} · {method}"
+    return f"{result.model_name}, {result.name}, unit {result.unit} · {method}"
 
 
 def _note(result: Panels) -> str:
@@ -104,12 +105,8 @@ def _with_alpha(picture: NDArray[np.uint8], part: Sequence[int]) -> NDArray[np.u
 def _show(figure: Figure, picture: NDArray[np.uint8], where: tuple[float, float, float, float]) -> None:
     ax = figure.add_axes(where)
     ax.patch.set(facecolor="#f4f4f4", hatch="//////", edgecolor="#dddddd", linewidth=0)
-    ax.imshow(picture, interpolation="nearest")
+    show(ax, picture, "#888888", interpolation="nearest")
     ax.set_anchor("NW")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_color("#888888")
 
 
 # The page -------------------------------------------------------------------------------------------------------------
@@ -118,7 +115,7 @@ def _show(figure: Figure, picture: NDArray[np.uint8], where: tuple[float, float,
 _PAIRS, _PAGE, _PAIR_GAP, _BAND = 4, 7.2, 0.14, 0.21
 
 
-def draw_page(result: Page, columns: int = _PAIRS, percentile: float = 98.5) -> Figure:
+def draw_page(result: PanelsPage, columns: int = _PAIRS, percentile: float = 98.5) -> Figure:
     """Draw a page: for each layer its units, a mosaic of projections beside one of crops each.
 
     `columns` is the number of units in a row. A unit of a layer that reads the picture shows its filter instead of
@@ -131,9 +128,7 @@ def draw_page(result: Page, columns: int = _PAIRS, percentile: float = 98.5) -> 
     height = 0.4 + sum(bands) + _MARGIN
     with styled():
         figure = new_figure(_PAGE, height)
-        title = f"{result.model.get('name', 'model')} · strongest places of random units"
-        figure.text(_MARGIN / _PAGE, 1 - 0.14 / height, title, va="center", fontsize=8, weight="bold")
-        figure.text(_MARGIN / _PAGE, 1 - 0.3 / height, _NOTE, va="center", fontsize=5.5, color="#555555")
+        headline(figure, _MARGIN, f"{result.model_name} · strongest places of random units", _NOTE)
         y = height - 0.4
         for (name, units), band in zip(layers, bands, strict=True):
             words = f"{name} (filters)" if units[0].filter is not None else name
@@ -159,10 +154,7 @@ def _pair(figure: Figure, unit: Panels, x: float, y: float, side: float, percent
     figure.text(x / _PAGE, (y - side - 0.02) / height, f"unit {unit.unit}", va="top", fontsize=5.5, color="#333333")
 
 
-def _filter(own: object) -> NDArray[np.uint8]:
-    from torch import Tensor
-
-    assert isinstance(own, Tensor)
+def _filter(own: Tensor) -> NDArray[np.uint8]:
     picture = signed_pictures(own[None])[0]
     return _with_alpha(picture, (0, 0, *picture.shape[:2]))
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.results.base import Result, signed_pictures
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from deconvviz.results.base import LayerResult, Result, signed_pictures
 
 
 @dataclass(frozen=True, eq=False)
-class Panels(Result):
+class Panels(LayerResult):
     """The K strongest places of one unit over a data set (Zeiler & Fergus 2014, Fig. 2), the strongest first.
 
     Panels are as large as the receptive field, (h, w), or the input if that is smaller: `pixels` (K, C, h, w) are the
@@ -27,14 +24,6 @@ class Panels(Result):
     that reads the picture. `statistics` are the unit's over `count` pictures: mean, maximum, share that it fires on.
     """
 
-    kind: ClassVar[str] = "panels"
-    tensors: ClassVar[tuple[str, ...]] = (
-        "pixels", "crops", "parts", "boxes", "pictures", "places", "activations", "filter",
-    )  # fmt: skip
-    tuples: ClassVar[tuple[str, ...]] = ("paths", "labels")
-
-    layer: str
-    alias: str | None
     unit: int
     pixels: Tensor
     crops: Tensor
@@ -47,31 +36,18 @@ class Panels(Result):
     paths: tuple[str | None, ...] = ()
     labels: tuple[str | None, ...] = ()
     statistics: dict[str, float] = field(default_factory=dict)
-    policy: dict[str, object] = field(default_factory=dict)
-    model: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.activations.shape[0])
 
     @property
-    def name(self) -> str:
-        """The short name of the layer: its alias if it has one, else its module path."""
-        return self.alias or self.layer
-
-    @property
     def title(self) -> str:
         """Model, layer and unit."""
-        return f"{self.model.get('name', 'model')} {self.name} unit {self.unit}"
+        return f"{self.model_name} {self.name} unit {self.unit}"
 
     def images(self, percentile: float = 99.5, scale: str = "panel") -> NDArray[np.uint8]:
         """Return the projections as pictures (K, h, w, C) uint8, zero as mid-grey 128; see `signed_pictures`."""
         return signed_pictures(self.pixels, percentile, scale)
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.panels.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return everything but the pictures as plain Python values, ready for JSON."""
@@ -80,16 +56,14 @@ class Panels(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class Page(Result):
+class PanelsPage(Result):
     """Panels of some units of some layers, in the order of the layers; `seed` chose the units (Fig. 2)."""
 
     kind: ClassVar[str] = "page of panels"
-    tensors: ClassVar[tuple[str, ...]] = ()
-    series: ClassVar[dict[str, type[Result]]] = {"panels": Panels}
+    drawn_by: ClassVar[str] = "draw_page"
 
     panels: tuple[Panels, ...]
     seed: int = 0
-    model: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.panels)
@@ -98,13 +72,7 @@ class Page(Result):
     def title(self) -> str:
         """Model and layers."""
         layers = ", ".join(dict.fromkeys(p.name for p in self.panels))
-        return f"{self.model.get('name', 'model')} strongest places of random units of {layers}"
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the page; see `draw_page` in `figure.py` for the options."""
-        from deconvviz.analyses.panels.figure import draw_page
-
-        return draw_page(self, **options)
+        return f"{self.model_name} strongest places of random units of {layers}"
 
     def facts(self) -> dict[str, object]:
         """Return units with their places, as plain Python values, ready for JSON."""

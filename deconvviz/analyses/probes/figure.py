@@ -56,13 +56,12 @@ def draw(result: Probes) -> Figure:
         ax.tick_params(labelsize=6, width=0.5, length=2)
         ax.grid(axis="y", lw=0.3, color="#dddddd")
         ax.set_axisbelow(True)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        ax.spines[["top", "right"]].set_visible(False)
         ax.legend(
             fontsize=6, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, borderpad=0,
             columnspacing=1.2,
         )  # fmt: skip
-        title = f"{result.model.get('name', 'model')} · a linear classifier on each layer"
+        title = f"{result.model_name} · a linear classifier on each layer"
         figure.text(0.08 / width, 1 - 0.08 / height, title, va="top", fontsize=8, weight="bold")
         if note:
             figure.text(0.08 / width, 0.06 / height, "\n".join(note), fontsize=5.2, color="#555555", va="bottom")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from deconvviz.results.base import Result
 from deconvviz.results.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +22,6 @@ class Probes(Result):
     """
 
     kind: ClassVar[str] = "probe"
-    tensors: ClassVar[tuple[str, ...]] = ("accuracy",)
-    tuples: ClassVar[tuple[str, ...]] = ("layers", "per_category", "dimensions", "pictures", "categories")
 
     layers: tuple[str, ...]
     per_category: tuple[int, ...]
@@ -35,8 +30,6 @@ class Probes(Result):
     pictures: tuple[int, ...]
     categories: tuple[str, ...]
     note: str = ""
-    policy: dict[str, object] = field(default_factory=dict)
-    model: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -44,7 +37,7 @@ class Probes(Result):
     @property
     def title(self) -> str:
         """Model and layers."""
-        return f"{self.model.get('name', 'model')} probes of {', '.join(self.layers)}"
+        return f"{self.model_name} probes of {', '.join(self.layers)}"
 
     @property
     def chance(self) -> float:
@@ -79,12 +72,6 @@ class Probes(Result):
     def _cell(self, layer: int, which: int) -> str:
         mean, spread = 100 * float(self.mean[layer, which]), 100 * float(self.spread[layer, which])
         return f"{mean:.1f}" if self.accuracy.shape[2] == 1 else f"{mean:.1f} ± {spread:.1f}"
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.probes.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return what was found as plain Python values, ready for JSON."""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from deconvviz.results.style import COLOURS, new_figure, styled
+from deconvviz.results.style import COLOURS, axes_at, headline, new_figure, show, styled
 
 if TYPE_CHECKING:
     from deconvviz.analyses.projection.result import Projection
@@ -39,8 +39,7 @@ def draw(result: Projection, scale: str = "panel", percentile: float = 99.5, col
     height = _HEAD + max(rows * (_PANEL + _LABEL), down + _LABEL) + _GAP
     with styled():
         figure = new_figure(width, height)
-        figure.text(_GAP / width, 1 - 0.14 / height, _title(result), va="center", fontsize=8, weight="bold")
-        figure.text(_GAP / width, 1 - 0.3 / height, _NOTE, va="center", fontsize=5.5, color="#555555")
+        headline(figure, _GAP, _title(result), _NOTE)
         y = height - _HEAD - _LABEL - down
         _photograph(figure, result, (_GAP / width, y / height, across / width, down / height))
         images, crops = result.images(percentile, scale), result.crops()
@@ -51,8 +50,8 @@ def draw(result: Projection, scale: str = "panel", percentile: float = 99.5, col
             top, left, bottom, right = result.boxes[k].tolist()
             shown = images[k, top:bottom, left:right]
             colour = COLOURS[k % len(COLOURS)]
-            _show(_axes(figure, x, y, width, height), shown, colour)
-            _show(_axes(figure, x + _PANEL + 0.03, y, width, height), crops[k], colour)
+            _show(axes_at(figure, x, y, _PANEL, _PANEL), shown, colour)
+            _show(axes_at(figure, x + _PANEL + 0.03, y, _PANEL, _PANEL), crops[k], colour)
             line = (y + _PANEL + 0.03) / height
             figure.text(x / width, line, f"{k + 1}", va="bottom", fontsize=6.5, weight="bold", color=colour)
             indent = 0.06 * len(f"{k + 1}") + 0.06
@@ -67,16 +66,12 @@ def _aspect(result: Projection) -> float:
 
 def _title(result: Projection) -> str:
     method = str(result.policy.get("method", "deconvnet"))
-    return f"{result.model.get('name', 'model')}, {result.name} · {method}"
+    return f"{result.model_name}, {result.name} · {method}"
 
 
 def _label(result: Projection, k: int) -> str:
     row, column = result.places[k].tolist()
     return f"unit {int(result.units[k])} · {float(result.activations[k]):.3g} · ({row}, {column})"
-
-
-def _axes(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
-    return figure.add_axes((x / width, y / height, _PANEL / width, _PANEL / height))
 
 
 def _photograph(figure: Figure, result: Projection, where: tuple[float, float, float, float]) -> None:
@@ -137,11 +132,5 @@ def _free(
 
 
 def _show(ax: Axes, picture: NDArray[np.uint8], colour: str) -> None:
-    grey = picture.shape[-1] == 1
-    shown = picture[..., 0] if grey else picture[..., :3]
-    ax.imshow(shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="nearest")
+    show(ax, picture, colour, interpolation="nearest")
     ax.set_anchor("NW")  # a box cut at the border is not square: keep it under its label
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_color(colour)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.results.base import Result, photograph, signed_pictures
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from deconvviz.results.base import LayerResult, OnePictureResult, signed_pictures
 
 
 @dataclass(frozen=True, eq=False)
-class Projection(Result):
+class Projection(LayerResult, OnePictureResult):
     """What K units of one layer respond to in one picture, projected down to its pixels.
 
     `units` (K,), `places` (K, 2) row and column in the map, `activations` (K,), `pixels` (K, C, H, W) signed,
@@ -25,55 +21,28 @@ class Projection(Result):
     for a bare module); `policy` and `model` say how it was made and of what. Zeiler & Fergus 2014, section 2.1.
     """
 
-    kind: ClassVar[str] = "projection"
-    tensors: ClassVar[tuple[str, ...]] = ("units", "places", "activations", "pixels", "boxes", "image")
-    tuples: ClassVar[tuple[str, ...]] = ("mean", "std", "labels")
-
-    layer: str
-    alias: str | None
     units: Tensor
     places: Tensor
     activations: Tensor
     pixels: Tensor
     boxes: Tensor
-    image: Tensor
-    policy: dict[str, object] = field(default_factory=dict)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    model: dict[str, str] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.units.shape[0])
 
     @property
-    def name(self) -> str:
-        """The short name of the layer: its alias if it has one, else its module path."""
-        return self.alias or self.layer
-
-    @property
     def title(self) -> str:
         """Model and layer."""
-        return f"{self.model.get('name', 'model')} {self.name}"
+        return f"{self.model_name} {self.name}"
 
     def images(self, percentile: float = 99.5, scale: str = "panel") -> NDArray[np.uint8]:
         """Return the projections as pictures (K, H, W, C) uint8, zero as mid-grey 128; see `signed_pictures`."""
         return signed_pictures(self.pixels, percentile, scale)
 
-    def photograph(self) -> NDArray[np.uint8]:
-        """Return the picture as the network saw it, (H, W, C) uint8."""
-        return photograph(self.image, self.mean, self.std)
-
     def crops(self) -> list[NDArray[np.uint8]]:
         """Return for each unit its receptive field cut from the photograph, (h, w, C) uint8."""
         shown = self.photograph()
         return [shown[t:b, left:right].copy() for t, left, b, right in self.boxes.tolist()]
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py` for the options."""
-        from deconvviz.analyses.projection.figure import draw
-
-        return draw(self, **options)
 
     def facts(self) -> dict[str, object]:
         """Return everything but the pixels as plain Python values, ready for JSON."""

@@ -12,8 +12,8 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.results.base import photograph, signed_pictures
-from deconvviz.results.style import COLOURS, new_figure, styled
+from deconvviz.results.base import signed_pictures
+from deconvviz.results.style import COLOURS, axes_at, new_figure, show, styled
 
 if TYPE_CHECKING:
     from deconvviz.analyses.scheme.result import Piece, Scheme
@@ -43,7 +43,7 @@ def draw(result: Scheme) -> Figure:
 def _flow(figure: Figure, result: Scheme) -> None:
     above, unit = result.above
     top, left, bottom, right = _close(result.pixels)
-    photo = photograph(result.image, result.mean, result.std)
+    photo = result.photograph()
 
     def part(values: Tensor) -> Tensor:
         """The piece of a map under the same piece of the picture."""
@@ -128,13 +128,9 @@ def _signed(values: Tensor) -> NDArray[np.uint8]:
 
 
 def _show(figure: Figure, corner: tuple[float, float], picture: NDArray[np.uint8], colour: str) -> None:
-    ax = figure.add_axes((corner[0] / _WIDTH, corner[1] / _HEIGHT, _SIDE / _WIDTH, _SIDE / _HEIGHT))
-    shown = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
-    ax.imshow(shown, interpolation="nearest", aspect="auto")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set(color=colour, linewidth=1.0)
+    ax = axes_at(figure, *corner, _SIDE, _SIDE)
+    show(ax, picture, colour, interpolation="nearest", aspect="auto")
+    ax.spines[:].set_linewidth(1.0)
 
 
 # (b) ------------------------------------------------------------------------------------------------------------

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from deconvviz.results.base import Result
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from deconvviz.results.base import OnePictureResult
 
 
 class Piece(NamedTuple):
@@ -26,7 +23,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Scheme(Result):
+class Scheme(OnePictureResult):
     """What the first pooled convolution does with one picture, and the DeconvNet with one activation from above it.
 
     Forwards, of one map (`unit`): `convolved` (h, w), `rectified` (h, w), `pooled` (h', w'), and `switches`
@@ -37,18 +34,11 @@ class Scheme(Result):
     both axes.
     """
 
-    kind: ClassVar[str] = "scheme"
-    tensors: ClassVar[tuple[str, ...]] = (
-        "image", "convolved", "rectified", "pooled", "switches", "signal", "unpooled", "passed", "pixels",
-    )  # fmt: skip
-    tuples: ClassVar[tuple[str, ...]] = ("mean", "std", "corner", "window", "above")
-
     layer: str
     unit: int
     above: tuple[str, int]
     corner: tuple[int, int]
     window: tuple[int, int, int]
-    image: Tensor
     convolved: Tensor
     rectified: Tensor
     pooled: Tensor
@@ -57,15 +47,11 @@ class Scheme(Result):
     unpooled: Tensor
     passed: Tensor
     pixels: Tensor
-    policy: dict[str, object] = field(default_factory=dict)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    model: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """Model and layer."""
-        return f"{self.model.get('name', 'model')} {self.layer}: convolution and deconvolution"
+        return f"{self.model_name} {self.layer}: convolution and deconvolution"
 
     def piece(self, side: int = 3) -> Piece:
         """Return the numbers of `side` x `side` pool outputs from `corner` on, and what unpooling makes of them."""
@@ -82,9 +68,3 @@ class Scheme(Result):
         # One place may be the maximum of several windows: what arrives there is added.
         unpooled.index_put_(tuple(switches.reshape(-1, 2).T), signal.reshape(-1), accumulate=True)
         return Piece(below, self.pooled[rows, columns], switches, signal, unpooled)
-
-    def figure(self, **options: Any) -> Figure:
-        """Draw the result; see `draw` in `figure.py`."""
-        from deconvviz.analyses.scheme.figure import draw
-
-        return draw(self, **options)

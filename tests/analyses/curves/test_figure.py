@@ -10,9 +10,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from deconvviz import learning_curves
 from deconvviz.analyses.curves.result import LearningCurves
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.training import learning_curves
 
 
 def curves(epochs: int, sizes: list[int], tested: int) -> LearningCurves:

@@ -32,7 +32,7 @@ def layer(name: str, epochs: int, units: int, size: int, channels: int = 3) -> E
 
 def make(layers: int = 5, epochs: tuple[int, ...] = (1, 2, 5, 10, 20, 30, 40, 64), units: int = 3) -> Evolution:
     parts = tuple(layer(f"conv{k}", len(epochs), units, 4 * k + 3) for k in range(1, layers + 1))
-    return Evolution(epochs, parts, ("a", "b", "c"), {"method": "deconvnet"}, model={"name": "zfnet"})
+    return Evolution(epochs, parts, ("a", "b", "c"), policy={"method": "deconvnet"}, model={"name": "zfnet"})
 
 
 def panels(figure: Figure) -> list[list[AxesImage]]:

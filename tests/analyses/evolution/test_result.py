@@ -32,7 +32,15 @@ def layer(name: str, units: int = 2, size: int = 7, seed: int = 0, channels: int
 def make() -> Evolution:
     layers = (layer("1"), layer("2", 1, 9, seed=1))
     policy: dict[str, object] = {"method": "deconvnet", "unreadable": ["bad.jpg"]}
-    return Evolution(EPOCHS, layers, ("a.jpg", "b.jpg", "c.jpg"), policy, (0.5,) * 3, (0.25,) * 3, {"name": "zfnet"})
+    return Evolution(
+        EPOCHS,
+        layers,
+        ("a.jpg", "b.jpg", "c.jpg"),
+        policy=policy,
+        model={"name": "zfnet"},
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+    )
 
 
 def test_npz_loads_as_the_same_result(tmp_path: Path) -> None:

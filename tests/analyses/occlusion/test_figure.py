@@ -31,15 +31,16 @@ def make(
     image = torch.rand(channels, height, width, generator=g)
     projection = Projection(
         "relu5", "conv5", torch.tensor([126]), torch.tensor([[1, 2]]), torch.tensor([5.5]),
-        torch.randn(1, channels, height, width, generator=g), torch.tensor([[5, 0, height - 9, width - 7]]), image,
+        torch.randn(1, channels, height, width, generator=g), torch.tensor([[5, 0, height - 9, width - 7]]),
+        image=image,
     )  # fmt: skip
     labels = tuple(f"$a long_{k} name of a class with $ {k}" for k in range(classes))
     return Occlusion(
         origins, (len(rows), len(cols)), (window, window), (stride, stride),
-        torch.randn(len(origins), classes, generator=g), torch.randn(classes, generator=g), 1, image,
+        torch.randn(len(origins), classes, generator=g), torch.randn(classes, generator=g), 1,
         torch.zeros(channels, 1, 1), layer="relu5", alias="conv5", unit=126,
         activity=torch.rand(len(rows), len(cols), generator=g) * 1000, projection=projection,
-        model={"name": "zfnet"}, labels=labels,
+        model={"name": "zfnet"}, image=image, labels=labels,
     )  # fmt: skip
 
 

@@ -37,7 +37,8 @@ def make(
     origins = torch.tensor([(r, c) for r in rows for c in cols])
     projection = Projection(
         "relu5", "5", torch.tensor([7]), torch.tensor([[1, 2]]), torch.tensor([5.5]),
-        torch.randn(1, 3, *size, generator=g), torch.tensor([[0, 2, 9, 11]]), torch.rand(3, *size, generator=g),
+        torch.randn(1, 3, *size, generator=g), torch.tensor([[0, 2, 9, 11]]),
+        image=torch.rand(3, *size, generator=g),
     )  # fmt: skip
     values: dict[str, Any] = {
         "origins": origins, "shape": (len(rows), len(cols)), "window": window, "stride": stride,

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 import deconvviz
 from deconvviz import Network, StoreError
 from deconvviz.analyses.panels.compute import Panel, PanelSource, page, panels
-from deconvviz.analyses.panels.result import Page, Panels
+from deconvviz.analyses.panels.result import Panels, PanelsPage
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, UnknownNameError
 from deconvviz.scanning.store import Store
 
@@ -170,7 +170,7 @@ def test_a_dead_unit_has_no_panels(scanned: Path) -> None:
     assert "fires on no picture" in texts(result)
 
 
-def texts(result: Panels | Page) -> str:
+def texts(result: Panels | PanelsPage) -> str:
     return " ".join(t.get_text() for t in result.figure().texts)
 
 
@@ -187,7 +187,7 @@ def test_a_page(scanned: Path, tmp_path: Path) -> None:
         else:
             assert panel.filter is None
     made.save(tmp_path / "page.npz")
-    assert Page.load(tmp_path / "page.npz") == made
+    assert PanelsPage.load(tmp_path / "page.npz") == made
     for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         made.save(tmp_path / f"page.{suffix}")
         assert (tmp_path / f"page.{suffix}").read_bytes().startswith(start)

@@ -21,7 +21,7 @@ def make(layers: int, counts: int, splits: int, note: str = NOTE) -> Probes:
     names = tuple(f"conv{k}" for k in range(1, layers + 1))
     counted = tuple(15 * k for k in range(1, counts + 1))
     return Probes(
-        names, counted, accuracy, (9,) * layers, (9,) * (counts + 1), ("a",) * 101, note, {}, {"name": "zfnet"}
+        names, counted, accuracy, (9,) * layers, (9,) * (counts + 1), ("a",) * 101, note, model={"name": "zfnet"}
     )
 
 

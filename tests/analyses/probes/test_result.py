@@ -16,7 +16,7 @@ def make(splits: int = 3) -> Probes:
     accuracy = torch.tensor([[[0.1, 0.2, 0.3], [0.2, 0.3, 0.4]], [[0.5, 0.6, 0.7], [0.8, 0.8, 0.8]]])[..., :splits]
     return Probes(
         ("conv1", "fc7"), (15, 30), accuracy, (3456, 512), (45, 90, 120), ("a", "b", "c"), "Seen before.",
-        {"penalty": 10.0}, {"name": "zfnet"},
+        policy={"penalty": 10.0}, model={"name": "zfnet"},
     )  # fmt: skip
 
 

@@ -28,8 +28,8 @@ def make(count: int = 9, channels: int = 3) -> Projection:
         torch.linspace(-1234.5, 99, count),
         torch.randn(count, channels, 224, 224, generator=generator),
         boxes,
-        torch.rand(channels, 224, 224, generator=generator),
-        {"method": "deconvnet"},
+        image=torch.rand(channels, 224, 224, generator=generator),
+        policy={"method": "deconvnet"},
         model={"name": "zfnet"},
     )
 

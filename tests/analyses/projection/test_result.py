@@ -21,9 +21,9 @@ def make(count: int = 3, channels: int = 3, dtype: torch.dtype = torch.float32) 
     boxes = torch.tensor([[k, 2 * k, k + 9, 2 * k + 7] for k in range(count)])
     return Projection(
         "relu5", "conv5", torch.arange(count) + 4, torch.arange(2 * count).view(count, 2),
-        torch.linspace(9, 3, count), pixels, boxes, torch.rand(channels, 20, 24, generator=generator),
-        {"method": "deconvnet", "place": (1, 2)}, (0.5,) * channels, (0.25,) * channels,
-        {"name": "zfnet", "sha256": "abc"}, ("cat",),
+        torch.linspace(9, 3, count), pixels, boxes, image=torch.rand(channels, 20, 24, generator=generator),
+        policy={"method": "deconvnet", "place": (1, 2)}, mean=(0.5,) * channels, std=(0.25,) * channels,
+        model={"name": "zfnet", "sha256": "abc"}, labels=("cat",),
     )  # fmt: skip
 
 

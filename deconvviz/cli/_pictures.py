@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deconvviz.cli.common import output_file
-from deconvviz.cli.progress import Progress
+from deconvviz.cli._common import output_file
+from deconvviz.cli._progress import Progress
 from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -13,9 +14,12 @@ import click
 
 if TYPE_CHECKING:
     from deconvviz.network.network import Network
+    from deconvviz.results.base import Result
     from deconvviz.scanning.store import Store
 
 FORMATS = ("png", "pdf", "svg", "npz")
+# Those of deconvviz.results.table, which torch comes with.
+TABLES = ("text", "markdown", "latex", "html")
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,6 +104,42 @@ def parse_layers(given: Sequence[str]) -> list[str] | None:
     return list(dict.fromkeys(layers)) or None
 
 
+def parse_units(given: Sequence[str]) -> list[int] | None:
+    """Return the units of `1,5-7` and the like, in the given order, or None for none given."""
+    units: list[int] = []
+    for part in ",".join(given).split(",") if given else ():
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise click.BadParameter(f"{part!r} is not a unit; allowed: 7, 1,5-7", param_hint="--unit")
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low or high - low > 100_000:
+            raise click.BadParameter(f"{part!r} is not a range of units", param_hint="--unit")
+        units += range(low, high + 1)
+    return list(dict.fromkeys(units)) or None
+
+
+def parse_fill(given: str) -> str | float | list[float]:
+    """Return a fill of `deconvviz.data.transforms.warp`: its name, a number, or a colour such as `0,0,0`."""
+    try:
+        numbers = [float(part) for part in given.split(",")]
+    except ValueError:
+        return given
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--device` to a command; see `to_device`."""
+    text = "Where to compute, such as cpu or cuda."
+    return click.option("--device", default="cpu", show_default=True, help=text)(command)
+
+
+def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--method` and `--overlap` to a command that projects."""
+    methods, overlaps = click.Choice(["deconvnet", "guided", "gradient"]), click.Choice(["add", "overwrite", "max"])
+    command = click.option("--overlap", type=overlaps, default="add")(command)
+    return click.option("--method", type=methods, default="deconvnet")(command)
+
+
 def to_device(net: Network, device: str) -> None:
     """Move the network to what `--device` names; a usage error if that cannot be."""
     try:
@@ -117,6 +157,12 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def write_result(result: Result, path: Path, as_json: bool, before: str = "", **figure: Any) -> None:
+    """Save a result, with the options `figure` of its figure, and print its facts as JSON, or `before` and the file."""
+    result.save(path, **({} if path.suffix == ".npz" else figure))
+    click.echo(json.dumps({"file": str(path), **result.facts()}) if as_json else f"{before}{path}")
 
 
 def output_file(out: Path | None, kind: str | None, name: str) -> Path:

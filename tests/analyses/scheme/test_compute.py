@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from deconvviz import Network, project
+from deconvviz.analyses.scheme.compute import scheme
 from deconvviz.analyses.scheme.result import Scheme
 from deconvviz.errors import UnsupportedOperatorError
-from deconvviz.paper.scheme import scheme
 
 
 def network(pool: nn.Module) -> Network:

@@ -8,10 +8,10 @@ import pytest
 from torch import nn
 
 from deconvviz import Network, load
+from deconvviz.analyses.architecture.compute import architecture
 from deconvviz.analyses.architecture.result import Architecture, Block
-from deconvviz.paper.architecture import architecture
 
-from .conftest import colours
+from ...paper.conftest import colours
 
 
 def test_blocks_by_hand() -> None:

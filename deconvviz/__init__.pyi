@@ -1,0 +1,78 @@
+# Written by `python -m deconvviz._public` from the `__all__` of the parts: change those.
+from deconvviz.analyses.accuracy import Accuracy
+from deconvviz.analyses.architecture import Architecture, architecture
+from deconvviz.analyses.correspondence import Correspondence, correspondence
+from deconvviz.analyses.curves import LearningCurves, learning_curves
+from deconvviz.analyses.evolution import Evolution, evolve
+from deconvviz.analyses.filters import Filters, filters
+from deconvviz.analyses.history import History, history
+from deconvviz.analyses.invariance import Invariance, invariance
+from deconvviz.analyses.occlusion import Occlusion, occlude
+from deconvviz.analyses.panels import Panels, panels
+from deconvviz.analyses.probes import Probes, probe
+from deconvviz.analyses.projection import Projection, project
+from deconvviz.analyses.scheme import Scheme, scheme
+from deconvviz.card import Card, Weights
+from deconvviz.errors import (
+    AtlasError,
+    DeconvvizError,
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    ImageError,
+    StoreError,
+    UnknownNameError,
+    UnsupportedOperatorError,
+    WeightsError,
+)
+from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
+from deconvviz.results import Result, Table
+from deconvviz.scanning import Store, scan
+
+__version__: str
+__all__ = [
+    "Accuracy",
+    "Architecture",
+    "AtlasError",
+    "Card",
+    "Correspondence",
+    "DeconvvizError",
+    "DeconvvizTypeError",
+    "DeconvvizValueError",
+    "Evolution",
+    "EvolutionCheckpoints",
+    "Filters",
+    "History",
+    "ImageError",
+    "Invariance",
+    "Layer",
+    "LearningCurves",
+    "Network",
+    "Occlusion",
+    "Panels",
+    "Probes",
+    "Projection",
+    "Result",
+    "Scheme",
+    "Store",
+    "StoreError",
+    "Table",
+    "UnknownNameError",
+    "UnsupportedOperatorError",
+    "Weights",
+    "WeightsError",
+    "architecture",
+    "correspondence",
+    "evolve",
+    "filters",
+    "history",
+    "invariance",
+    "learning_curves",
+    "load",
+    "occlude",
+    "panels",
+    "probe",
+    "project",
+    "receptive_field",
+    "scan",
+    "scheme",
+]
