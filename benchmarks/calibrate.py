@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from deconvviz.analyses.projection import project
 from deconvviz.engine import costs
 from deconvviz.engine.recorder import record
-from deconvviz.engine.replay.replay import Patch, Replay
+from deconvviz.engine.replay.replay import Replay
 from deconvviz.engine.replay.run import run
 from deconvviz.engine.replay.schedule import Schedule
 from deconvviz.engine.replay.winograd import Winograd
-from deconvviz.engine.windows import Frame, Table, paste
+from deconvviz.engine.windows import Patch, RecordedMap, Windows, paste
 
 ROUNDS = 5
 
@@ -49,10 +49,10 @@ def maps(*shape: int) -> Tensor:
     return torch.randn(*shape).contiguous(memory_format=torch.channels_last)
 
 
-def frames(count: int, side: int, full: int, apart: int = 1) -> Frame:
+def squares(count: int, side: int, full: int, apart: int = 1) -> Windows:
     """`count` square windows in a map of `full` × `full`, each `apart` further on."""
     corners = (np.arange(count) * apart) % (full - side + 1)
-    return Frame(corners, corners.copy(), side, side, (full, full))
+    return Windows(corners, corners.copy(), side, side, (full, full))
 
 
 @lru_cache(maxsize=1)
@@ -106,8 +106,8 @@ def step() -> float:
 
     def once() -> None:
         def first(index: np.ndarray) -> Patch:
-            frame = Frame(index // 4, index % 4, 4, 4, (32, 32))
-            return Patch(maps(len(index), 4, 4, 4), frame)
+            at = Windows(index // 4, index % 4, 4, 4, (32, 32))
+            return Patch(maps(len(index), 4, 4, 4), at)
 
         with torch.no_grad():
             list(run(schedule, first, lambda *_: None))
@@ -123,12 +123,12 @@ def weight() -> float:
 
 def spread() -> float:
     """Windows laid over whole maps."""
-    table, at, windows = maps(1, 128, 56, 56), frames(16, 28, 56), maps(16, 128, 28, 28)
+    table, at, windows = maps(1, 128, 56, 56), squares(16, 28, 56), maps(16, 128, 28, 28)
 
     def once() -> None:
         whole = table.new_empty(16, 56, 56, 128).permute(0, 3, 1, 2)
         whole.copy_(table.expand(16, -1, -1, -1))
-        paste(whole, at.whole(), windows, at)
+        paste(whole, Windows.whole(16, at.size), windows, at)
 
     return seconds(once) * rate() / (16 * table.numel())
 
@@ -151,9 +151,9 @@ def numbers() -> float:
 
 def nearly_whole() -> float:
     """The share of a map from which gathering its windows costs what the convolution of the rest would."""
-    table, at, filters = Table(maps(1, 128, 28, 28)), frames(16, 26, 28), maps(128, 128, 3, 3)
+    table, at, filters = RecordedMap(maps(1, 128, 28, 28)), squares(16, 26, 28), maps(128, 128, 3, 3)
     x = maps(16, 128, 28, 28)
-    gathering = seconds(lambda: table.windows(at)) / (26 * 26)
+    gathering = seconds(lambda: table.on(at)) / (26 * 26)
     convolution = seconds(lambda: F.conv2d(x, filters, padding=1)) / (28 * 28)
     return convolution / (convolution + gathering)
 
@@ -169,16 +169,16 @@ def large_sum() -> float:
     """From how many numbers on sums of windows in place, one by one, are faster than gathered ones."""
     sides = [4, 8, 12, 16, 24, 32, 48]
     value = maps(1, 64, 56, 56)
-    table = Table(value)
+    table = RecordedMap(value)
 
     def gathered(side: int) -> None:
-        at, inner = frames(16, side, 56), frames(16, side // 2, 56)
-        windows = table.windows(at)
+        at, inner = squares(16, side, 56), squares(16, side // 2, 56)
+        windows = table.on(at)
         paste(windows, at, value.new_zeros(16, 64, side // 2, side // 2), inner)
         windows.add_(windows)
 
     def in_place(side: int) -> None:
-        at, inner = frames(16, side, 56), frames(16, side // 2, 56)
+        at, inner = squares(16, side, 56), squares(16, side // 2, 56)
         windows = value.new_zeros(16, side, side, 64).permute(0, 3, 1, 2)
         paste(windows, at, value.new_zeros(16, 64, side // 2, side // 2), inner, add=True)
         table.add_around(windows, at, inner)
@@ -191,9 +191,9 @@ def copied_blocks() -> float:
 
     def pasted(blocks: int) -> None:
         onto, patch = maps(256, 64, 8, 8), maps(256, 64, 6, 6)
-        at = frames(256, 8, 56, 0)
+        at = squares(256, 8, 56, 0)
         shift = np.arange(256) * blocks // 256 % 2
-        paste(onto, at, patch, Frame(at.rows + shift, at.cols, 6, 6, at.size))
+        paste(onto, at, patch, Windows(at.rows + shift, at.cols, 6, 6, at.size))
 
     def way(value: int) -> Callable[[int], None]:
         def call(blocks: int) -> None:

@@ -32,18 +32,19 @@ It is used wherever the operator runs. Its strongest place here has the value 6,
 tensor([[[[ 0., 12.]]]])
 
 Arguments are read by name, `op.arg("stride")`; `walk.rec.values` holds the recorded tensors, by number. `share` gives
-an operand that was broadcast its part of the signal, `cut` the part of a map under a signal's windows; `from_whole`
-makes a signal over a whole value; `gradient` is the exact derivative by autograd, `derivative` that of pointwise
-operators; `refuse` raises the error that names operator and layer.
+an operand that was broadcast its part of the signal, `s.windows.cut` the part of a map under a signal's windows;
+`from_whole` makes a signal over a whole value; `gradient` is the exact derivative by autograd, `derivative` that of
+pointwise operators; `refuse` raises the error that names operator and layer.
 """
 
 from deconvviz.engine.recording import Op, Recording, Ref
 from deconvviz.engine.rules import FilterBank, Kernel, Pointwise, Rule, Walk, Windowed, register, registered, rule_of
 from deconvviz.engine.rules.base import derivative, gradient, refuse, share
 from deconvviz.engine.rules.pointwise import Activation
-from deconvviz.engine.windows import Frame, Signal, cut, from_whole
+from deconvviz.engine.windows import Signal, Windows, from_whole
 
 __all__ = [
-    "Activation", "FilterBank", "Frame", "Kernel", "Op", "Pointwise", "Recording", "Ref", "Rule", "Signal", "Walk",
-    "Windowed", "cut", "derivative", "from_whole", "gradient", "refuse", "register", "registered", "rule_of", "share",
+    "Activation", "FilterBank", "Kernel", "Op", "Pointwise", "Recording", "Ref", "Rule", "Signal", "Walk",
+    "Windowed", "Windows", "derivative", "from_whole", "gradient", "refuse", "register", "registered", "rule_of",
+    "share",
 ]  # fmt: skip

@@ -29,7 +29,13 @@ from deconvviz.network.checkpoints import checkpoint_name, note_run
 from deconvviz.network.weights import write_weights
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(p for p in (ROOT / "docs").rglob("*.md") if "gallery" not in p.parts)])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(p for p in (ROOT / "docs").rglob("*.md") if "gallery" not in p.parts),
+    ]
+)
 
 
 def snippets(page: Path, language: str) -> Iterator[tuple[int, str, str]]:

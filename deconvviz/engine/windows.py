@@ -1,4 +1,8 @@
-"""Windows: a signal that lives on a part of a feature map, K units at once, each at its own place."""
+"""Windows of maps: where they lie (`Windows`), and values that are known on them, backwards and forwards.
+
+A `Signal` on its way back is zero outside of its windows; a `Patch`, the changed part of a value on its way forwards,
+is as it was recorded. Both are K versions of one value at once, each on a window of its own; all K are of one size.
+"""
 
 from __future__ import annotations
 
@@ -13,156 +17,59 @@ from torch import Tensor
 
 from deconvviz.engine import costs
 
+Places = np.ndarray[Any, np.dtype[np.int64]]
+
 
 @dataclass
-class Signal:
-    """K signals on one value of shape `shape` (with its batch dimension of 1).
+class Windows:
+    """Where K equal windows of `height` × `width` lie in a map of `size` (H, W): `rows`, `cols` (K,) of the corners.
 
-    Windowed (`shape` is (1, C, H, W)): `data` is (K, C, h, w) and unit k's window starts at `rows[k]`, `cols[k]`,
-    always inside the map; what lies outside a window is zero. Otherwise `data` is (K, *shape).
+    They may reach beyond the border, to negative rows as well. Example: the middle of a map and its left upper corner,
+    two places of 3 × 3, are `Windows(np.array([5, 0]), np.array([5, 0]), 3, 3, (13, 13))`.
     """
 
-    data: Tensor
-    shape: tuple[int, ...]
-    rows: list[int] | None = None
-    cols: list[int] | None = None
-
-    @property
-    def windowed(self) -> bool:
-        """Whether this signal has a window."""
-        return self.rows is not None
-
-    def __len__(self) -> int:
-        return int(self.data.shape[0])
-
-    def origins(self) -> tuple[list[int], list[int]]:
-        """Top-left corners (rows, cols) of the K windows."""
-        assert self.rows is not None and self.cols is not None
-        return self.rows, self.cols
-
-    def whole(self) -> Tensor:
-        """The signal on the whole value, (K, *shape)."""
-        if not self.windowed:
-            return self.data
-        height, width = self.shape[2:]
-        k = len(self)
-        return refit(self, [0] * k, [0] * k, height, width).data.unsqueeze(1)
-
-    def like(self, data: Tensor) -> Signal:
-        """The same windows with other numbers."""
-        return Signal(data, self.shape, self.rows, self.cols)
-
-    def take(self, units: list[int]) -> Signal:
-        """The signals of some of the K units."""
-        rows, cols = self.rows, self.cols
-        return Signal(
-            self.data[units],
-            self.shape,
-            None if rows is None else [rows[k] for k in units],
-            None if cols is None else [cols[k] for k in units],
-        )
-
-
-def from_whole(data: Tensor, shape: tuple[int, ...]) -> Signal:
-    """A signal (K, *shape) over the whole value; maps become windows as large as the map."""
-    if len(shape) == 4 and shape[0] == 1:
-        k = data.shape[0]
-        return Signal(data.reshape(k, *shape[1:]), shape, [0] * k, [0] * k)
-    return Signal(data, shape)
-
-
-def refit(s: Signal, rows: list[int], cols: list[int], height: int, width: int) -> Signal:
-    """Move each window to another place and size: cut what is left out, zeros where nothing was."""
-    old_rows, old_cols = s.origins()
-    shifts = [(r - a, c - b) for r, c, a, b in zip(rows, cols, old_rows, old_cols, strict=True)]
-    h, w = s.data.shape[2:]
-    if len(set(shifts)) == 1:
-        dy, dx = shifts[0]
-        data = s.data
-        if (dy, dx, height, width) != (0, 0, h, w):
-            data = F.pad(data, (-dx, dx + width - w, -dy, dy + height - h))
-        return Signal(data, s.shape, rows, cols)
-    out = s.data.new_zeros(len(s), s.data.shape[1], height, width)
-    for k, (dy, dx) in enumerate(shifts):
-        y0, y1, x0, x1 = max(dy, 0), min(h, dy + height), max(dx, 0), min(w, dx + width)
-        if y1 > y0 and x1 > x0:
-            out[k, :, y0 - dy : y1 - dy, x0 - dx : x1 - dx] = s.data[k, :, y0:y1, x0:x1]
-    return Signal(out, s.shape, rows, cols)
-
-
-def clip(s: Signal) -> Signal:
-    """Bring windows that overlap the border back inside the map: what fell outside is padding and is dropped."""
-    rows, cols = s.origins()
-    h, w = s.data.shape[2:]
-    height, width = s.shape[2:]
-    if min(rows) >= 0 and min(cols) >= 0 and max(rows) + h <= height and max(cols) + w <= width:
-        return s
-    new_h = max(min(r + h, height) - max(r, 0) for r in rows)
-    new_w = max(min(c + w, width) - max(c, 0) for c in cols)
-    new_h, new_w = max(new_h, 1), max(new_w, 1)
-    new_rows = [min(max(r, 0), height - new_h) for r in rows]
-    new_cols = [min(max(c, 0), width - new_w) for c in cols]
-    return refit(s, new_rows, new_cols, new_h, new_w)
-
-
-def add(a: Signal, b: Signal) -> Signal:
-    """Sum of two signals on the same value."""
-    if not (a.windowed and b.windowed):
-        return Signal(a.whole() + b.whole(), a.shape)
-    (ar, ac), (br, bc) = a.origins(), b.origins()
-    if ar == br and ac == bc and a.data.shape == b.data.shape:
-        return a.like(a.data + b.data)
-    height, width = a.shape[2:]
-    (ah, aw), (bh, bw) = a.data.shape[2:], b.data.shape[2:]
-    rows = [min(x, y) for x, y in zip(ar, br, strict=True)]
-    cols = [min(x, y) for x, y in zip(ac, bc, strict=True)]
-    h = max(max(x + ah, y + bh) - r for x, y, r in zip(ar, br, rows, strict=True))
-    w = max(max(x + aw, y + bw) - c for x, y, c in zip(ac, bc, cols, strict=True))
-    rows = [min(r, height - h) for r in rows]
-    cols = [min(c, width - w) for c in cols]
-    total = refit(a, rows, cols, h, w).data + refit(b, rows, cols, h, w).data
-    return Signal(total, a.shape, rows, cols)
-
-
-def cut(value: Tensor, s: Signal) -> Tensor:
-    """The parts of a map (1, C, H, W) under the windows of `s`, (K, C, h, w); size-1 axes are broadcast."""
-    if value.shape[2] == 1 and value.shape[3] == 1:
-        return value
-    value = value.expand(*value.shape[:2], *s.shape[2:])
-    rows, cols = s.origins()
-    h, w = s.data.shape[2:]
-    if len(set(rows)) == 1 and len(set(cols)) == 1:
-        return value[:, :, rows[0] : rows[0] + h, cols[0] : cols[0] + w]
-    return torch.cat([value[:, :, r : r + h, c : c + w] for r, c in zip(rows, cols, strict=True)])
-
-
-# Windows of recorded maps, for replaying --------------------------------------------------------------------------
-
-
-@dataclass
-class Frame:
-    """Where K equal windows of `height` × `width` lie in a map of `size` (H, W): `rows`, `cols` (K,) of the corners."""
-
-    rows: np.ndarray[Any, np.dtype[np.int64]]
-    cols: np.ndarray[Any, np.dtype[np.int64]]
+    rows: Places
+    cols: Places
     height: int
     width: int
     size: tuple[int, int]
 
+    @classmethod
+    def whole(cls, count: int, size: tuple[int, int]) -> Windows:
+        """As many windows that are the whole map."""
+        corners = np.zeros(count, np.int64)
+        return cls(corners, corners, *size, size)
+
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, which: slice) -> Frame:
+    def take(self, which: slice | list[int]) -> Windows:
         """Some of the K windows."""
-        return Frame(self.rows[which], self.cols[which], self.height, self.width, self.size)
+        return Windows(self.rows[which], self.cols[which], self.height, self.width, self.size)
 
-    def whole(self) -> Frame:
-        """As many windows that are the whole map."""
-        corners = np.zeros(len(self), np.int64)
-        return Frame(corners, corners, *self.size, self.size)
+    def same(self, other: Windows | None) -> bool:
+        """Whether they are equal, window by window."""
+        alike = other is not None and (self.height, self.width) == (other.height, other.width)
+        return alike and bool((self.rows == other.rows).all() and (self.cols == other.cols).all())  # type: ignore[union-attr]  # `alike` has seen to it
 
-    def places(self, beyond: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Places (K · height · width,) in the flattened map; `beyond` where the window leaves the map."""
+    def inside(self) -> Windows:
+        """Equal windows within the map that hold all that these show of it; they are no larger than these."""
+        (rows, height), (cols, width) = (
+            _inside(first, length, full)
+            for first, length, full in zip((self.rows, self.cols), (self.height, self.width), self.size, strict=True)
+        )
+        return Windows(rows, cols, height, width, self.size)
+
+    def joined(self, other: Windows) -> Windows:
+        """Equal windows within the map, each around one of these and the one of `other`; all lie within the map."""
+        rows, cols = np.minimum(self.rows, other.rows), np.minimum(self.cols, other.cols)
+        height = int((np.maximum(self.rows + self.height, other.rows + other.height) - rows).max())
+        width = int((np.maximum(self.cols + self.width, other.cols + other.width) - cols).max())
+        rows, cols = np.minimum(rows, self.size[0] - height), np.minimum(cols, self.size[1] - width)
+        return Windows(rows, cols, height, width, self.size)
+
+    def places(self, beyond: int) -> Places:
+        """Places (K · height · width,) in the flattened map; `beyond` where a window leaves the map."""
         full_h, full_w = self.size
         r = self.rows[:, None] + np.arange(self.height)
         c = self.cols[:, None] + np.arange(self.width)
@@ -172,21 +79,136 @@ class Frame:
             at = np.where(inside, at, beyond)
         return at.reshape(-1)
 
-    def cut(self, constant: Tensor) -> Tensor:
-        """The parts (K, …, height, width) of a constant that lies on the map; any other constant as it is."""
-        spans = [n > 1 and n == full for n, full in zip((1, *constant.shape)[-2:], self.size, strict=True)]
+    def cut(self, value: Tensor) -> Tensor:
+        """The parts of a map (1, C, H, W) under windows within it, (K, C, height, width).
+
+        `value` may be anything that broadcasts to such a map; so does what is returned to the parts.
+        """
+        spans = [n == full for n, full in zip((1, 1, *value.shape)[-2:], self.size, strict=True)]
         if not any(spans):
-            return constant
-        while constant.dim() < 4:
-            constant = constant.unsqueeze(0)
-        r = torch.from_numpy(self.rows[:, None] + np.arange(self.height)).to(constant.device)
-        c = torch.from_numpy(self.cols[:, None] + np.arange(self.width)).to(constant.device)
-        r, c = r if spans[0] else r * 0, c if spans[1] else c * 0
-        return constant[0].permute(1, 2, 0)[r[:, :, None], c[:, None, :]].permute(0, 3, 1, 2)
+            return value
+        value = value.view(*[1] * (4 - value.dim()), *value.shape)
+        alike = bool((self.rows == self.rows[0]).all() and (self.cols == self.cols[0]).all())
+        parts = []
+        for r, c in zip(self.rows.tolist()[: 1 if alike else None], self.cols.tolist(), strict=not alike):
+            down = slice(r, r + self.height) if spans[0] else slice(None)
+            right = slice(c, c + self.width) if spans[1] else slice(None)
+            parts.append(value[:, :, down, right])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-class Table:
-    """A recorded map (1, C, H, W) as rows of a table, one a place, so that windows are one `index_select`.
+def _inside(first: Places, length: int, full: int) -> tuple[Places, int]:
+    """Intervals of one length brought inside 0 to `full`, and their length then: at least 1."""
+    if first.min() >= 0 and first.max() + length <= full:
+        return first, length
+    kept = np.minimum(first + length, full) - np.maximum(first, 0)
+    length = max(int(kept.max()), 1)
+    return np.clip(first, 0, full - length), length
+
+
+# Backwards ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Signal:
+    """K signals on one recorded value, on their way back.
+
+    On a map (1, C, H, W) `data` is (K, C, h, w), on `windows` within the map and zero outside of them; on any other
+    value it is (K, *shape), without windows.
+    """
+
+    data: Tensor
+    windows: Windows | None = None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value that the signals are on, with its batch dimension of 1."""
+        if self.windows is None:
+            return tuple(self.data.shape[1:])
+        return (1, self.data.shape[1], *self.windows.size)
+
+    @property
+    def at(self) -> Windows:
+        """The windows, of signals that have some."""
+        assert self.windows is not None
+        return self.windows
+
+    def whole(self) -> Tensor:
+        """The signals on the whole value, (K, *shape)."""
+        if self.windows is None:
+            return self.data
+        return self.on(Windows.whole(len(self), self.windows.size)).data.unsqueeze(1)
+
+    def like(self, data: Tensor) -> Signal:
+        """Other numbers on the same windows."""
+        return Signal(data, self.windows)
+
+    def take(self, which: list[int]) -> Signal:
+        """Some of the K signals."""
+        return Signal(self.data[which], None if self.windows is None else self.windows.take(which))
+
+    def on(self, windows: Windows) -> Signal:
+        """The same signals on other windows: what those leave out is cut, where nothing was it is zero."""
+        h, w = self.data.shape[2:]
+        height, width = windows.height, windows.width
+        down, right = windows.rows - self.at.rows, windows.cols - self.at.cols
+        if (down == down[0]).all() and (right == right[0]).all():
+            dy, dx, data = int(down[0]), int(right[0]), self.data
+            if (dy, dx, height, width) != (0, 0, h, w):
+                data = F.pad(data, (-dx, dx + width - w, -dy, dy + height - h))
+            return Signal(data, windows)
+        out = self.data.new_zeros(len(self), self.data.shape[1], height, width)
+        for k, (dy, dx) in enumerate(zip(down.tolist(), right.tolist(), strict=True)):
+            _write(out[k : k + 1], self.data[k : k + 1], -dy, -dx)
+        return Signal(out, windows)
+
+    def inside(self) -> Signal:
+        """Windows that overlap the border are brought back inside the map: what fell outside is padding, dropped."""
+        return self.on(self.at.inside())
+
+    def __add__(self, other: Signal) -> Signal:
+        """Sum of signals on the same value."""
+        if self.windows is None or other.windows is None:
+            return Signal(self.whole() + other.whole())
+        if self.windows.same(other.windows):
+            return self.like(self.data + other.data)
+        windows = self.windows.joined(other.windows)
+        return Signal(self.on(windows).data + other.on(windows).data, windows)
+
+
+def from_whole(data: Tensor) -> Signal:
+    """The signals `data` (K, *shape) on a whole value; those on a map (1, C, H, W) get windows as large as it."""
+    if data.dim() == 5 and data.shape[1] == 1:
+        return Signal(data[:, 0], Windows.whole(len(data), (data.shape[3], data.shape[4])))
+    return Signal(data)
+
+
+# Forwards again -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Patch:
+    """K changed versions of one recorded value, on their way forwards.
+
+    On a map `data` is (K, C, h, w), on `windows` within the map and as recorded outside of them; without windows it is
+    the whole value, (K, …) where (1, …) was recorded and (K, *shape) where the shape begins otherwise. `own` says that
+    nothing else shares the memory, so that an operator may write in place.
+    """
+
+    data: Tensor
+    windows: Windows | None
+    own: bool = True
+
+    def part(self, which: slice) -> Patch:
+        """Some of the K, in the same memory."""
+        return Patch(self.data[which], None if self.windows is None else self.windows.take(which), self.own)
+
+
+class RecordedMap:
+    """A recorded map (1, C, H, W) as rows of numbers, one a place, so that windows of it are one `index_select`.
 
     Two rows more stand for what lies outside: zero and -inf.
     """
@@ -199,14 +221,14 @@ class Table:
         self.rows[-2] = 0
         self.rows[-1] = -torch.inf if value.is_floating_point() else 0
 
-    def windows(self, frame: Frame, padding: float = 0.0) -> Tensor:
-        """The windows (K, C, h, w), channels last; `padding` (0 or -inf) beyond the border."""
+    def on(self, windows: Windows, padding: float = 0.0) -> Tensor:
+        """The map on windows, (K, C, h, w), channels last; `padding` (0 or -inf) beyond the border."""
         outside = self.rows.shape[0] - (1 if padding else 2)
-        places = torch.from_numpy(frame.places(outside)).to(self.rows.device)
+        places = torch.from_numpy(windows.places(outside)).to(self.rows.device)
         flat = self.rows.index_select(0, places)
-        return flat.view(len(frame), frame.height, frame.width, -1).permute(0, 3, 1, 2)
+        return flat.view(len(windows), windows.height, windows.width, -1).permute(0, 3, 1, 2)
 
-    def add_around(self, onto: Tensor, at: Frame, inner: Frame) -> None:
+    def add_around(self, onto: Tensor, at: Windows, inner: Windows) -> None:
         """Add to the windows `onto` (K, C, h, w), lying at `at`, what was recorded, but not inside of the K `inner`."""
         value = self.rows[:-2].view(1, *self.size, -1).permute(0, 3, 1, 2)
         down, right = inner.rows - at.rows, inner.cols - at.cols
@@ -220,7 +242,7 @@ class Table:
 
 
 def paste(
-    onto: Tensor, at: Frame, patch: Tensor, where: Frame, add: bool = False, every: tuple[int, int] = (1, 1)
+    onto: Tensor, at: Windows, patch: Tensor, where: Windows, add: bool = False, every: tuple[int, int] = (1, 1)
 ) -> None:
     """Write (or `add`) K patches, lying in the same map as the K windows `onto`, into those; not what lies outside.
 
@@ -231,7 +253,7 @@ def paste(
         runs = [0, *(np.flatnonzero((np.diff(dy) != 0) | (np.diff(dx) != 0)) + 1).tolist(), len(dy)]
         if len(runs) <= costs.COPIED_BLOCKS + 1:
             for i, j in itertools.pairwise(runs):
-                _paste_alike(onto[i:j], patch[i:j], int(dy[i]), int(dx[i]), add)
+                _write(onto[i:j], patch[i:j], int(dy[i]), int(dx[i]), add)
             return
     # Where each place of the windows lies in its patch.
     r = every[0] * (at.rows[:, None] + np.arange(at.height)) - where.rows[:, None]
@@ -246,7 +268,8 @@ def paste(
     flat.index_copy_(0, to, rows + flat.index_select(0, to) if add else rows)
 
 
-def _paste_alike(onto: Tensor, patch: Tensor, dy: int, dx: int, add: bool) -> None:
+def _write(onto: Tensor, patch: Tensor, dy: int, dx: int, add: bool = False) -> None:
+    """Write (or `add`) patches into windows in which they begin at row `dy` and column `dx`; not what lies outside."""
     height, width = onto.shape[2:]
     h, w = patch.shape[2:]
     y0, y1, x0, x1 = max(dy, 0), min(dy + h, height), max(dx, 0), min(dx + w, width)

@@ -23,10 +23,10 @@ from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
-from deconvviz.engine.replay.replay import Patch, Replay
+from deconvviz.engine.replay.replay import Replay
 from deconvviz.engine.replay.run import run as replay_all
 from deconvviz.engine.replay.schedule import Schedule
-from deconvviz.engine.windows import Frame, Table, paste
+from deconvviz.engine.windows import Patch, RecordedMap, Windows, paste
 from deconvviz.errors import (
     DeconvvizTypeError,
     DeconvvizValueError,
@@ -231,7 +231,7 @@ class _Watch:
     value: int
     unit: int
     total: float
-    table: Table | None
+    recorded: RecordedMap | None
 
 
 def _strongest(rec: Recording, found: FoundLayer | None) -> _Watch | None:
@@ -240,7 +240,9 @@ def _strongest(rec: Recording, found: FoundLayer | None) -> _Watch | None:
     maps = layer_maps(rec, found)
     unit = int(maps.flatten(1).amax(1).argmax())
     one = rec.values[found.value][:, unit : unit + 1]
-    return _Watch(found.value, unit, float(maps[unit].double().sum()), Table(one.double()) if one.dim() == 4 else None)
+    return _Watch(
+        found.value, unit, float(maps[unit].double().sum()), RecordedMap(one.double()) if one.dim() == 4 else None
+    )
 
 
 @dataclass
@@ -266,7 +268,10 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
         if value == rec.output:
             logits[part] = patch.data
 
-    picture, filled = Table(rec.values[0]), Table(cover.values[None]) if cover.values.shape[1:] != (1, 1) else None
+    picture, filled = (
+        RecordedMap(rec.values[0]),
+        RecordedMap(cover.values[None]) if cover.values.shape[1:] != (1, 1) else None,
+    )
     rows, cols = (np.unique(grid.origins[:, axis]) for axis in (0, 1))
     done = 0
     schedule = Schedule(replay, rows, cols, grid.window, batch)
@@ -277,27 +282,29 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
     return _Seen(logits, activity, watch.unit if watch is not None else None, share)
 
 
-def _first_patch(picture: Table, filled: Table | None, cover: _Cover, grid: _Grid, origins: NDArray[np.int64]) -> Patch:
+def _first_patch(
+    picture: RecordedMap, filled: RecordedMap | None, cover: _Cover, grid: _Grid, origins: NDArray[np.int64]
+) -> Patch:
     """The picture's changed windows: covered pixels over its own."""
     k, (h, w) = len(origins), grid.window
-    where = Frame(origins[:, 0], origins[:, 1], h, w, grid.size)
+    where = Windows(origins[:, 0], origins[:, 1], h, w, grid.size)
     if filled is None:
         fill = cover.values.expand(k, -1, h, w).contiguous(memory_format=torch.channels_last)
     else:
-        fill = filled.windows(where)
+        fill = filled.on(where)
     if cover.mask is not None:
-        fill = torch.where(cover.mask.to(fill.device), fill, picture.windows(where))
+        fill = torch.where(cover.mask.to(fill.device), fill, picture.on(where))
     # A last window that hangs over the border is cut there.
-    frame = Frame(np.minimum(where.rows, grid.size[0] - h), np.minimum(where.cols, grid.size[1] - w), h, w, grid.size)
-    data = picture.windows(frame)
-    paste(data, frame, fill, where)
-    return Patch(data, frame)
+    at = Windows(np.minimum(where.rows, grid.size[0] - h), np.minimum(where.cols, grid.size[1] - w), h, w, grid.size)
+    data = picture.on(at)
+    paste(data, at, fill, where)
+    return Patch(data, at)
 
 
 def _activity(watch: _Watch, patch: Patch) -> Tensor:
     """The sum of the watched map for each of the K changes, float64."""
     one = patch.data[:, watch.unit].double()
-    if patch.frame is None or watch.table is None:
+    if patch.windows is None or watch.recorded is None:
         return one.flatten(1).sum(1) if one.dim() > 1 else one
-    recorded = watch.table.windows(patch.frame)
+    recorded = watch.recorded.on(patch.windows)
     return watch.total + one.flatten(1).sum(1) - recorded.flatten(1).sum(1)

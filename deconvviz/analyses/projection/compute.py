@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.analyses.projection.result import Projection
-from deconvviz.engine import costs
+from deconvviz.engine.backward import walk_back
 from deconvviz.engine.geometry import boxes
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
-from deconvviz.engine.rules import Walk, rule_of
-from deconvviz.engine.windows import Signal, add, from_whole
+from deconvviz.engine.rules import Walk
+from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture
@@ -179,9 +179,7 @@ def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: 
     order = _by_place(seeds)
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
-        signal = _seed_signal(rec, value, seeds, part)
-        first = rec.producer[value].index if value in rec.producer else -1
-        walk_back(walk, {value: signal}, first, 0, part, out)
+        walk_back(walk, value, _seed_signal(rec, value, seeds, part), 0, out, part)
     if seeds.maps is None:
         # Seeded with 1 and scaled: linear in the activation, also in a negative one.
         out *= seeds.activations.view(-1, 1, 1, 1)
@@ -207,55 +205,11 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
     if len(shape) == 4 and seeds.maps is None:
         data = like.new_zeros(len(part), shape[1], 1, 1)
         data[rows, units] = 1
-        places = seeds.places[part].tolist()
-        return Signal(data, shape, [p[0] for p in places], [p[1] for p in places])
+        row, col = seeds.places[part].numpy().T
+        return Signal(data, Windows(row, col, 1, 1, (shape[2], shape[3])))
     whole = like.new_zeros(len(part), *seeds.shape)
     whole[rows, units] = 1 if seeds.maps is None else seeds.maps[part]
-    return from_whole(whole.view(len(part), *shape), shape)
-
-
-def walk_back(walk: Walk, pending: dict[int, Signal], last: int, end: int, units: list[int], out: Tensor) -> None:
-    """From operator `last` down to value `end`, adding each unit's signal into `out` at its row of `units`.
-
-    `pending` holds the signals that have arrived at values whose producers are still to come.
-    """
-    for i in range(last, -1, -1):
-        op = walk.rec.ops[i]
-        for output, value in enumerate(op.outputs):
-            if value is None or value not in pending or value == end:
-                continue
-            signal = pending.pop(value)
-            if len(units) > 1 and signal.data.numel() > costs.SIGNAL:
-                _split(walk, {**pending, value: signal}, i, end, units, out)
-                return
-            rule = rule_of(op)
-            walk.output = output
-            for n, source in enumerate(op.inputs):
-                sent = rule.project(walk, op, n, signal)
-                if sent is not None:
-                    pending[source] = add(pending[source], sent) if source in pending else sent
-            del signal
-    if end in pending:
-        _deposit(pending[end], units, out)
-
-
-def _split(walk: Walk, pending: dict[int, Signal], i: int, end: int, units: list[int], out: Tensor) -> None:
-    largest = max(s.data.numel() for s in pending.values())
-    size = max(1, costs.SIGNAL * len(units) // largest)
-    size = min(size, len(units) - 1)
-    for start in range(0, len(units), size):
-        part = list(range(start, min(start + size, len(units))))
-        walk_back(walk, {v: s.take(part) for v, s in pending.items()}, i, end, [units[k] for k in part], out)
-
-
-def _deposit(signal: Signal, units: list[int], out: Tensor) -> None:
-    if not signal.windowed:
-        out[units] = signal.data.reshape(len(units), *out.shape[1:])
-        return
-    rows, cols = signal.origins()
-    h, w = signal.data.shape[2:]
-    for k, (r, c) in enumerate(zip(rows, cols, strict=True)):
-        out[units[k], :, r : r + h, c : c + w] = signal.data[k]
+    return from_whole(whole.view(len(part), *shape))
 
 
 # Units that drive a class ---------------------------------------------------------------------------------------------
@@ -271,13 +225,6 @@ def _class_units(net: Network, rec: Recording, found: FoundLayer, target: int | 
     seed[0, number] = 1
     value = rec.values[found.value]
     gradient = torch.zeros_like(value)
-    walk_back(
-        walk,
-        {output: from_whole(seed[None], tuple(logits.shape))},
-        len(rec.ops) - 1,
-        found.value,
-        [0],
-        gradient,
-    )
+    walk_back(walk, output, from_whole(seed[None]), found.value, gradient)
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
     return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from deconvviz.analyses.projection.compute import walk_back
 from deconvviz.analyses.scheme.result import Scheme
+from deconvviz.engine.backward import walk_back
 from deconvviz.engine.layers import follow
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules import Walk, Windowed, rule_of
-from deconvviz.engine.windows import Signal
+from deconvviz.engine.windows import Signal, Windows
 from deconvviz.errors import UnsupportedOperatorError
 from deconvviz.network.network import Network
 
@@ -90,13 +91,14 @@ def _seed(rec: Recording, value: int) -> tuple[int, int, Signal]:
     unit, row, column = (int(n) for n in torch.unravel_index(torch.tensor(flat), maps.shape)[1:])
     data = maps.new_zeros(1, maps.shape[1], 1, 1)
     data[0, unit] = maps[0, unit, row, column]
-    return start, unit, Signal(data, tuple(maps.shape), [row], [column])
+    at = Windows(np.array([row]), np.array([column]), 1, 1, (maps.shape[2], maps.shape[3]))
+    return start, unit, Signal(data, at)
 
 
 def _sent(walk: Walk, start: int, seed: Signal, end: int) -> Tensor:
     """The signal (C, h, w) as it arrives at the value `end`."""
     out = torch.zeros_like(walk.rec.values[end])
-    walk_back(walk, {start: seed}, walk.rec.producer[start].index, end, [0], out)
+    walk_back(walk, start, seed, end, out)
     return out[0]
 
 

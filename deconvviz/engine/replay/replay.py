@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,28 +21,11 @@ from deconvviz.engine import costs
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.replay.steps import Step, plan
 from deconvviz.engine.rules import rule_of
-from deconvviz.engine.windows import Frame, Table, paste
+from deconvviz.engine.windows import Patch, Places, RecordedMap, Windows, paste
 
-Places = np.ndarray[Any, np.dtype[np.int64]]
 Spans = tuple[Places, Places]
 Reach = tuple[Spans, Spans]
-Way = Callable[[Step, Mapping[int, "Patch"], Frame], Any]
-
-
-@dataclass
-class Patch:
-    """K changed versions of one value: on `frame` (K, C, h, w), or without a frame whole, (K, …).
-
-    `own` says that nothing else shares the memory, so that an operator may write in place.
-    """
-
-    data: Tensor
-    frame: Frame | None
-    own: bool = True
-
-    def part(self, which: slice) -> Patch:
-        """Some of the K, in the same memory."""
-        return Patch(self.data[which], None if self.frame is None else self.frame.part(which), self.own)
+Way = Callable[[Step, Mapping[int, "Patch"], Windows], Any]
 
 
 class Replay:
@@ -51,13 +33,13 @@ class Replay:
 
     `expected`, about how many changes will be replayed in all, says what it pays to prepare.
 
-    `run` hands over each kept value. Memory: the recorded values that windows read, once more as tables, and the
+    `run` hands over each kept value. Memory: the recorded values that windows read, once more as rows, and the
     patches of one batch.
     """
 
     def __init__(self, rec: Recording, keep: tuple[int, ...], expected: int = 1000) -> None:
         self.rec, self.keep = rec, keep
-        self.tables: dict[tuple[int, tuple[int, int]], Table] = {}
+        self.maps: dict[tuple[int, tuple[int, int]], RecordedMap] = {}
         self.steps = plan(rec, keep)
         for step in self.steps:
             if step.fast is not None:
@@ -69,11 +51,11 @@ class Replay:
         for step in self.steps[steps.start : steps.stop]:
             step.fast = None
 
-    def table(self, value: int, every: tuple[int, int] = (1, 1)) -> Table:
-        """The recorded value, or `every`-th row and column of it, as a table, made when first asked for."""
-        if (value, every) not in self.tables:
-            self.tables[value, every] = Table(self.rec.values[value][:, :, :: every[0], :: every[1]])
-        return self.tables[value, every]
+    def recorded(self, value: int, every: tuple[int, int] = (1, 1)) -> RecordedMap:
+        """The recorded value, or `every`-th row and column of it, made ready for windows when first asked for."""
+        if (value, every) not in self.maps:
+            self.maps[value, every] = RecordedMap(self.rec.values[value][:, :, :: every[0], :: every[1]])
+        return self.maps[value, every]
 
     def run(
         self,
@@ -90,8 +72,8 @@ class Replay:
         """
         for n in steps:
             step = self.steps[n]
-            frame = self.frame(step, live, None if reach is None else reach(n))
-            self.step(step, live, frame)
+            at = self.reached_windows(step, live, None if reach is None else reach(n))
+            self.step(step, live, at)
             if last:
                 self.forget(range(n, n + 1))
             for value in (step.value, *step.op.outputs):
@@ -101,14 +83,14 @@ class Replay:
                 live.pop(value, None)
         return live
 
-    def step(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> None:
-        """Run one step on what is live, on the windows of `frame` or on whole maps."""
-        out: Any = self.summed(step, live, frame)
+    def step(self, step: Step, live: dict[int, Patch], at: Windows | None) -> None:
+        """Run one step on what is live, on the windows of `at` or on whole maps."""
+        out: Any = self.summed(step, live, at)
         summed = out is not None
         if not summed:
-            out = self.computed(step, live, frame)
-        if frame is not None and (frame.height, frame.width) == frame.size:
-            frame = None
+            out = self.computed(step, live, at)
+        if at is not None and (at.height, at.width) == at.size:
+            at = None
         if not isinstance(out, tuple | list):
             out = (out,)
         read = [live[v].data for v in step.uses]
@@ -121,22 +103,22 @@ class Replay:
                 value = step.value
                 for op in step.after:
                     data, own = rule_of(op).follow(op, data, own), True
-            live[value] = Patch(data, frame, own)
+            live[value] = Patch(data, at, own)
 
-    def computed(self, step: Step, live: dict[int, Patch], frame: Frame | None) -> Any:
+    def computed(self, step: Step, live: dict[int, Patch], at: Windows | None) -> Any:
         """The step in the cheapest way: on whole maps, by differences or on windows."""
         k = len(live[step.uses[0]].data)
-        if frame is None:
+        if at is None:
             return self.whole(step, live, k)
-        prices = self.prices(step, live, frame.height, frame.width)
-        return min(prices, key=lambda way: prices[way])(step, live, frame)
+        prices = self.prices(step, live, at.height, at.width)
+        return min(prices, key=lambda way: prices[way])(step, live, at)
 
     def prices(self, step: Step, live: Mapping[int, Patch], height: int, width: int) -> dict[Way, float]:
         """What the ways to windows so large cost for each change, in places of their plain arithmetic."""
         found: dict[Way, float] = {self.windowed if step.every is None else self.sampled: height * width}
         before = live[step.uses[0]]
-        if step.reach is not None and before.frame is not None:
-            found[self.differences] = costs.DIFFERENCE * before.frame.height * before.frame.width
+        if step.reach is not None and before.windows is not None:
+            found[self.differences] = costs.DIFFERENCE * before.windows.height * before.windows.width
         if step.fast is not None:
             found[self.quickly] = step.fast.price(len(before.data), height, width)
         return found
@@ -179,9 +161,9 @@ class Replay:
         """`done` of one pass over the whole picture."""
         return sum(s.work * s.inside * math.prod(self.rec.values[s.value].shape[2:]) for s in self.steps)
 
-    def frame(self, step: Step, live: Mapping[int, Patch], reach: Reach | None) -> Frame | None:
+    def reached_windows(self, step: Step, live: Mapping[int, Patch], reach: Reach | None) -> Windows | None:
         """Equal windows for K changes at a step, large enough for what each can reach; None for the whole map."""
-        if reach is None or any(live[v].frame is None for v in step.uses):
+        if reach is None or any(live[v].windows is None for v in step.uses):
             return None
         rows, cols = reach
         height, width = self.rec.values[step.value].shape[2:]
@@ -190,65 +172,65 @@ class Replay:
         if min(self.prices(step, live, h, w).values()) >= costs.NEARLY_WHOLE * whole:
             return None
         # A window cut by the border moves inwards, where it computes recorded values again.
-        return Frame(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
+        return Windows(np.minimum(rows[0], height - h), np.minimum(cols[0], width - w), h, w, (height, width))
 
-    def windowed(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Any:
+    def windowed(self, step: Step, live: Mapping[int, Patch], at: Windows) -> Any:
         """The step on windows, as it is."""
-        windows = self.around(step, live, frame)
-        self.done += step.work * len(frame) * frame.height * frame.width
+        windows = self.around(step, live, at)
+        self.done += step.work * len(at) * at.height * at.width
         self.protect(step, windows, live)
-        return step.rule.replay(self.rec, step.op, windows, frame)
+        return step.rule.replay(self.rec, step.op, windows, at)
 
-    def sampled(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+    def sampled(self, step: Step, live: Mapping[int, Patch], at: Windows) -> Tensor:
         """A 1×1 convolution on windows, of which only the places that it reads are gathered."""
         value = step.op.inputs[0]
         patch = live[value]
-        assert step.filters is not None and step.every is not None and patch.frame is not None
-        self.done += step.work * len(frame) * frame.height * frame.width
-        windows = self.table(value, step.every).windows(frame)
-        paste(windows, frame, patch.data, patch.frame, every=step.every)
+        assert step.filters is not None and step.every is not None and patch.windows is not None
+        self.done += step.work * len(at) * at.height * at.width
+        windows = self.recorded(value, step.every).on(at)
+        paste(windows, at, patch.data, patch.windows, every=step.every)
         return step.filters.sampled(windows)
 
-    def quickly(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+    def quickly(self, step: Step, live: Mapping[int, Patch], at: Windows) -> Tensor:
         """A convolution on windows with fewer multiplications."""
         assert step.fast is not None
-        self.done += len(frame) * step.fast.work(frame.height, frame.width)
-        return step.fast(self.around(step, live, frame)[step.op.inputs[0]])
+        self.done += len(at) * step.fast.work(at.height, at.width)
+        return step.fast(self.around(step, live, at)[step.op.inputs[0]])
 
-    def around(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> dict[int, Tensor]:
-        """What a step needs of its inputs for the windows `frame` of its output."""
+    def around(self, step: Step, live: Mapping[int, Patch], at: Windows) -> dict[int, Tensor]:
+        """What a step needs of its inputs for the windows `at` of its output."""
         windows: dict[int, Tensor] = {}
         for i, value in enumerate(step.op.inputs):
             spans = []
-            for axis, first in ((0, frame.rows), (1, frame.cols)):
-                span = step.rule.needs(self.rec, step.op, i, (first, first + frame_side(frame, axis)), axis)
+            for axis, first, length in ((0, at.rows, at.height), (1, at.cols, at.width)):
+                span = step.rule.needs(self.rec, step.op, i, (first, first + length), axis)
                 assert span is not None  # a rule that says what is reached says what is needed
                 spans.append(span)
             (top, low), (left, right) = spans
-            size = live[value].frame.size  # type: ignore[union-attr]  # `frame` has found that all have one
-            need = Frame(top, left, int(low[0] - top[0]), int(right[0] - left[0]), size)
+            size = live[value].windows.size  # type: ignore[union-attr]  # else there would be no windows
+            need = Windows(top, left, int(low[0] - top[0]), int(right[0] - left[0]), size)
             windows[value] = self.surround(value, live[value], need, step.rule.padding)
         return windows
 
-    def differences(self, step: Step, live: Mapping[int, Patch], frame: Frame) -> Tensor:
+    def differences(self, step: Step, live: Mapping[int, Patch], at: Windows) -> Tensor:
         """A convolution on windows as what was recorded and the convolution of what has changed.
 
         Only changed places are multiplied, where the plain way multiplies all that lie around them as well: zeros that
         stand in the padding cost nothing.
         """
         patch = live[step.op.inputs[0]]
-        at = patch.frame
-        assert at is not None and step.filters is not None and step.reach is not None
-        self.done += step.work * len(at) * at.height * at.width
-        recorded = self.table(step.op.inputs[0]).windows(at)
+        changed = patch.windows
+        assert changed is not None and step.filters is not None and step.reach is not None
+        self.done += step.work * len(changed) * changed.height * changed.width
+        recorded = self.recorded(step.op.inputs[0]).on(changed)
         change = step.filters.spread_change(torch.sub(patch.data, recorded, out=recorded))
         (above, before), (down, right) = step.filters.padding, step.reach
-        rows, cols = at.rows + above - down, at.cols + before - right
-        out = self.table(step.sum).windows(frame)
-        paste(out, frame, change, Frame(rows, cols, change.shape[2], change.shape[3], frame.size), add=True)
+        rows, cols = changed.rows + above - down, changed.cols + before - right
+        out = self.recorded(step.sum).on(at)
+        paste(out, at, change, Windows(rows, cols, change.shape[2], change.shape[3], at.size), add=True)
         return out
 
-    def summed(self, step: Step, live: Mapping[int, Patch], frame: Frame | None) -> Tensor | None:
+    def summed(self, step: Step, live: Mapping[int, Patch], at: Windows | None) -> Tensor | None:
         """A sum of two changed values in the memory of one that ends here; None where there is none, or it is small.
 
         The other's windows are added where they lie, and around them what was recorded: nothing is gathered.
@@ -260,25 +242,23 @@ class Replay:
         for value, other in (op.inputs, op.inputs[::-1]):
             into, added = live[value], live[other]
             ends = into.own and value in step.free and into.data.dtype == added.data.dtype == full.dtype
-            if added.frame is None or not ends or not _same(into.frame, frame):
+            if added.windows is None or not ends or not _alike(into.windows, at):
                 continue
             if into.data[0].numel() < costs.LARGE_SUM:
                 return None
-            at = frame or added.frame.whole()
-            paste(into.data, at, added.data, added.frame, add=True)
-            self.table(other).add_around(into.data, at, added.frame)
+            where = Windows.whole(len(added.data), added.windows.size) if at is None else at
+            paste(into.data, where, added.data, added.windows, add=True)
+            self.recorded(other).add_around(into.data, where, added.windows)
             return into.data
         return None
 
-    def surround(self, value: int, patch: Patch, need: Frame, padding: float) -> Tensor:
+    def surround(self, value: int, patch: Patch, need: Windows, padding: float) -> Tensor:
         """The windows `need` of a changed value: patches over recorded surroundings."""
-        frame = patch.frame
-        assert frame is not None
-        same = (need.height, need.width) == (frame.height, frame.width)
-        if same and (need.rows == frame.rows).all() and (need.cols == frame.cols).all():
+        assert patch.windows is not None
+        if need.same(patch.windows):
             return patch.data
-        windows = self.table(value).windows(need, padding)
-        paste(windows, need, patch.data, frame)
+        windows = self.recorded(value).on(need, padding)
+        paste(windows, need, patch.data, patch.windows)
         return windows
 
     def whole(self, step: Step, live: dict[int, Patch], k: int) -> Any:
@@ -313,13 +293,13 @@ class Replay:
     def spread(self, value: int, live: dict[int, Patch]) -> Tensor:
         """A changed value as whole maps (K, …)."""
         patch = live[value]
-        if patch.frame is None:
+        if patch.windows is None:
             return patch.data
         recorded = self.rec.values[value]
         k = len(patch.data)
         maps = recorded.new_empty(k, recorded.shape[2], recorded.shape[3], recorded.shape[1]).permute(0, 3, 1, 2)
         maps.copy_(recorded.expand(k, *recorded.shape[1:]))
-        paste(maps, patch.frame.whole(), patch.data, patch.frame)
+        paste(maps, Windows.whole(k, patch.windows.size), patch.data, patch.windows)
         live[value] = Patch(maps, None)
         return maps
 
@@ -331,17 +311,9 @@ def _stacked(parts: list[Any]) -> Any:
     return torch.cat(parts) if parts[0].shape[:1] == (1,) else torch.stack(parts)
 
 
-def frame_side(frame: Frame, axis: int) -> int:
-    """Height (axis 0) or width (axis 1) of the windows."""
-    return frame.width if axis else frame.height
-
-
-def _same(one: Frame | None, other: Frame | None) -> bool:
-    """Whether windows lie at the same places."""
-    if one is None or other is None:
-        return one is other
-    sizes = (one.height, one.width) == (other.height, other.width)
-    return sizes and bool((one.rows == other.rows).all() and (one.cols == other.cols).all())
+def _alike(one: Windows | None, other: Windows | None) -> bool:
+    """Whether both are whole maps, or windows at the same places."""
+    return other is None if one is None else one.same(other)
 
 
 def _shares(data: Tensor, others: list[Tensor]) -> bool:

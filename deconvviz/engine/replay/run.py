@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from deconvviz.engine.replay.replay import Patch, Places, Replay
+from deconvviz.engine.replay.replay import Replay
 from deconvviz.engine.replay.schedule import Batch, Schedule, capacity
+from deconvviz.engine.windows import Patch, Places
 
 Live = dict[int, Patch]
 First = Callable[[Places], Patch]

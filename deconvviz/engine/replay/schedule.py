@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from deconvviz.engine import costs
-from deconvviz.engine.replay.replay import Places, Reach, Replay, Spans
+from deconvviz.engine.replay.replay import Reach, Replay, Spans
 from deconvviz.engine.replay.steps import Step
+from deconvviz.engine.windows import Places
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Traces = tuple[list[Spans | None], list[Spans | None]]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref, spoken
 from deconvviz.engine.rules.kernels import FilterBank, Kernel, Span
-from deconvviz.engine.windows import Frame, Signal, cut, from_whole
+from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 
 
@@ -104,8 +104,8 @@ class Rule:
 
     # Forwards again ----------------------------------------------------------------------------------------------
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
-        """What the operator returns on K windows of its output, which lie at `frame`: (K, C, h, w).
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
+        """What the operator returns on K windows of its output, which lie `at`: (K, C, h, w).
 
         `windows` holds, for each input value (by number), what those need of it: (K, C, h', w'), padding filled in.
         """
@@ -113,7 +113,7 @@ class Rule:
         def filled(a: Any) -> Any:
             if isinstance(a, Ref):
                 return windows[a.value]
-            return frame.cut(a) if self.broadcast and isinstance(a, Tensor) and a.dim() else a
+            return at.cut(a) if self.broadcast and isinstance(a, Tensor) and a.dim() else a
 
         return op.run(filled)
 
@@ -297,15 +297,15 @@ def share(s: Signal, factor: Any, shape: tuple[int, ...]) -> Signal:
 
     `factor` is a number or a tensor that broadcasts over the signal's value, `shape` that of the operand.
     """
-    if isinstance(factor, Tensor) and s.windowed:
-        factor = cut(factor.view(*[1] * (4 - factor.dim()), *factor.shape), s)
+    if isinstance(factor, Tensor) and s.windows is not None:
+        factor = s.windows.cut(factor)
     s = s.like(s.data * factor)
     if s.shape == shape:
         return s
     whole, extra = s.whole(), len(s.shape) - len(shape)
     over = [*range(1, 1 + extra)]
     over += [1 + extra + a for a, n in enumerate(shape) if n == 1 != s.shape[extra + a]]
-    return from_whole(whole.sum(over).view(len(s), *shape) if over else whole, shape)
+    return from_whole(whole.sum(over).view(len(s), *shape) if over else whole)
 
 
 # Derivatives by autograd ------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
     with torch.enable_grad():
         x, outs = _rerun(walk.rec, [op], value)
     grads = [torch.autograd.grad(outs[walk.output], x, each, retain_graph=True)[0] for each in s.whole()]
-    return from_whole(torch.stack(grads), walk.shape(value))
+    return from_whole(torch.stack(grads))
 
 
 def derivative(walk: Walk, ops: Sequence[Op], source: int) -> Tensor:

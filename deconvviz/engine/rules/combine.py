@@ -9,7 +9,7 @@ from torch import Tensor
 from deconvviz.engine.recording import Op, Recording, Ref
 from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, refuse, register, rule_of, share
 from deconvviz.engine.rules.pointwise import activate
-from deconvviz.engine.windows import Frame, Signal, from_whole
+from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
 @register("add", "add_", "sub", "sub_", "rsub")
@@ -64,17 +64,17 @@ class Concatenation(_Joined):
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         dim, place = op.arg("dim") % len(s.shape), self.place(op, i)
         sizes = [o.shape[dim] for o in self.operands(walk.rec, op)]
-        start, size, shape = sum(sizes[:place]), sizes[place], walk.shape(op.inputs[i])
-        if s.windowed and dim == 1:
-            return Signal(s.data.narrow(1, start, size), shape, s.rows, s.cols)
-        return from_whole(s.whole().narrow(dim + 1, start, size), shape)
+        start, size = sum(sizes[:place]), sizes[place]
+        if s.windows is not None and dim == 1:
+            return s.like(s.data.narrow(1, start, size))
+        return from_whole(s.whole().narrow(dim + 1, start, size))
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
         return op.arg("dim") in (1, -3) and rec.values[op.output()].dim() == 4
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The windows one above the other, constants cut alike."""
-        return _joined(op, windows, lambda a: frame.cut(a).expand(len(frame), -1, -1, -1))
+        return _joined(op, windows, lambda a: at.cut(a).expand(len(at), -1, -1, -1))
 
 
 @register("stack")
@@ -83,7 +83,7 @@ class Stack(_Joined):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         dim = op.arg("dim") % len(s.shape)
-        return from_whole(s.whole().select(dim + 1, self.place(op, i)), walk.shape(op.inputs[i]))
+        return from_whole(s.whole().select(dim + 1, self.place(op, i)))
 
 
 def _is_gate(rec: Recording, value: int) -> bool:

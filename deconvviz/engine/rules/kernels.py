@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvviz.engine.windows import Signal, clip
+from deconvviz.engine.windows import Signal, Windows
 
 # Half-open interval of rows or columns. The formulas of the rules are plain integer arithmetic (`//` rounds down), so
 # that an interval may also be a pair of integer arrays: the intervals of K windows at once.
@@ -52,15 +52,15 @@ class Kernel:
         first = -((self.extent[axis] - 1 - padding - span[0]) // stride)
         return first, (span[1] - 1 + padding) // stride + 1
 
-    def corners(self, s: Signal) -> tuple[list[int], list[int]]:
-        """Where (rows, columns) the input windows of a signal's windows begin."""
-        rows, cols = s.origins()
-        (down, right), (above, before) = self.stride, self.padding
-        return [r * down - above for r in rows], [c * right - before for c in cols]
+    def under(self, windows: Windows, size: Pair) -> Windows:
+        """What windows of the output read of an input of this `size` (H, W), unclipped."""
+        (down, right), (above, before), (tall, wide) = self.stride, self.padding, self.extent
+        height, width = (windows.height - 1) * down + tall, (windows.width - 1) * right + wide
+        return Windows(windows.rows * down - above, windows.cols * right - before, height, width, size)
 
     def spread(self, s: Signal, data: Tensor, shape: tuple[int, ...]) -> Signal:
         """The signal `data` (K, C, h, w) on the input (`shape`), made of `s` on the output; the padding is cut off."""
-        return clip(Signal(data, shape, *self.corners(s)))
+        return Signal(data, self.under(s.at, (shape[2], shape[3]))).inside()
 
 
 @dataclass(frozen=True, eq=False)

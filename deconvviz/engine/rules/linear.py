@@ -11,7 +11,7 @@ from torch import Tensor
 from deconvviz.engine.recording import Op, Recording, Ref
 from deconvviz.engine.rules.base import Rule, Walk, Windowed, refuse, register
 from deconvviz.engine.rules.kernels import FilterBank, pair
-from deconvviz.engine.windows import Frame, Signal
+from deconvviz.engine.windows import Signal, Windows
 
 
 @register("convolution")
@@ -40,7 +40,7 @@ class Convolution(Windowed):
     def with_filters(self, op: Op, filters: FilterBank) -> Op:
         return op.with_args(weight=filters.weight, bias=filters.bias)
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The convolution, its padding already in the windows."""
         return self.kernel(op)(windows[op.inputs[0]])
 
@@ -122,7 +122,7 @@ class Linear(Rule):
             data = torch.matmul(whole, right.transpose(-1, -2)) * alpha
         else:
             data = torch.matmul(left.transpose(-1, -2), whole) * alpha
-        return Signal(data, walk.shape(op.inputs[i]))
+        return Signal(data)
 
     def misfit(self, op: Op) -> str | None:
         _, left, right = self.factors(op)

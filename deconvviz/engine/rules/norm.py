@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules.base import Pointwise, Rule, Walk, gradient, register
-from deconvviz.engine.windows import Frame, Signal, from_whole
+from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
 @register("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "_batch_norm_no_update",
@@ -39,7 +39,7 @@ class BatchNorm(Pointwise):
         if _of_picture(op) and walk.method == "gradient":
             return gradient(walk, op, i, s)
         scale = walk.once(("scale", op.index), lambda: _scale(walk, op))
-        spatial = s.data.dim() - (2 if s.windowed else 3)
+        spatial = s.data.dim() - (2 if s.windows is not None else 3)
         return s.like(s.data * scale.view(-1, *[1] * spatial).to(s.data.dtype))
 
 
@@ -63,7 +63,7 @@ def _scale(walk: Walk, op: Op) -> Tensor:
 class LocalResponseNorm(Pointwise):
     """The paper never mentions inverting its contrast normalisation: identity; its derivative in `gradient`."""
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The normalisation, over maps that lie side by side in memory."""
         return response_norm(windows[op.inputs[0]], *(op.arg(name) for name in ("size", "alpha", "beta", "k")))
 
@@ -85,7 +85,7 @@ class _StatisticsNorm(Rule):
             return gradient(walk, op, i, s)
         shape = walk.shape(op.inputs[i])
         factor = self.scale(op, walk.rec.values[op.output(2)], shape)
-        return from_whole(s.whole() * factor.detach().to(s.data.dtype), shape)
+        return from_whole(s.whole() * factor.detach().to(s.data.dtype))
 
 
 @register("native_layer_norm")

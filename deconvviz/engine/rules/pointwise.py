@@ -6,14 +6,14 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, register, rule_of, share
-from deconvviz.engine.windows import Signal, cut
+from deconvviz.engine.windows import Signal
 
 
 def activate(s: Signal, method: str, slope: Tensor | None) -> Signal:
     """The backward nonlinearity of one activation; `slope` is f'(x) on the whole map (None: not needed)."""
     data = s.data if method == "gradient" else s.data.clamp_min(0)
     if method != "deconvnet" and slope is not None:
-        data = data * (cut(slope, s) if s.windowed else slope)
+        data = data * (slope if s.windows is None else s.windows.cut(slope))
     return s.like(data)
 
 

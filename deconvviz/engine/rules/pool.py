@@ -11,7 +11,7 @@ from torch import Tensor
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules.base import Rule, Walk, Windowed, axes, register, too_small
 from deconvviz.engine.rules.kernels import Kernel, pair
-from deconvviz.engine.windows import Frame, Signal, clip, cut, from_whole, refit
+from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
 class _Pool(Windowed):
@@ -28,7 +28,7 @@ class MaxPool(_Pool):
 
     padding = -torch.inf
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The pool, its padding already in the windows. Switches of windows would mean nothing: none are given."""
         kernel = self.kernel(op)
         return F.max_pool2d(windows[op.inputs[0]], kernel.size, kernel.stride, 0, kernel.dilation), None
@@ -37,20 +37,20 @@ class MaxPool(_Pool):
         kernel, shape = self.kernel(op), walk.shape(op.inputs[i])
         if walk.overlap != "add":
             s = _grown(s, kernel)
-        index = cut(walk.rec.values[op.output(1)], s).expand_as(s.data)
-        h, w = (t * (n - 1) + e for t, n, e in zip(kernel.stride, s.data.shape[2:], kernel.extent, strict=True))
-        y0, x0 = (torch.tensor(c, device=index.device).view(-1, 1, 1, 1) for c in kernel.corners(s))
-        flat = (torch.div(index, shape[3], rounding_mode="floor") - y0) * w + (index % shape[3] - x0)
-        data = unpool(s.data.flatten(2), flat.flatten(2), h * w, walk.overlap)
-        return kernel.spread(s, data.view(*s.data.shape[:2], h, w), shape)
+        index = s.at.cut(walk.rec.values[op.output(1)]).expand_as(s.data)
+        under = kernel.under(s.at, (shape[2], shape[3]))
+        y0, x0 = (torch.from_numpy(c).to(index.device).view(-1, 1, 1, 1) for c in (under.rows, under.cols))
+        flat = (torch.div(index, shape[3], rounding_mode="floor") - y0) * under.width + (index % shape[3] - x0)
+        data = unpool(s.data.flatten(2), flat.flatten(2), under.height * under.width, walk.overlap)
+        return Signal(data.view(*s.data.shape[:2], under.height, under.width), under).inside()
 
 
 def _grown(s: Signal, kernel: Kernel) -> Signal:
     """Take in every output whose pool window overlaps that of one in the window: their zeros count too."""
     down, right = ((e - 1) // t for e, t in zip(kernel.extent, kernel.stride, strict=True))
-    rows, cols = s.origins()
-    h, w = s.data.shape[2] + 2 * down, s.data.shape[3] + 2 * right
-    return clip(refit(s, [r - down for r in rows], [c - right for c in cols], h, w))
+    at = s.at
+    around = Windows(at.rows - down, at.cols - right, at.height + 2 * down, at.width + 2 * right, at.size)
+    return s.on(around.inside())
 
 
 def unpool(signal: Tensor, index: Tensor, size: int, overlap: str) -> Tensor:
@@ -85,7 +85,7 @@ class AdaptiveMaxPool(_WholeMaps):
         whole = s.whole().flatten(1, 2).flatten(2)
         index = walk.rec.values[op.output(1)].flatten(2).expand_as(whole)
         data = unpool(whole, index, shape[2] * shape[3], walk.overlap)
-        return from_whole(data.view(-1, *shape), shape)
+        return from_whole(data.view(-1, *shape))
 
 
 @register("avg_pool2d")
@@ -94,16 +94,16 @@ class AvgPool(_Pool):
 
     role = "linear"
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """Sums of the windows times the recorded share."""
         kernel = self.kernel(op)
         total = F.avg_pool2d(windows[op.inputs[0]], kernel.size, kernel.stride, divisor_override=1)
-        return total * frame.cut(self.share(rec, op))
+        return total * at.cut(self.share(rec, op))
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Divide by the recorded divisor, then spread."""
         kernel = self.kernel(op)
-        data = s.data * cut(walk.once(("divisor", op.index), lambda: self.share(walk.rec, op)), s)
+        data = s.data * s.at.cut(walk.once(("divisor", op.index), lambda: self.share(walk.rec, op)))
         ones = data.new_ones(1, 1, *kernel.size)
         spread = F.conv_transpose2d(data.flatten(0, 1).unsqueeze(1), ones, None, kernel.stride)
         return kernel.spread(s, spread.view(*data.shape[:2], *spread.shape[2:]), walk.shape(op.inputs[i]))
@@ -132,7 +132,7 @@ class Upsampling(_WholeMaps):
         with torch.enable_grad():
             x = whole.new_zeros(whole.shape[0], *shape[1:]).requires_grad_(True)
             (data,) = torch.autograd.grad(walk.rec.run(op, {op.inputs[0]: x}), x, whole)
-        return from_whole(data.unsqueeze(1), shape)
+        return from_whole(data.unsqueeze(1))
 
 
 @register("_adaptive_avg_pool2d")
@@ -142,7 +142,7 @@ class AdaptiveAvgPool(Upsampling):
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
         return rec.values[op.inputs[0]].shape == rec.values[op.output()].shape
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         return windows[op.inputs[0]]
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
@@ -165,4 +165,4 @@ class Mean(Rule):
             count *= shape[d]
             data = data if op.arg("keepdim", False) else data.unsqueeze(d + 1)
         data = data / count if op.name == "mean" else data
-        return from_whole(data.expand(-1, *shape), shape)
+        return from_whole(data.expand(-1, *shape))

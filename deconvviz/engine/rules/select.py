@@ -100,4 +100,4 @@ class MaximumOverAxes(Rule):
         data.scatter_(-1, switch.expand(len(s), *switch.shape), whole)
         back = sorted(range(len(order)), key=order.__getitem__)
         data = data.view(len(s), *(shape[d] for d in order)).permute(0, *(d + 1 for d in back))
-        return from_whole(data, shape)
+        return from_whole(data)

@@ -11,7 +11,7 @@ from torch import Tensor
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules.base import Pointwise, Rule, Walk, Windowed, refuse, register, too_small
 from deconvviz.engine.rules.kernels import Kernel, Span
-from deconvviz.engine.windows import Frame, Signal, from_whole
+from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
 @register("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "squeeze", "squeeze_", "unsqueeze",
@@ -24,7 +24,7 @@ class View(Rule):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         shape = walk.shape(op.inputs[i])
-        return s if shape == s.shape else from_whole(s.whole().reshape(len(s), *shape), shape)
+        return s if shape == s.shape else from_whole(s.whole().reshape(len(s), *shape))
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
@@ -33,7 +33,7 @@ class View(Rule):
     def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
         return outer
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """Maps rearranged: with (1, C, H, W) on both sides nothing moves."""
         return windows[op.inputs[0]]
 
@@ -61,7 +61,7 @@ class SameStrides(Identity):
     def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
         return values[op.inputs[0]]
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         return windows[op.inputs[0]]
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
@@ -84,7 +84,7 @@ class Moves(Rule):
         Where rows and columns stay, only the numbers of the maps are moved, and the signal keeps its windows.
         """
         shape = walk.shape(op.inputs[i])
-        by_map = s.windowed and all(self.aligned(walk.rec, op, i, axis) for axis in (0, 1))
+        by_map = s.windows is not None and all(self.aligned(walk.rec, op, i, axis) for axis in (0, 1))
         moved = (1, shape[1], 1, 1) if by_map else shape
         number = walk.output
 
@@ -97,7 +97,7 @@ class Moves(Rule):
         places = walk.once(("places", op.index, number), make)
         signal = s.data if by_map else s.whole().reshape(len(s), -1)
         data = signal.new_zeros(len(s), math.prod(moved), *signal.shape[2:]).index_add_(1, places, signal)
-        return Signal(data, shape, s.rows, s.cols) if by_map else from_whole(data.view(len(s), *shape), shape)
+        return s.like(data) if by_map else from_whole(data.view(len(s), *shape))
 
 
 @register("permute", "transpose", "t")
@@ -190,7 +190,7 @@ class ConstantPad(Windowed):
         plain = not op.arg("value") and not any(self.pads(op)[4:])
         return super().reaches(rec, op, i, span, axis) if plain else None
 
-    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], frame: Frame) -> Any:
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The windows, zeros already around them."""
         return windows[op.inputs[0]]
 
@@ -199,9 +199,9 @@ class ConstantPad(Windowed):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         pads, shape = self.pads(op), walk.shape(op.inputs[i])
-        if s.windowed and not any(pads[4:]):
+        if s.windows is not None and not any(pads[4:]):
             return self.kernel(op).spread(s, s.data, shape)
         data = s.whole()
         for axis, before in zip(range(1, 1 + len(pads) // 2), pads[::2], strict=True):
             data = data.narrow(-axis, max(before, 0), shape[-axis])
-        return from_whole(data, shape)
+        return from_whole(data)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from deconvviz.engine.recorder import record
-from deconvviz.engine.replay.replay import Patch, Replay
+from deconvviz.engine.replay.replay import Replay
 from deconvviz.engine.replay.run import run
 from deconvviz.engine.replay.schedule import Batch, Schedule, lengths
-from deconvviz.engine.windows import Frame
+from deconvviz.engine.windows import Patch, Windows
 
 
 def net(maps: int = 4) -> nn.Module:
@@ -67,7 +67,7 @@ def test_run_gives_every_change_once(window: tuple[int, int], most: int) -> None
     def first(index: np.ndarray) -> Patch:
         sizes.append(len(index))
         places = [(rows[n // len(cols)], cols[n % len(cols)]) for n in index.tolist()]
-        frame = Frame(np.array([p[0] for p in places]), np.array([p[1] for p in places]), *window, (24, 24))
+        frame = Windows(np.array([p[0] for p in places]), np.array([p[1] for p in places]), *window, (24, 24))
         return Patch(torch.zeros(len(index), 1, *window), frame)
 
     def take(index: np.ndarray, value: int, patch: Patch) -> None:
