@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
 
 import click
 
-from deconvviz.cli.common import network_of, store_options, to_device
-from deconvviz.cli.progress import Progress
+from deconvviz.cli.common import device_option, json_option, network_of, store_options, to_device
+from deconvviz.cli.progress import Stages
 
 
 @click.command()
 @store_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the site. Default: named like the store.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@device_option
+@json_option
 def atlas(
     store: Path,
     model: str | None,
@@ -50,31 +49,3 @@ def atlas(
         click.echo(json.dumps({"index": str(site.index), **facts}))
     else:
         click.echo(str(site.index))
-
-
-class Stages:
-    """A progress bar for each stage of the work, one after the other."""
-
-    def __init__(self) -> None:
-        self._what: str | None = None
-        self._done = 0
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> Stages:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(kind, error, trace)
-
-    def report(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` pieces of the stage `what` are done."""
-        if what != self._what:
-            self.__exit__(None, None, None)
-            self._what, self._done, self._bar = what, 0, Progress(total, what)
-            self._bar.__enter__()
-        while self._done < done and self._bar is not None:
-            self._bar.advance()
-            self._done += 1

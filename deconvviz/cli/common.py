@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -13,24 +14,77 @@ import click
 
 if TYPE_CHECKING:
     from deconvviz.network.network import Network
+    from deconvviz.results.base import Result
     from deconvviz.scanning.store import Store
 
 FORMATS = ("png", "pdf", "svg", "npz")
+Options = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--model`, `--weights` and `--checkpoint` to a command."""
-    for option in (
-        click.option(
-            "--checkpoint",
-            type=click.Path(exists=True, dir_okay=False),
-            help="Weights file for package.module:callable.",
-        ),
-        click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
-        click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
-    ):
-        command = option(command)
-    return command
+def options(*several: Options) -> Options:
+    """Several options as one decorator, the first one first in the help."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return add
+
+
+_checkpoint = click.option(
+    "--checkpoint", type=click.Path(exists=True, dir_okay=False), help="Weights file for package.module:callable."
+)
+# What `get_network` takes.
+model_options = options(
+    click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
+    click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
+    _checkpoint,
+)
+# A store, and what may be said of its network and pictures; see `network_of`.
+store_options = options(
+    click.option("--store", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="What deconvviz scan has written."),
+    click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
+    click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
+    _checkpoint,
+    click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                 help="Folder of the scanned pictures. Default: where they were."),
+)  # fmt: skip
+# How units are sent back.
+method_options = options(
+    click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet"),
+    click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add"),
+)
+layer_option = click.option("--layer", required=True, help="One layer: an alias (5, conv5) or a module path.")
+data_option = click.option(
+    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
+)  # fmt: skip
+batch_option = click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+# For a command that computes and writes one file; see `output_file`.
+output_options = options(
+    device_option,
+    click.option("--out", type=click.Path(path_type=Path), help="File or folder."),
+    click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: by --out, else png."),
+    json_option,
+)
+
+
+def layers_option(name: str = "--layer", default: str | None = None) -> Options:
+    """Add an option for several layers, as `parse_layers` reads them; `default` says what is taken without it."""
+    text = "Layers: aliases or module paths, such as 1-5,7 or conv3; may be repeated."
+    return click.option(
+        name,
+        "layers",
+        multiple=True,
+        required=default is None,
+        help=text + (f" Default: {default}." if default else ""),
+    )
 
 
 def get_network(model: str, weights: str | None, checkpoint: str | None) -> Network:
@@ -46,22 +100,6 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
     if weights is not None and looks_like_a_path(weights) and not Path(weights).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     return load(model, weights)
-
-
-def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--store` to a command, and what may be said of its network and pictures; see `network_of`."""
-    for option in (
-        click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
-                     help="Folder of the scanned pictures. Default: where they were."),
-        click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False),
-                     help="Weights file for package.module:callable."),
-        click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
-        click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
-        click.option("--store", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                     help="What deconvviz scan has written."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 def network_of(store: Store, model: str | None, weights: str | None, checkpoint: str | None) -> Network:
@@ -108,17 +146,6 @@ def to_device(net: Network, device: str) -> None:
         raise click.BadParameter(f"cannot use {device!r}: {error}", param_hint="--device") from error
 
 
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--out`, `--format` and `--json` to a command that writes one file; see `output_file`."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: by --out, else png."),
-        click.option("--out", type=click.Path(path_type=Path), help="File or folder."),
-    ):
-        command = option(command)
-    return command
-
-
 def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     """Return where a command writes its one file: `--out`, or `name` in the folder that it is, or here.
 
@@ -150,6 +177,19 @@ def _writable(path: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise click.BadParameter(f"cannot write in the folder {path.parent.resolve()}", param_hint="--out")
     return path
+
+
+def deliver(result: Result, path: Path, as_json: bool, table: str = "", pasted: bool = False, **drawing: Any) -> None:
+    """Save a result and print `table` and the file's path, or with --json its facts.
+
+    `drawing` are options of the figure, which npz has none of. A table that is to be `pasted` stands alone on stdout.
+    """
+    result.save(path, **({} if path.suffix == ".npz" else drawing))
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **result.facts()}))
+        return
+    click.echo(table, nl=False)
+    click.echo(str(path), err=pasted)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli.common import (
+    batch_option,
+    deliver,
+    get_network,
+    layers_option,
+    model_options,
+    output_file,
+    output_options,
+    parse_layers,
+    to_device,
+)
 from deconvviz.cli.invariance import parse_fill
 from deconvviz.cli.progress import Progress
 from deconvviz.results.table import KINDS
@@ -26,14 +35,13 @@ from deconvviz.results.table import KINDS
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that the file names start from. Default: that of the JSON.",
 )
-@click.option("--layer", "layers", multiple=True, help="May be repeated. Default: 5 and 7.")
+@layers_option(default="5 and 7")
 @click.option("--normalise", type=click.Choice(["features", "active"]), default="features", help="What signs share.")
 @click.option("--random", type=click.IntRange(0), default=10, show_default=True, help="Draws of random boxes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random boxes.")
 @click.option("--fill", default="grey", show_default=True, help="Of the covered part: grey, a number or a colour.")
 @click.option("--table", type=click.Choice(KINDS), default="text", show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@batch_option
 @output_options
 def correspond(
     model: str,
@@ -69,19 +77,13 @@ def correspond(
         result = correspondence(
             net,
             parts,
-            list(layers) or None,
+            parse_layers(layers),
             images,
             parse_fill(fill),
             normalise,
             random,
             seed,
             batch,
-            lambda done, passes: progress.reach(100 * done // passes),
+            progress.share,
         )
-        result.save(path)
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-        return
-    click.echo(result.table().render(table), nl=False)
-    # What is to be pasted elsewhere stands alone on stdout.
-    click.echo(str(path), err=table != "text")
+    deliver(result, path, as_json, result.table().render(table), pasted=table != "text")

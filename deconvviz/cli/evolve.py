@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import output_file, output_options, parse_layers
+from deconvviz.cli.common import layers_option, method_options, output_file, output_options, parse_layers
 from deconvviz.cli.progress import Progress
 from deconvviz.cli.project import parse_units
 
@@ -25,20 +25,18 @@ from deconvviz.cli.project import parse_units
     type=click.Path(exists=True, path_type=Path),
     help="Pictures: a folder, or a file. Default: those that the run was trained on.",
 )
-@click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5 or conv3. Default: all with maps.")
+@layers_option(default="all with a number that have maps")
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7, in every layer.")
 @click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Maps drawn in each layer.")
 @click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="Pictures, evenly spread.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For the draw of maps.")
 @click.option("--model", help="Network, if the checkpoints do not say: in the zoo, or package.module:callable.")
-@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
-@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@method_options
 @click.option("--scale", type=click.Choice(["panel", "unit", "layer"]), default="panel", help="Contrast of a panel.")
 @click.option(
     "--level", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Similarity of a settled layer."
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
 @output_options
 def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how what maps respond to evolves over a training run, and when each layer settles.
@@ -67,7 +65,7 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             layers,
             units,
             model=model,
-            progress=lambda done, steps: progress.reach(100 * done // steps),
+            progress=progress.share,
             **{k: options[k] for k in ("count", "seed", "most", "method", "overlap", "batch", "device")},
         )
     level = options["level"]

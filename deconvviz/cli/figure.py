@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, to_device
+from deconvviz.cli.common import device_option, get_network, json_option, to_device
 from deconvviz.cli.progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, numbers, parts_of
 
@@ -24,7 +24,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what a page is made from; `sources` makes them one object."""
     for option in (
-        click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda."),
+        device_option,
         click.option("--image", "images", multiple=True, type=_FILE, help="Picture to use; may be repeated."),
         click.option("--parts", type=_FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
         click.option("--store", type=_FILE, help="Store of `deconvviz scan`, for figure 2."),
@@ -56,11 +56,7 @@ def sources(options: dict[str, Any], progress: Progress | None = None) -> Source
         return net
 
     paths = {name: options[name] for name in ("data", "run", "store", "parts")}
-
-    def reach(done: int, total: int) -> None:
-        if progress is not None:
-            progress.reach(100 * done // max(total, 1))
-
+    reach = (lambda done, total: None) if progress is None else progress.share
     return Sources(load, images=tuple(options["images"]), progress=reach, **paths)
 
 
@@ -105,7 +101,6 @@ def one_page(name: str, options: dict[str, Any]) -> None:
 
 def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `figure` and `table` have in common."""
-    json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     folder = click.Path(file_okay=False, path_type=Path)
     out_option = click.option("--out", type=folder, help="Folder to write to. Default: here.")
     for add in (json_option, format_option, out_option, source_options):

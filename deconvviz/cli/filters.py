@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli.common import deliver, get_network, model_options, output_file, output_options, to_device
 
 
 @click.command()
@@ -23,7 +22,6 @@ from deconvviz.cli.common import get_network, model_options, output_file, output
 @click.option("--radius", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="RMS limit.")
 @click.option("--clip", is_flag=True, help="Show beside them the filters scaled back to --radius.")
 @click.option("--scale", type=click.Choice(["shared", "panel"]), default="shared", help="One contrast for all filters.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
 @output_options
 def filters(
     model: str,
@@ -62,9 +60,4 @@ def filters(
 
     pictures = pictures_in(images) if images is not None else None
     result = compute(net, other, layer, pictures, radius=radius)
-    result.save(path, **({} if path.suffix == ".npz" else {"scale": scale, "clip": clip}))
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-        return
-    click.echo(result.table().text(), nl=False)
-    click.echo(str(path))
+    deliver(result, path, as_json, result.table().text(), scale=scale, clip=clip)

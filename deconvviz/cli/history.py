@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from deconvviz.cli.common import json_option
 from deconvviz.results.table import KINDS
 
 
@@ -17,7 +18,7 @@ from deconvviz.results.table import KINDS
     type=click.Path(dir_okay=False, path_type=Path),
     help="The chart's file: png, pdf, svg or npz. Default: ilsvrc-history.png.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def history(kind: str | None, out: Path | None, as_json: bool) -> None:
     """Show who won the ILSVRC classification task, 2010 to 2017, as a chart and a table.
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli.common import (
+    batch_option,
+    deliver,
+    get_network,
+    model_options,
+    output_file,
+    output_options,
+    to_device,
+)
 from deconvviz.cli.pictures import Pictures
 from deconvviz.cli.progress import Progress
 
@@ -65,8 +72,7 @@ def range_options(command: Any) -> Any:
 @click.option("--high", help="A high layer. Default: the highest number among the aliases, such as 7.")
 @click.option("--fill", default="grey", show_default=True, help="Outside: grey, reflect, edge, a number or a colour.")
 @click.option("--normalise", type=click.Choice(["none", "norm", "max"]), default="none", help="Of the drawn distances.")
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@batch_option
 @output_options
 def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how features and the answer change as IMAGES (pictures, or folders of them) are moved, scaled and turned.
@@ -97,13 +103,9 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
             options["high"],
             parse_fill(options["fill"]),
             options["batch"],
-            lambda done, passes: progress.reach(done * len(pictures) // passes),
+            progress.share,
         )
-        result.save(path, **({} if path.suffix == ".npz" else {"normalise": options["normalise"]}))
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-    else:
-        click.echo(str(path))
+    deliver(result, path, as_json, normalise=options["normalise"])
 
 
 def _transforms(options: dict[str, Any]) -> dict[str, list[float] | None]:

@@ -61,7 +61,6 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
 @click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
 @click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
 @output_options
 def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Cover one place after the other of IMAGES (pictures, or folders of them) and show what the network says.

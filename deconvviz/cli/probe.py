@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_file, output_options, parse_layers, to_device
+from deconvviz.cli.common import (
+    batch_option,
+    data_option,
+    deliver,
+    get_network,
+    layers_option,
+    model_options,
+    output_file,
+    output_options,
+    parse_layers,
+    to_device,
+)
 from deconvviz.cli.progress import Progress
 from deconvviz.results.table import KINDS
 
 
 @click.command()
 @model_options
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
-)
-@click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5,7 or conv3. Default: all with a number.")
+@data_option
+@layers_option(default="all with a number")
 @click.option(
     "--per-category",
     "counts",
@@ -38,8 +43,7 @@ from deconvviz.results.table import KINDS
     "--held-out",
     help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
 )
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
+@batch_option
 @click.option("--table", type=click.Choice(KINDS), default="text", show_default=True, help="How the table is printed.")
 @output_options
 def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
@@ -63,15 +67,10 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             layers,
             options["counts"] or (15, 30),
             held_out=held_out,
-            progress=lambda done, total: progress.reach(100 * done // total),
+            progress=progress.share,
             **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
         )
-    result.save(path)
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-        return
-    click.echo(result.table().render(options["table"]), nl=False)
-    click.echo(str(path))
+    deliver(result, path, as_json, result.table().render(options["table"]))
 
 
 def _held_out(given: str | None) -> float | str | None:

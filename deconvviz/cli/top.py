@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from deconvviz.cli.common import network_of, output_file, output_options, store_options, to_device
+from deconvviz.cli.common import (
+    deliver,
+    layer_option,
+    method_options,
+    network_of,
+    output_file,
+    output_options,
+    store_options,
+    to_device,
+)
 
 
 @click.command()
 @store_options
-@click.option("--layer", required=True, help="An alias (5, conv5) or a module path.")
+@layer_option
 @click.option("--unit", required=True, type=click.IntRange(0), help="Number of the unit in its layer.")
-@click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
-@click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add")
+@method_options
 @click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda.")
 @output_options
 def top(
     store: Path, model: str | None, weights: str | None, checkpoint: str | None, images: Path | None, layer: str,
@@ -39,8 +45,4 @@ def top(
         net = network_of(opened, model, weights, checkpoint)
         to_device(net, device)
         result = panels(net, opened, layer, unit, images, method, overlap)
-    result.save(path, **({} if path.suffix == ".npz" else {"scale": scale}))
-    if as_json:
-        click.echo(json.dumps({"file": str(path), **result.facts()}))
-    else:
-        click.echo(str(path))
+    deliver(result, path, as_json, scale=scale)

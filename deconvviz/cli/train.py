@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deconvviz.cli.progress import Progress
+from deconvviz.cli.common import data_option
+from deconvviz.cli.progress import Stages
 
 
 def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tuple[int, int], ...] | None:
@@ -22,12 +24,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 
 @click.command()
 @click.option("--model", required=True, help="Name in the zoo.")
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
-)
+@data_option
 @click.option(
     "--out",
     required=True,
@@ -102,8 +99,9 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
     data: Path = options.pop("data")
     model: str = options.pop("model")
     options.pop("out")
-    with _Bars() as bars:
-        run(model, data, out, resume=resume, fresh=fresh, report=bars.report, shown=bars.shown, **options)
+    with Stages() as bars:
+        report = partial(_report, bars)
+        run(model, data, out, resume=resume, fresh=fresh, report=report, shown=bars.report, **options)
     if not leads():
         return
     unreadable = out / "unreadable.txt"
@@ -117,41 +115,9 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
         context.invoke(command, run=out, out=out)
 
 
-class _Bars:
-    """One bar after the other on a terminal, for what a run is doing; a line for every epoch."""
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-        self._bar, self._what = None, ""
-
-    def shown(self, what: str, done: int, total: int) -> None:
-        """Bring the bar of `what` to `done` of `total`."""
-        if what != self._what:
-            self._close()
-            self._what, self._bar = what, Progress(total, what).__enter__()
-        if self._bar is not None:
-            self._bar.reach(done)
-        if done == total:
-            self._close()
-
-    def report(self, line: dict[str, Any]) -> None:
-        """Print the line of an epoch."""
-        self._close()
-        _show(line)
-
-
-def _show(line: dict[str, Any]) -> None:
+def _report(bars: Stages, line: dict[str, Any]) -> None:
+    """Print the line of an epoch, with no bar in its way."""
+    bars.close()
     parts = [f"epoch {line['epoch']}", f"size {line['size']}", f"loss {line['loss']:.4f}"]
     parts += [
         f"{name} {line[key]:.2%}"
