@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deconvviz.errors import StoreError
-from deconvviz.scanning.store import EDGES, Place, Store, StoreLayer, StorePicture
+from deconvviz.scanning.rows import EDGES, Place, StoreLayer, StorePicture
+from deconvviz.scanning.store import Store
 
 # How sheets look: another number, and those of an earlier version are made again.
 LOOK = 2

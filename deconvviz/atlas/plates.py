@@ -27,7 +27,7 @@ from deconvviz.atlas.sheets import (
 )
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
-from deconvviz.scanning.store import StoreLayer, StorePicture
+from deconvviz.scanning.rows import StoreLayer, StorePicture
 
 Box = tuple[int, int, int, int]
 Report = Callable[[str, int, int], None]

@@ -56,7 +56,7 @@ def filters(
         if n is not None:
             to_device(n, device)
     from deconvviz.analyses.filters.compute import filters as compute
-    from deconvviz.data.images import pictures_in
+    from deconvviz.data.listing import pictures_in
 
     pictures = pictures_in(images) if images is not None else None
     result = compute(net, other, layer, pictures, radius=radius)

@@ -90,7 +90,7 @@ def _tick(progress: Progress, before: int, done: int, total: int) -> None:
 
 
 def _pictures(given: Sequence[Path]) -> list[Path]:
-    from deconvviz.data.images import pictures_in
+    from deconvviz.data.listing import pictures_in
 
     try:
         return [p for path in given for p in (pictures_in(path) if path.is_dir() else [path])]

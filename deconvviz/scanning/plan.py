@@ -19,9 +19,11 @@ from deconvviz.engine.geometry import field_of
 from deconvviz.engine.recording import Recording, Target, find_layer, record, unwrap
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnsupportedOperatorError
 from deconvviz.network.network import Network
+from deconvviz.scanning.rows import StoreLayer
 from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
-from deconvviz.scanning.store import Store, StoreLayer, Writer, blank
+from deconvviz.scanning.store import Store
 from deconvviz.scanning.tally import Tally
+from deconvviz.scanning.writer import Writer, blank
 
 BATCH = 32
 

@@ -28,9 +28,11 @@ from deconvviz.network.network import Network
 from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
 from deconvviz.scanning.ranks import Ranks, ranks
+from deconvviz.scanning.rows import StoreLayer
 from deconvviz.scanning.sources import Block, Blocks, Source, Told
-from deconvviz.scanning.store import Progress, Store, StoreLayer, Writer
+from deconvviz.scanning.store import Store
 from deconvviz.scanning.tally import Tally, sum_of
+from deconvviz.scanning.writer import Commit, Writer
 
 Spot = tuple[int, int, int, float]  # picture, row, column, activation
 _MOST_THREADS = 16  # each holds the activations of one block
@@ -244,12 +246,12 @@ class _Job:
         if self.writer is None or not self.sound or (ended is None and self.done == self.committed):
             return
         tally, plan = self.tally, self.plan
-        progress = Progress(
+        commit = Commit(
             done=self.done, count=tally.count, total=sum_of(tally.parts), maximum=tally.maximum, fires=tally.fires,
             histogram=tally.histogram, top=_rows(tally, plan, np.flatnonzero(self.changed)), pictures=self.told,
             parts=tally.parts,
         )  # fmt: skip
-        self.writer.commit(self.committed, progress, time.monotonic() - self.started, ended)
+        self.writer.commit(self.committed, commit, time.monotonic() - self.started, ended)
         self.committed, self.told = self.done, []
         self.changed[:] = False
         self.saved = time.monotonic()

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from deconvviz.data.images import SUFFIXES, read_image
+from deconvviz.data.images import read_image
+from deconvviz.data.listing import pictures_below
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
 from deconvviz.network.network import Network
 
-Names = list[tuple[str | None, str | None]]  # path below the folder and label of each picture
+Names = Sequence[tuple[str | None, str | None]]  # path below the folder and label of each picture
 Told = tuple[int, str | None, int | None, int | None, str | None]  # number, label, width, height, error
 # What reading a picture may raise when the picture is at fault: it is listed and left out.
 UNREADABLE = (ImageError, OSError, SyntaxError)
@@ -137,7 +138,7 @@ def source_of(net: Network, images: Any, root: Path | None = None) -> Files | It
         folder = Path(images)
         if not folder.is_dir():
             raise ImageError(f"no such folder: {folder}")
-        return Files(net, str(folder.absolute()), files_below(folder))
+        return Files(net, str(folder.absolute()), pictures_below(folder))
     if isinstance(images, Dataset) or not isinstance(images, list | tuple):
         return Items(net, images)
     wrong = next((x for x in images if not isinstance(x, str | os.PathLike)), None)
@@ -148,32 +149,6 @@ def source_of(net: Network, images: Any, root: Path | None = None) -> Files | It
     paths = list(dict.fromkeys(os.path.abspath(x) for x in images))
     top = str(root) if root is not None else os.path.commonpath([os.path.dirname(p) for p in paths])
     return Files(net, top, [(os.path.relpath(p, top), None) for p in paths])
-
-
-def files_below(folder: Path) -> Names:
-    """Picture files in a folder and its sub-folders, by path, with labels: the sub-folders, if there are several.
-
-    Hidden files and folders are left out; a folder that links lead to twice is entered once.
-    """
-    found: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    for at, folders, files in os.walk(folder, followlinks=True):
-        here = os.stat(at)
-        if (here.st_dev, here.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [
-            os.path.relpath(os.path.join(at, f), folder)
-            for f in files
-            if not f.startswith(".") and f.lower().endswith(SUFFIXES)
-        ]
-    if not found:
-        raise ImageError(f"no pictures in the folder {folder}; looked for {', '.join(SUFFIXES)}")
-    names = sorted(Path(f).as_posix() for f in found)
-    tops = {name.partition("/")[0] for name in names if "/" in name}
-    return [(n, n.partition("/")[0] if "/" in n and len(tops) > 1 else None) for n in names]
 
 
 @dataclass

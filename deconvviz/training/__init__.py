@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deconvviz.data.pictures import LEFT_OUT, Pictures, read_data, split
+from deconvviz.data.listing import LEFT_OUT
+from deconvviz.data.pictures import Pictures, read_data, split
 from deconvviz.training.curves import learning_curves
 from deconvviz.training.evaluation import accuracy
 from deconvviz.training.plan import Changes

@@ -16,7 +16,8 @@ import torch.distributed as dist
 
 import deconvviz
 from deconvviz import Network, StoreError
-from deconvviz.scanning.store import Store, blank
+from deconvviz.scanning.store import Store
+from deconvviz.scanning.writer import blank
 
 Content = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 Write = Callable[..., list[Path]]

@@ -30,8 +30,9 @@ from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
 from deconvviz.network.network import Network
 from deconvviz.results.base import photograph, signed_pictures
 from deconvviz.scanning.plan import check_model
+from deconvviz.scanning.rows import Place, StoreLayer, StorePicture
 from deconvviz.scanning.sources import Files, Items
-from deconvviz.scanning.store import Place, Store, StoreLayer, StorePicture
+from deconvviz.scanning.store import Store
 
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
