@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from deconvviz.atlas import similar
-from deconvviz.atlas.contents import Contents, Layer, Unit, hashed
+from deconvviz.atlas.contents import AtlasLayer, AtlasUnit, Contents, hashed
 from deconvviz.atlas.sheets import (
     COLUMNS,
     MOSAIC,
     ROWS,
-    Grid,
     PanelLike,
     Pixels,
+    SheetGrid,
     compose,
     cut,
     encode,
@@ -66,7 +66,7 @@ class Sheet:
     """The file with a unit's tiles: column = rank, row 0 = projections, row 1 = crops."""
 
     file: str
-    grid: Grid
+    grid: SheetGrid
 
 
 @dataclass(frozen=True)
@@ -83,28 +83,28 @@ class Cell:
 class Plates:
     """A layer with the files of its pictures."""
 
-    layer: Layer
+    layer: AtlasLayer
     sheets: Mapping[int, Sheet]
-    tile: Grid
-    grid: Grid
+    tile: SheetGrid
+    grid: SheetGrid
     cells: Mapping[int, Cell | None]
     similarity: similar.Matrix
     order: Sequence[int]
 
 
 def plates_of(
-    folder: Folder, unfinished: Unfinished, contents: Contents, layer: Layer, source: Source, report: Report
+    folder: Folder, unfinished: Unfinished, contents: Contents, layer: AtlasLayer, source: Source, report: Report
 ) -> Plates:
     """Write what is missing of the pictures of a layer's units: a sheet for each unit, sheets for the grid."""
     height, width = tile_size(*layer.field)
-    tile = Grid(width, height, contents.facts["top"], 2)
+    tile = SheetGrid(width, height, contents.facts["top"], 2)
     sheets = {
         unit.number: Sheet(f"images/units/{layer.number}/{unit.number}-{unit.key}.webp", tile)
         for unit in layer.units
         if unit.places
     }
     _compute_sheets(folder, unfinished, layer, sheets, source, report)
-    grid = Grid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
+    grid = SheetGrid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
     descriptors = np.zeros((len(layer.units), similar.LENGTH))
     cells: dict[int, Cell | None] = {}
     piece = grid.columns * grid.rows
@@ -121,7 +121,7 @@ def plates_of(
 def _compute_sheets(
     folder: Folder,
     unfinished: Unfinished,
-    layer: Layer,
+    layer: AtlasLayer,
     sheets: Mapping[int, Sheet],
     source: Source,
     report: Report,
@@ -151,14 +151,14 @@ def _compute_sheets(
     unfinished.commit()
 
 
-def _finish(folder: Folder, unfinished: Unfinished, unit: Unit, sheet: Sheet, lossless: bool) -> None:
+def _finish(folder: Folder, unfinished: Unfinished, unit: AtlasUnit, sheet: Sheet, lossless: bool) -> None:
     tiles = {(rank, y): both[y] for rank, both in unfinished.pairs(unit.key).items() for y in (0, 1)}
     folder.bytes(sheet.file, encode(compose(sheet.grid, tiles), QUALITY, lossless))
     # The sheet is there before the panels go: whatever happens between, nothing is lost.
     unfinished.drop(unit.key)
 
 
-def _tiles(folder: Folder, unit: Unit, sheet: Sheet) -> tuple[list[Pixels], list[Pixels]]:
+def _tiles(folder: Folder, unit: AtlasUnit, sheet: Sheet) -> tuple[list[Pixels], list[Pixels]]:
     """Projections and crops of a unit, from its sheet."""
     with Image.open(folder.path / sheet.file) as opened:
         picture = opened.convert("RGBA")
@@ -169,8 +169,8 @@ def _tiles(folder: Folder, unit: Unit, sheet: Sheet) -> tuple[list[Pixels], list
 def _grid(
     folder: Folder,
     name: str,
-    grid: Grid,
-    units: Sequence[Unit],
+    grid: SheetGrid,
+    units: Sequence[AtlasUnit],
     tiles: Mapping[int, tuple[list[Pixels], list[Pixels]]],
     places: int,
 ) -> dict[int, Cell | None]:

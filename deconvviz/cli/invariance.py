@@ -17,7 +17,7 @@ from deconvviz.cli.common import (
     output_options,
     to_device,
 )
-from deconvviz.cli.pictures import Pictures
+from deconvviz.cli.pictures import PictureFiles
 from deconvviz.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
       deconvviz invariance --model zfnet --transform flip --rotation 0:180:15 --label okapi a.jpg
     """
     chosen = _transforms(options)
-    pictures = Pictures(images, None, None).files
+    pictures = PictureFiles(images, None, None).files
     net = get_network(options["model"], options["weights"], options["checkpoint"])
     first = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
     path = output_file(out, kind, f"{first}{net.card.name}-invariance")

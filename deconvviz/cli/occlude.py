@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli.common import get_network, model_options, output_options, to_device
-from deconvviz.cli.pictures import Pictures, Tick
+from deconvviz.cli.pictures import PictureFiles, Tick
 
 if TYPE_CHECKING:
     from deconvviz.analyses.occlusion.result import Occlusion
@@ -72,7 +72,7 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz occlude --model zfnet --window 32 --stride 8 image.jpg
       deconvviz occlude --model zfnet --window 64 --fill blur --target cup --view attribution photos/
     """
-    pictures = Pictures(images, options["out"], options["kind"])
+    pictures = PictureFiles(images, options["out"], options["kind"])
     net = get_network(options["model"], options["weights"], options["checkpoint"])
     to_device(net, options["device"])
     options["mask"] = _mask(options["mask"])

@@ -22,7 +22,7 @@ R = TypeVar("R", bound="Result")
 Tick = Callable[[int, int], object]
 
 
-class Pictures:
+class PictureFiles:
     """The pictures of one run and the files that come of them.
 
     `given` are pictures and folders of them, `out` is `--out` (a file for one picture, else a folder, made here),

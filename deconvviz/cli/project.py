@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli.common import get_network, layer_option, method_options, model_options, output_options, to_device
-from deconvviz.cli.pictures import Pictures
+from deconvviz.cli.pictures import PictureFiles
 
 if TYPE_CHECKING:
     from deconvviz.analyses.projection.result import Projection
@@ -49,7 +49,7 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz project --model zfnet --layer conv4 --unit 3,8-10 --out figures photos/
     """
     options["units"] = parse_units(options["units"])
-    pictures = Pictures(images, options["out"], options["kind"])
+    pictures = PictureFiles(images, options["out"], options["kind"])
     net = get_network(options["model"], options["weights"], options["checkpoint"])
     to_device(net, options["device"])
     pictures.run(

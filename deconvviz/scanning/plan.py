@@ -20,7 +20,7 @@ from deconvviz.engine.recording import Recording, Target, find_layer, record, un
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnsupportedOperatorError
 from deconvviz.network.network import Network
 from deconvviz.scanning.rows import StoreLayer
-from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
+from deconvviz.scanning.sources import Files, Items, Names, PictureSource, first_readable, source_of
 from deconvviz.scanning.store import Store
 from deconvviz.scanning.tally import Tally
 from deconvviz.scanning.writer import Writer, blank
@@ -61,7 +61,7 @@ class Plan:
         """The tally of no picture."""
         return Tally.empty(self.units, self.top)
 
-    def source(self, net: Network, images: Any) -> Source:
+    def source(self, net: Network, images: Any) -> PictureSource:
         """The pictures under their numbers."""
         if self.folder is None:
             return Items(net, images)

@@ -29,7 +29,7 @@ from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
 from deconvviz.scanning.ranks import Ranks, ranks
 from deconvviz.scanning.rows import StoreLayer
-from deconvviz.scanning.sources import Block, Blocks, Source, Told
+from deconvviz.scanning.sources import Blocks, PictureBlock, PictureSource, Told
 from deconvviz.scanning.store import Store
 from deconvviz.scanning.tally import Tally, sum_of
 from deconvviz.scanning.writer import Commit, Writer
@@ -160,7 +160,7 @@ class _Job:
         self.sound = True  # whether the tally is that of the first `done` pictures
         self.probes = _probes(net, plan)
 
-    def run(self, source: Source, workers: int | None) -> None:
+    def run(self, source: PictureSource, workers: int | None) -> None:
         """Scan what is left, period by period: each process its blocks, then all tallies to the leader."""
         plan, team = self.plan, self.team
         blocks = Blocks(source, len(plan.names), plan.batch, plan.shape, plan.dtype)
@@ -190,7 +190,7 @@ class _Job:
         for probe in self.probes:
             free.put(probe)
 
-        def work(block: Block) -> Part:
+        def work(block: PictureBlock) -> Part:
             if block.fault is not None:
                 raise block.fault
             probe = free.get()
@@ -266,7 +266,7 @@ def _probes(net: Network, plan: Plan) -> list[Probe]:
     return [first] if first.alone else [first, *(Probe(module, plan.taps) for _ in range(threads - 1))]
 
 
-def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Iterable[Block]:
+def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Iterable[PictureBlock]:
     """Read these blocks in their order; `workers` processes read ahead (None: by processor and number of blocks)."""
     if workers is None:
         cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -34,7 +34,7 @@ class Item:
     height: int
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """Numbered pictures."""
 
     kind: str
@@ -152,7 +152,7 @@ def source_of(net: Network, images: Any, root: Path | None = None) -> Files | It
 
 
 @dataclass
-class Block:
+class PictureBlock:
     """A block of pictures: `inputs` (B, C, H, W), zeros where there is none; what is known of each picture.
 
     `pictures` holds (number, label, width, height, error) of those that are there; `fault` is an error that is not a
@@ -165,17 +165,19 @@ class Block:
     fault: Exception | None = None
 
 
-class Blocks(Dataset[Block]):
+class Blocks(Dataset[PictureBlock]):
     """The blocks of a source: block b holds the pictures b × size to b × size + size - 1, whatever runs when."""
 
-    def __init__(self, source: Source, count: int, size: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def __init__(
+        self, source: PictureSource, count: int, size: int, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
         self._source, self._count, self._size, self._shape, self._dtype = source, count, size, shape, dtype
 
     def __len__(self) -> int:
         return -(-self._count // self._size)
 
-    def __getitem__(self, number: int) -> Block:
-        block = Block(number, torch.zeros(self._size, *self._shape, dtype=self._dtype), [])
+    def __getitem__(self, number: int) -> PictureBlock:
+        block = PictureBlock(number, torch.zeros(self._size, *self._shape, dtype=self._dtype), [])
         start = number * self._size
         for row, picture in enumerate(range(start, min(start + self._size, self._count))):
             try:
@@ -199,7 +201,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def first_readable(source: Source, count: int) -> Item:
+def first_readable(source: PictureSource, count: int) -> Item:
     """The first picture that can be read. Raises `ImageError` if none can."""
     why = ""
     for number in range(count):

@@ -102,7 +102,7 @@ def test_interrupted_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_module(), "_draw", interrupt)
+    monkeypatch.setattr(_module(), "draw_boxes", interrupt)
     assert run("--images", "photos") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*.png"))
