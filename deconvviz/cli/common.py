@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from deconvviz.results.base import Result
     from deconvviz.scanning.store import Store
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FORMATS = ("png", "pdf", "svg", "npz")
 Options = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -43,12 +45,12 @@ model_options = options(
 )
 # A store, and what may be said of its network and pictures; see `network_of`.
 store_options = options(
-    click.option("--store", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    click.option("--store", required=True, type=FILE,
                  help="What deconvviz scan has written."),
     click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
     click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
     _checkpoint,
-    click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    click.option("--images", type=FOLDER,
                  help="Folder of the scanned pictures. Default: where they were."),
 )  # fmt: skip
 # How units are sent back.
@@ -58,7 +60,7 @@ method_options = options(
 )
 layer_option = click.option("--layer", required=True, help="One layer: an alias (5, conv5) or a module path.")
 data_option = click.option(
-    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+    "--data", required=True, type=FOLDER,
     help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
 )  # fmt: skip
 batch_option = click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")

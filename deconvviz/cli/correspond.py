@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from deconvviz.cli.common import (
+    FILE,
+    FOLDER,
     batch_option,
     deliver,
     get_network,
@@ -27,14 +29,10 @@ from deconvviz.results.table import KINDS
 @click.option(
     "--parts",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help='JSON: {"images": [{"file": …, "parts": {name: [top, left, bottom, right]}}, …]}, in pixels of each file.',
 )
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that the file names start from. Default: that of the JSON.",
-)
+@click.option("--images", type=FOLDER, help="Folder that the file names start from. Default: that of the JSON.")
 @layers_option(default="5 and 7")
 @click.option("--normalise", type=click.Choice(["features", "active"]), default="features", help="What signs share.")
 @click.option("--random", type=click.IntRange(0), default=10, show_default=True, help="Draws of random boxes.")

@@ -8,18 +8,13 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import layers_option, method_options, output_file, output_options, parse_layers
+from deconvviz.cli.common import FOLDER, layers_option, method_options, output_file, output_options, parse_layers
 from deconvviz.cli.progress import Progress
 from deconvviz.cli.project import parse_units
 
 
 @click.command()
-@click.option(
-    "--run",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of a run, with its checkpoints.",
-)
+@click.option("--run", required=True, type=FOLDER, help="Folder of a run, with its checkpoints.")
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import device_option, get_network, json_option, to_device
+from deconvviz.cli.common import FILE, FOLDER, device_option, get_network, json_option, to_device
 from deconvviz.cli.progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, numbers, parts_of
 
@@ -17,20 +17,17 @@ if TYPE_CHECKING:
     from deconvviz.network.network import Network
     from deconvviz.paper.sources import Sources
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what a page is made from; `sources` makes them one object."""
     for option in (
         device_option,
-        click.option("--image", "images", multiple=True, type=_FILE, help="Picture to use; may be repeated."),
-        click.option("--parts", type=_FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
-        click.option("--store", type=_FILE, help="Store of `deconvviz scan`, for figure 2."),
-        click.option("--run", type=_FOLDER, help="Folder of a training run with kept epochs."),
-        click.option("--data", type=_FOLDER, help="Folder with one folder of pictures for each category."),
-        click.option("--checkpoint", type=_FILE, help="Weights file for package.module:callable."),
+        click.option("--image", "images", multiple=True, type=FILE, help="Picture to use; may be repeated."),
+        click.option("--parts", type=FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
+        click.option("--store", type=FILE, help="Store of `deconvviz scan`, for figure 2."),
+        click.option("--run", type=FOLDER, help="Folder of a training run with kept epochs."),
+        click.option("--data", type=FOLDER, help="Folder with one folder of pictures for each category."),
+        click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable."),
         click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
         click.option(
             "--model", default="zfnet", show_default=True, help="Name in the zoo, or package.module:callable."

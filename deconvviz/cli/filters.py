@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deconvviz.cli.common import deliver, get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli.common import FOLDER, deliver, get_network, model_options, output_file, output_options, to_device
 
 
 @click.command()
@@ -14,11 +14,7 @@ from deconvviz.cli.common import deliver, get_network, model_options, output_fil
 @click.option("--against", help="Second network: a name in the zoo, or package.module:callable.")
 @click.option("--against-weights", help="Its weights, as --weights.")
 @click.option("--layer", help="Another convolution than the first: an alias (1, conv1) or a module path.")
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of pictures: also look at which filters fire.",
-)
+@click.option("--images", type=FOLDER, help="Folder of pictures: also look at which filters fire.")
 @click.option("--radius", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="RMS limit.")
 @click.option("--clip", is_flag=True, help="Show beside them the filters scaled back to --radius.")
 @click.option("--scale", type=click.Choice(["shared", "panel"]), default="shared", help="One contrast for all filters.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, model_options, output_options, to_device
+from deconvviz.cli.common import FILE, get_network, model_options, output_options, to_device
 from deconvviz.cli.pictures import PictureFiles, Tick
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
     "--fill", callback=_fill, default="grey", show_default=True,
     help="grey or mean (the mean colour), blur, noise, or numbers in the scale of the network's input.",
 )  # fmt: skip
-@click.option("--mask", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+@click.option("--mask", type=FILE,
               help="Picture of the occluder's shape: what is light covers. Its size is the window.")  # fmt: skip
 @click.option("--layer", help="Alias, module path, or none. Default: layer 5 if the network has one.")
 @click.option("--positions", type=click.Choice(["all", "captum"]), default="all", show_default=True,

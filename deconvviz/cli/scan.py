@@ -63,11 +63,11 @@ def scan(model: str, weights: str | None, checkpoint: str | None, as_json: bool,
     assert layers is not None  # the option is required
     net = get_network(model, weights, checkpoint)
     to_device(net, _own(options["device"]))
-    leads = os.environ.get("RANK", "0") == "0"
-    images: Path = options["images"]
-    with Stages("pictures", shown=leads) as bar:
-        from deconvviz.scanning import scan as run
+    from deconvviz.processes import leads
+    from deconvviz.scanning import scan as run
 
+    images: Path = options["images"]
+    with Stages("pictures", shown=leads()) as bar:
         try:
             store = run(
                 net, images if images.is_dir() else [images], layers, options["top"], store=options["store"],
@@ -75,14 +75,14 @@ def scan(model: str, weights: str | None, checkpoint: str | None, as_json: bool,
                 save_every=options["save_every"], report=partial(bar.report, ""),
             )  # fmt: skip
         except KeyboardInterrupt:
-            if leads and bar.total:
+            if leads() and bar.total:
                 bar.close()
                 click.echo(
                     f"deconvviz: what is done of the {bar.total:,} pictures is kept; the same command goes on", err=True
                 )
             raise
     with store:
-        if leads:
+        if leads():
             _tell(store, as_json)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import data_option
+from deconvviz.cli.common import FILE, data_option
 from deconvviz.cli.progress import Stages
 
 
@@ -26,10 +26,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 @click.option("--model", required=True, help="Name in the zoo.")
 @data_option
 @click.option(
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for checkpoints and metrics.",
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for checkpoints and metrics."
 )
 @click.option("--recipe", help="zfnet, paper, small or lenet. Default: what suits the model.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
@@ -60,11 +57,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     show_default=True,
     help="Epochs between tests; those of kept checkpoints are always tested.",
 )
-@click.option(
-    "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with weights to start from.",
-)
+@click.option("--weights", type=FILE, help="File with weights to start from.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--fresh", is_flag=True, help="Start again, over what is in --out.")
 @click.option("--evolve", is_flag=True, help="At the end draw how features evolved, as `deconvviz evolve` does.")

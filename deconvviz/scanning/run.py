@@ -25,9 +25,9 @@ from deconvviz.engine.capture import Probe
 from deconvviz.engine.recording import unwrap
 from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network.network import Network
+from deconvviz.processes import Team, team
 from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
-from deconvviz.scanning.ranks import Ranks, ranks
 from deconvviz.scanning.rows import StoreLayer
 from deconvviz.scanning.sources import Blocks, PictureBlock, PictureSource, Told
 from deconvviz.scanning.store import Store
@@ -77,20 +77,22 @@ def scan(
         raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
     net = model if isinstance(model, Network) else Network(model)
     path = Path(store)
-    with ranks() as team, contextlib.ExitStack() as stack:
-        plan, writer = _together(team, lambda: make_plan(net, images, layers, top, per_picture, batch, team.size, path))
+    with team() as processes, contextlib.ExitStack() as stack:
+        plan, writer = _together(
+            processes, lambda: make_plan(net, images, layers, top, per_picture, batch, processes.size, path)
+        )
         if writer is None:
             Store.open(path).close()  # that this process cannot see the store is better said now than at the end
         else:
             stack.callback(writer.close)
-        job = _Job(net, plan, team, writer, save_every, report)
+        job = _Job(net, plan, processes, writer, save_every, report)
         with one_thread_each():
             job.run(plan.source(net, images), workers)
-        team.tell(None)  # the others read the store only when it is finished
+        processes.tell(None)  # the others read the store only when it is finished
     return Store.open(path)
 
 
-def _together(team: Ranks, make: Callable[[], tuple[Plan, Writer]]) -> tuple[Plan, Writer | None]:
+def _together(team: Team, make: Callable[[], tuple[Plan, Writer]]) -> tuple[Plan, Writer | None]:
     """The leader makes the plan and opens the store; an error of its is raised in every process."""
     plan: Plan | None = None
     writer: Writer | None = None
@@ -146,7 +148,7 @@ class _Job:
     """One process's part of a scan; the leader's holds the tally of everything and writes the store."""
 
     def __init__(
-        self, net: Network, plan: Plan, team: Ranks, writer: Writer | None, save_every: float,
+        self, net: Network, plan: Plan, team: Team, writer: Writer | None, save_every: float,
         report: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
         self.plan, self.team, self.writer = plan, team, writer
