@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from deconvviz.cli.common import device_option, json_option, network_of, store_options, to_device
+from deconvviz.cli.common import device_option, json_option, network_of, store_options
 from deconvviz.cli.progress import Stages
 
 
@@ -16,16 +17,7 @@ from deconvviz.cli.progress import Stages
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the site. Default: named like the store.")
 @device_option
 @json_option
-def atlas(
-    store: Path,
-    model: str | None,
-    weights: str | None,
-    checkpoint: str | None,
-    images: Path | None,
-    out: Path | None,
-    device: str,
-    as_json: bool,
-) -> None:
+def atlas(store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
     """Make a site to browse a scanned network: every unit, its strongest pictures, what in them excites it.
 
     The site is plain files: open index.html, or put the folder on any server. If a build is interrupted, the same
@@ -41,9 +33,8 @@ def atlas(
 
     folder = out or Path(f"{store.stem}-site")
     with Store.open(store) as opened, Stages() as stages:
-        net = network_of(opened, model, weights, checkpoint)
-        to_device(net, device)
-        site = build(opened, folder, PanelSource(net, opened, images), stages.report)
+        source = PanelSource(network_of(opened, options), opened, options["images"])
+        site = build(opened, folder, source, stages.report)
     if as_json:
         facts = {"units": site.units, "pictures": site.pictures, "files": site.files, "bytes": site.bytes}
         click.echo(json.dumps({"index": str(site.index), **facts}))

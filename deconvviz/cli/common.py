@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,13 +104,21 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
     return load(model, weights)
 
 
-def network_of(store: Store, model: str | None, weights: str | None, checkpoint: str | None) -> Network:
+def network_from(options: Mapping[str, Any]) -> Network:
+    """Return the network that `--model`, `--weights` and `--checkpoint` name, on `--device`."""
+    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    to_device(net, options["device"])
+    return net
+
+
+def network_of(store: Store, options: Mapping[str, Any]) -> Network:
     """Return the network that a store was made with: what the options name, else what the store says of it.
 
     A store whose network cannot be found by its name is a usage error that says what to give.
     """
     from deconvviz.models import registry
 
+    model, weights, checkpoint = (options[name] for name in ("model", "weights", "checkpoint"))
     known = store.facts["model"]
     source, _, detail = str(known["weights"]).partition(": ")
     if model is None:
@@ -126,7 +134,7 @@ def network_of(store: Store, model: str | None, weights: str | None, checkpoint:
                     f"{store.path} was made with weights from a file ({detail}); give --weights FILE"
                 )
             weights = source
-    return get_network(model, weights, checkpoint)
+    return network_from({**options, "model": model, "weights": weights})
 
 
 def parse_layers(given: Sequence[str]) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,13 +12,12 @@ from deconvviz.cli.common import (
     FOLDER,
     batch_option,
     deliver,
-    get_network,
     layers_option,
     model_options,
+    network_from,
     output_file,
     output_options,
     parse_layers,
-    to_device,
 )
 from deconvviz.cli.invariance import parse_fill
 from deconvviz.cli.progress import Progress
@@ -41,24 +41,7 @@ from deconvviz.results.table import KINDS
 @click.option("--table", type=click.Choice(KINDS), default="text", show_default=True)
 @batch_option
 @output_options
-def correspond(
-    model: str,
-    weights: str | None,
-    checkpoint: str | None,
-    parts: Path,
-    images: Path | None,
-    layers: tuple[str, ...],
-    normalise: str,
-    random: int,
-    seed: int,
-    fill: str,
-    table: str,
-    batch: int,
-    device: str,
-    out: Path | None,
-    kind: str | None,
-    as_json: bool,
-) -> None:
+def correspond(parts: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Cover the same part in several pictures and show whether that changes the features alike.
 
     \b
@@ -66,22 +49,19 @@ def correspond(
       deconvviz correspond --model zfnet --parts parts.json
       deconvviz correspond --model zfnet --parts demos/faces.json --images caltech101 --table latex
     """
-    net = get_network(model, weights, checkpoint)
+    net = network_from(options)
     path = output_file(out, kind, f"{parts.stem}-{net.card.name}-correspondence")
-    to_device(net, device)
     from deconvviz.analyses.correspondence.compute import correspondence
 
     with Progress(100, "covering, %") as progress:
         result = correspondence(
             net,
             parts,
-            parse_layers(layers),
-            images,
-            parse_fill(fill),
-            normalise,
-            random,
-            seed,
-            batch,
-            progress.share,
+            parse_layers(options["layers"]),
+            options["images"],
+            parse_fill(options["fill"]),
+            progress=progress.share,
+            **{k: options[k] for k in ("normalise", "random", "seed", "batch")},
         )
+    table: str = options["table"]
     deliver(result, path, as_json, result.table().render(table), pasted=table != "text")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import FILE, FOLDER, device_option, get_network, json_option, to_device
+from deconvviz.cli.common import FILE, FOLDER, device_option, json_option, network_from
 from deconvviz.cli.progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, numbers, parts_of
 
 if TYPE_CHECKING:
-    from deconvviz.network.network import Network
     from deconvviz.paper.sources import Sources
 
 
@@ -47,14 +47,9 @@ def sources(options: dict[str, Any], progress: Progress | None = None) -> Source
     """Return what `source_options` say; the network is loaded when it is first needed. `progress` counts percents."""
     from deconvviz.paper.sources import Sources
 
-    def load() -> Network:
-        net = get_network(options["model"], options["weights"], options["checkpoint"])
-        to_device(net, options["device"])
-        return net
-
     paths = {name: options[name] for name in ("data", "run", "store", "parts")}
     reach = (lambda done, total: None) if progress is None else progress.share
-    return Sources(load, images=tuple(options["images"]), progress=reach, **paths)
+    return Sources(partial(network_from, options), images=tuple(options["images"]), progress=reach, **paths)
 
 
 def make_folder(out: Path) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from deconvviz.cli.common import FOLDER, deliver, get_network, model_options, output_file, output_options, to_device
+from deconvviz.cli.common import FOLDER, deliver, model_options, network_from, output_file, output_options
 
 
 @click.command()
@@ -19,22 +20,7 @@ from deconvviz.cli.common import FOLDER, deliver, get_network, model_options, ou
 @click.option("--clip", is_flag=True, help="Show beside them the filters scaled back to --radius.")
 @click.option("--scale", type=click.Choice(["shared", "panel"]), default="shared", help="One contrast for all filters.")
 @output_options
-def filters(
-    model: str,
-    weights: str | None,
-    checkpoint: str | None,
-    against: str | None,
-    against_weights: str | None,
-    layer: str | None,
-    images: Path | None,
-    radius: float,
-    clip: bool,
-    scale: str,
-    device: str,
-    out: Path | None,
-    kind: str | None,
-    as_json: bool,
-) -> None:
+def filters(out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show the first convolution's filters and which are dead, duplicate, saturated or aliased.
 
     \b
@@ -42,18 +28,17 @@ def filters(
       deconvviz filters --model zfnet
       deconvviz filters --model zfnet --against alexnet --against-weights random
     """
-    if against is None and against_weights is not None:
+    against, images = options["against"], options["images"]
+    if against is None and options["against_weights"] is not None:
         raise click.UsageError("--against-weights needs --against")
-    net = get_network(model, weights, checkpoint)
-    other = get_network(against, against_weights, None) if against is not None else None
+    net, other = network_from(options), None
+    if against is not None:
+        other = network_from({**options, "model": against, "weights": options["against_weights"], "checkpoint": None})
     names = [n.card.name for n in (net, other) if n is not None]
     path = output_file(out, kind, "-".join([*names, "filters"]))
-    for n in (net, other):
-        if n is not None:
-            to_device(n, device)
     from deconvviz.analyses.filters.compute import filters as compute
     from deconvviz.data.listing import pictures_in
 
     pictures = pictures_in(images) if images is not None else None
-    result = compute(net, other, layer, pictures, radius=radius)
-    deliver(result, path, as_json, result.table().text(), scale=scale, clip=clip)
+    result = compute(net, other, options["layer"], pictures, radius=options["radius"])
+    deliver(result, path, as_json, result.table().text(), scale=options["scale"], clip=options["clip"])

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import (
-    batch_option,
-    deliver,
-    get_network,
-    model_options,
-    output_file,
-    output_options,
-    to_device,
-)
+from deconvviz.cli.common import batch_option, deliver, model_options, network_from, output_file, output_options
 from deconvviz.cli.pictures import PictureFiles
 from deconvviz.cli.progress import Progress
 
@@ -87,10 +79,9 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
     """
     chosen = _transforms(options)
     pictures = PictureFiles(images, None, None).files
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    net = network_from(options)
     first = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
     path = output_file(out, kind, f"{first}{net.card.name}-invariance")
-    to_device(net, options["device"])
     from deconvviz.analyses.invariance.compute import invariance as compute
 
     with Progress(len(pictures)) as progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import FILE, get_network, model_options, output_options, to_device
+from deconvviz.cli.common import FILE, model_options, network_from, output_options
 from deconvviz.cli.pictures import PictureFiles, Tick
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz occlude --model zfnet --window 64 --fill blur --target cup --view attribution photos/
     """
     pictures = PictureFiles(images, options["out"], options["kind"])
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
-    to_device(net, options["device"])
+    net = network_from(options)
     options["mask"] = _mask(options["mask"])
     options["window"] = options["window"] or _window(net, options["mask"])
     options["stride"] = options["stride"] or tuple(max(side // 4, 1) for side in options["window"])

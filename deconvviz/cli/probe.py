@@ -11,13 +11,12 @@ from deconvviz.cli.common import (
     batch_option,
     data_option,
     deliver,
-    get_network,
     layers_option,
     model_options,
+    network_from,
     output_file,
     output_options,
     parse_layers,
-    to_device,
 )
 from deconvviz.cli.progress import Progress
 from deconvviz.results.table import KINDS
@@ -55,9 +54,8 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
       deconvviz probe --model zfnet --data photos/ --per-category 15 --splits 5 --table latex
     """
     layers, held_out = parse_layers(options["layers"]), _held_out(options["held_out"])
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    net = network_from(options)
     path = output_file(out, kind, f"{net.card.name}-probes")
-    to_device(net, options["device"])
     from deconvviz.analyses.probes.compute import probe as compute
 
     with Progress(100, "percent") as progress:

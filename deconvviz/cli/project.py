@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import get_network, layer_option, method_options, model_options, output_options, to_device
+from deconvviz.cli.common import layer_option, method_options, model_options, network_from, output_options
 from deconvviz.cli.pictures import PictureFiles
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """
     options["units"] = parse_units(options["units"])
     pictures = PictureFiles(images, options["out"], options["kind"])
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
-    to_device(net, options["device"])
+    net = network_from(options)
     pictures.run(
         lambda picture, _: _compute(net, picture, options),
         lambda result: f"{net.card.name}-{result.name}",

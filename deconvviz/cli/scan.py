@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import (
-    device_option,
-    get_network,
-    json_option,
-    layers_option,
-    model_options,
-    parse_layers,
-    to_device,
-)
+from deconvviz.cli.common import device_option, json_option, layers_option, model_options, network_from, parse_layers
 from deconvviz.cli.progress import Stages
 
 if TYPE_CHECKING:
@@ -48,7 +40,7 @@ if TYPE_CHECKING:
 )
 @device_option
 @json_option
-def scan(model: str, weights: str | None, checkpoint: str | None, as_json: bool, **options: Any) -> None:
+def scan(as_json: bool, **options: Any) -> None:
     """Find the strongest places of every unit of some layers over a folder of pictures, with statistics.
 
     The store is one file. If a scan is stopped or killed, the same command goes on, and so it does with pictures that
@@ -61,8 +53,7 @@ def scan(model: str, weights: str | None, checkpoint: str | None, as_json: bool,
     """
     layers = parse_layers(options["layers"])
     assert layers is not None  # the option is required
-    net = get_network(model, weights, checkpoint)
-    to_device(net, _own(options["device"]))
+    net = network_from({**options, "device": _own(options["device"])})
     from deconvviz.processes import leads
     from deconvviz.scanning import scan as run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +15,6 @@ from deconvviz.cli.common import (
     output_file,
     output_options,
     store_options,
-    to_device,
 )
 
 
@@ -25,10 +25,7 @@ from deconvviz.cli.common import (
 @method_options
 @click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
 @output_options
-def top(
-    store: Path, model: str | None, weights: str | None, checkpoint: str | None, images: Path | None, layer: str,
-    unit: int, method: str, overlap: str, scale: str, device: str, out: Path | None, kind: str | None, as_json: bool,
-) -> None:  # fmt: skip
+def top(store: Path, layer: str, unit: int, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show what a unit responds to most in a scanned data set: projections beside the pieces of the pictures (Fig. 2).
 
     \b
@@ -42,7 +39,6 @@ def top(
         title = opened.layer(layer).title
         opened.top(layer, unit)  # an unknown unit is said before the network is loaded
         path = output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
-        net = network_of(opened, model, weights, checkpoint)
-        to_device(net, device)
-        result = panels(net, opened, layer, unit, images, method, overlap)
-    deliver(result, path, as_json, scale=scale)
+        net = network_of(opened, options)
+        result = panels(net, opened, layer, unit, options["images"], options["method"], options["overlap"])
+    deliver(result, path, as_json, scale=options["scale"])
