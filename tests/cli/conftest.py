@@ -26,13 +26,28 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+# A network that says when it is made, and waits for the end of the input: Ctrl-C comes before.
+SLOW = """
+
+def slow():
+    import sys
+    print("ready", flush=True)
+    net = make()
+    net.module.register_forward_pre_hook(lambda *_: print(end=sys.stdin.read()))
+    return net
+"""
+
+
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Writes a module with networks into the folder to work in, and goes there; the module is forgotten afterwards."""
+    """Writes a module with networks into the folder to work in, and goes there; the module is forgotten afterwards.
+
+    Beside `make` of the source the module has `slow`, for `interrupted`.
+    """
     written: list[str] = []
 
     def write(name: str, source: str) -> None:
-        (tmp_path / f"{name}.py").write_text(source)
+        (tmp_path / f"{name}.py").write_text(source if "def slow" in source else source + SLOW)
         written.append(name)
         monkeypatch.chdir(tmp_path)
 
@@ -50,6 +65,16 @@ def said_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call
         assert said in err and err.count("\n") == 1 and not list(tmp_path.glob("*.png"))
 
     return check
+
+
+@pytest.fixture
+def ctrl_c_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has Ctrl-C pressed when a function, given by its dotted name, is called."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    return lambda name: monkeypatch.setattr(name, interrupt)
 
 
 @pytest.fixture

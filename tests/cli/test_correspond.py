@@ -94,21 +94,12 @@ def test_wrong_usage(place: Path, args: list[str], code: int, message: str, caps
 
 
 def test_interrupted_leaves_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, ctrl_c_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(_module(), "draw_boxes", interrupt)
+    ctrl_c_in("deconvviz.analyses.correspondence.compute.draw_boxes")
     assert run("--images", "photos") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*.png"))
-
-
-def _module() -> object:
-    import importlib
-
-    return importlib.import_module("deconvviz.analyses.correspondence.compute")
 
 
 def test_the_example_s_boxes_are_well_formed() -> None:

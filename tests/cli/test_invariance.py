@@ -102,12 +102,9 @@ def test_wrong_usage(place: Path, args: list[str], message: str, capsys: pytest.
 
 
 def test_interrupted_leaves_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, ctrl_c_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("deconvviz.data.transforms._sample", interrupt)
+    ctrl_c_in("deconvviz.data.transforms._sample")
     assert run("ant/a.png") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*invariance.png"))

@@ -76,9 +76,6 @@ def test_wrong_usage_is_2_and_one_line(
     said_in_one_line(said)
 
 
-def test_ctrl_c_is_130_and_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("deconvviz.analyses.probes.compute.features", interrupt)
+def test_ctrl_c_is_130_and_leaves_nothing(place: Path, ctrl_c_in: Callable[[str], None]) -> None:
+    ctrl_c_in("deconvviz.analyses.probes.compute.features")
     assert run("--data", "data") == 130 and not list(place.glob("*.png"))
