@@ -189,16 +189,18 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def deliver(result: Result, path: Path, as_json: bool, table: str = "", pasted: bool = False, **drawing: Any) -> None:
-    """Save a result and print `table` and the file's path, or with --json its facts.
+def write_result(
+    result: Result, path: Path, as_json: bool, before: str = "", pasted: bool = False, **figure: Any
+) -> None:
+    """Save a result, with the options `figure` of its figure, and print its facts as JSON, or `before` and the file.
 
-    `drawing` are options of the figure, which npz has none of. A table that is to be `pasted` stands alone on stdout.
+    A table that is to be `pasted` elsewhere stands alone on stdout.
     """
-    result.save(path, **({} if path.suffix == ".npz" else drawing))
+    result.save(path, **({} if path.suffix == ".npz" else figure))
     if as_json:
         click.echo(json.dumps({"file": str(path), **result.facts()}))
         return
-    click.echo(table, nl=False)
+    click.echo(before, nl=False)
     click.echo(str(path), err=pasted)
 
 

@@ -11,13 +11,13 @@ from deconvviz.cli.common import (
     FILE,
     FOLDER,
     batch_option,
-    deliver,
     layers_option,
     model_options,
     network_from,
     output_file,
     output_options,
     parse_layers,
+    write_result,
 )
 from deconvviz.cli.invariance import parse_fill
 from deconvviz.cli.progress import Progress
@@ -64,4 +64,4 @@ def correspond(parts: Path, out: Path | None, kind: str | None, as_json: bool, *
             **{k: options[k] for k in ("normalise", "random", "seed", "batch")},
         )
     table: str = options["table"]
-    deliver(result, path, as_json, result.table().render(table), pasted=table != "text")
+    write_result(result, path, as_json, result.table().render(table), pasted=table != "text")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deconvviz.cli.common import FOLDER, deliver, model_options, network_from, output_file, output_options
+from deconvviz.cli.common import FOLDER, model_options, network_from, output_file, output_options, write_result
 
 
 @click.command()
@@ -41,4 +41,4 @@ def filters(out: Path | None, kind: str | None, as_json: bool, **options: Any) -
 
     pictures = pictures_in(images) if images is not None else None
     result = compute(net, other, options["layer"], pictures, radius=options["radius"])
-    deliver(result, path, as_json, result.table().text(), scale=options["scale"], clip=options["clip"])
+    write_result(result, path, as_json, result.table().text(), scale=options["scale"], clip=options["clip"])

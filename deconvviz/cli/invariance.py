@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli.common import batch_option, deliver, model_options, network_from, output_file, output_options
+from deconvviz.cli.common import batch_option, model_options, network_from, output_file, output_options, write_result
 from deconvviz.cli.pictures import PictureFiles
 from deconvviz.cli.progress import Progress
 
@@ -96,7 +96,7 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
             options["batch"],
             progress.share,
         )
-    deliver(result, path, as_json, normalise=options["normalise"])
+    write_result(result, path, as_json, normalise=options["normalise"])
 
 
 def _transforms(options: dict[str, Any]) -> dict[str, list[float] | None]:

@@ -10,13 +10,13 @@ import click
 from deconvviz.cli.common import (
     batch_option,
     data_option,
-    deliver,
     layers_option,
     model_options,
     network_from,
     output_file,
     output_options,
     parse_layers,
+    write_result,
 )
 from deconvviz.cli.progress import Progress
 from deconvviz.results.table import KINDS
@@ -68,7 +68,7 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             progress=progress.share,
             **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
         )
-    deliver(result, path, as_json, result.table().render(options["table"]))
+    write_result(result, path, as_json, result.table().render(options["table"]))
 
 
 def _held_out(given: str | None) -> float | str | None:

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from deconvviz.cli.common import (
-    deliver,
     layer_option,
     method_options,
     network_of,
     output_file,
     output_options,
     store_options,
+    write_result,
 )
 
 
@@ -41,4 +41,4 @@ def top(store: Path, layer: str, unit: int, out: Path | None, kind: str | None, 
         path = output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
         net = network_of(opened, options)
         result = panels(net, opened, layer, unit, options["images"], options["method"], options["overlap"])
-    deliver(result, path, as_json, scale=options["scale"])
+    write_result(result, path, as_json, scale=options["scale"])
