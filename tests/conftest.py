@@ -1,15 +1,28 @@
-"""What tests share: no display is ever wanted; a small data set."""
+"""What tests share: no display is ever wanted, no test depends on time; a small data set."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 matplotlib.use("Agg")
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small or depthwise convolutions on busy cores can take hundreds of times longer with more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deconvviz.errors import StoreError
-from deconvviz.scanning.store import EDGES, Place, Store, StoreLayer, StorePicture
+from deconvviz.scanning.rows import EDGES, Place, StoreLayer, StorePicture
+from deconvviz.scanning.store import Store
 
 # How sheets look: another number, and those of an earlier version are made again.
 LOOK = 2
@@ -19,7 +20,7 @@ GROUP = 200
 
 
 @dataclass(frozen=True)
-class Unit:
+class AtlasUnit:
     """One unit: its statistics, and its strongest places with the strongest first.
 
     `fires` is the share (0..1) of the pictures it fires on, `histogram` the counts of the store; `label` the class
@@ -44,13 +45,13 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Layer:
+class AtlasLayer:
     """A layer: `number` is its place in the order of the network, from 1; files are named by it."""
 
     number: int
     stored: StoreLayer
     aliases: tuple[str, ...]
-    units: tuple[Unit, ...]
+    units: tuple[AtlasUnit, ...]
     labels: tuple[str, ...] | None
     field: tuple[int, int]  # height and width of a panel: the receptive field, at most the input
 
@@ -66,7 +67,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Picture:
+class AtlasPicture:
     """A picture that some unit keeps: `places` are those of all units in it, by layer, unit and rank."""
 
     number: int
@@ -81,13 +82,13 @@ class Picture:
 
 
 @dataclass
-class Group:
+class PictureGroup:
     """The pictures of one class, or some pictures in a row where no classes are known."""
 
     number: int
     name: str
-    pictures: list[Picture] = field(default_factory=list)
-    units: list[tuple[Layer, Unit, int]] = field(
+    pictures: list[AtlasPicture] = field(default_factory=list)
+    units: list[tuple[AtlasLayer, AtlasUnit, int]] = field(
         default_factory=list
     )  # those of whose places this class has a majority
 
@@ -102,9 +103,9 @@ class Contents:
     pictures_known: int
     unreadable: tuple[StorePicture, ...]
     top: int  # places of the unit that has most of them
-    layers: tuple[Layer, ...]
-    pictures: Mapping[int, Picture]
-    groups: tuple[Group, ...]
+    layers: tuple[AtlasLayer, ...]
+    pictures: Mapping[int, AtlasPicture]
+    groups: tuple[PictureGroup, ...]
     classes: bool  # whether the groups are classes
 
     @property
@@ -146,7 +147,7 @@ def read(store: Store) -> Contents:
         _layer(store, facts, number, layer, units, kept, group_of)
         for number, (layer, units) in enumerate(zip(stored, tops, strict=True), 1)
     )
-    pictures = {n: Picture(n, picture, group_of[n], tuple(found[n])) for n, picture in kept.items()}
+    pictures = {n: AtlasPicture(n, picture, group_of[n], tuple(found[n])) for n, picture in kept.items()}
     unreadable = tuple(store.pictures("unreadable"))
     for picture in pictures.values():
         groups[picture.group].pictures.append(picture)
@@ -169,20 +170,24 @@ def read(store: Store) -> Contents:
     )
 
 
-def _groups(pictures: Sequence[StorePicture]) -> tuple[list[Group], dict[int, int], bool]:
+def _groups(pictures: Sequence[StorePicture]) -> tuple[list[PictureGroup], dict[int, int], bool]:
     """The groups, the group of every picture, and whether groups are classes."""
     labels = {picture.label for picture in pictures}
     if len(labels - {None}) > 1:
         names = sorted({printable(label or "no class") for label in labels}, key=lambda name: (name.lower(), name))
         at = {name: n for n, name in enumerate(names)}
         return (
-            [Group(n, name) for n, name in enumerate(names)],
+            [PictureGroup(n, name) for n, name in enumerate(names)],
             {p.id: at[printable(p.label or "no class")] for p in pictures},
             True,
         )
     count = -(-len(pictures) // GROUP)
     names = [f"Pictures {n * GROUP + 1} to {min((n + 1) * GROUP, len(pictures))}" for n in range(count)]
-    return [Group(n, name) for n, name in enumerate(names)], {p.id: n // GROUP for n, p in enumerate(pictures)}, False
+    return (
+        [PictureGroup(n, name) for n, name in enumerate(names)],
+        {p.id: n // GROUP for n, p in enumerate(pictures)},
+        False,
+    )
 
 
 def _layer(
@@ -193,14 +198,14 @@ def _layer(
     tops: Sequence[tuple[Place, ...]],
     pictures: Mapping[int, StorePicture],
     group_of: Mapping[int, int],
-) -> Layer:
+) -> AtlasLayer:
     statistics = store.units(stored)
     labels = _labels(facts, stored)
     units = []
     for n, places in enumerate(tops):
         counted = Counter(group_of[place.picture] for place in places)
         units.append(
-            Unit(
+            AtlasUnit(
                 number=n,
                 label=labels[n] if labels else None,
                 mean=float(statistics.mean[n]),
@@ -216,7 +221,7 @@ def _layer(
     _, high, wide = facts["input"]
     # A panel is no larger than the input.
     field = (min(stored.field[0], high), min(stored.field[1], wide)) if stored.field else (high, wide)
-    return Layer(number, stored, tuple(map(printable, aliases)), tuple(units), labels, field)
+    return AtlasLayer(number, stored, tuple(map(printable, aliases)), tuple(units), labels, field)
 
 
 def _labels(facts: Mapping[str, Any], layer: StoreLayer) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from deconvviz.atlas import contents as reading
 from deconvviz.atlas.contents import Contents
-from deconvviz.atlas.plates import Report, Source, photographs, plates_of
+from deconvviz.atlas.plates import PlateMaker, Report, Source
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
 from deconvviz.atlas.writer import write_pages
@@ -52,9 +52,9 @@ def build(
         folder.claim(_identity(contents))
         unfinished = Unfinished(folder.path)
         try:
-            plates = [plates_of(folder, unfinished, contents, layer, source, report) for layer in contents.layers]
-            photos = photographs(folder, contents, source, report)
-            write_pages(folder, contents, plates, photos, source, report)
+            maker = PlateMaker(folder, unfinished, contents, source, report)
+            plates = [maker.plates(layer) for layer in contents.layers]
+            write_pages(folder, contents, plates, maker.photographs(), source, report)
         except BaseException:
             unfinished.close()
             raise

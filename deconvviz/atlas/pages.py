@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from deconvviz import __version__
-from deconvviz.atlas.contents import Contents, Unit, printable
+from deconvviz.atlas.contents import AtlasUnit, Contents, printable
 
 NARROW = " "
 
@@ -65,7 +65,7 @@ def raw(x: float) -> str:
     return f"{x:.6g}" if math.isfinite(x) else "0"
 
 
-def note(unit: Unit, contents: Contents) -> str:
+def note(unit: AtlasUnit, contents: Contents) -> str:
     """What stands beside a unit's number: its class, or the class of most of its places."""
     if unit.label is not None:
         return unit.label

@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from deconvviz.atlas import similar
-from deconvviz.atlas.contents import Contents, Layer, Unit, hashed
+from deconvviz.atlas.contents import AtlasLayer, AtlasUnit, Contents, hashed
 from deconvviz.atlas.sheets import (
     COLUMNS,
     MOSAIC,
     ROWS,
-    Grid,
     PanelLike,
     Pixels,
+    SheetGrid,
     compose,
     cut,
     encode,
@@ -27,7 +27,7 @@ from deconvviz.atlas.sheets import (
 )
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
-from deconvviz.scanning.store import StoreLayer, StorePicture
+from deconvviz.scanning.rows import StoreLayer, StorePicture
 
 Box = tuple[int, int, int, int]
 Report = Callable[[str, int, int], None]
@@ -66,7 +66,7 @@ class Sheet:
     """The file with a unit's tiles: column = rank, row 0 = projections, row 1 = crops."""
 
     file: str
-    grid: Grid
+    grid: SheetGrid
 
 
 @dataclass(frozen=True)
@@ -83,118 +83,110 @@ class Cell:
 class Plates:
     """A layer with the files of its pictures."""
 
-    layer: Layer
+    layer: AtlasLayer
     sheets: Mapping[int, Sheet]
-    tile: Grid
-    grid: Grid
+    tile: SheetGrid
+    grid: SheetGrid
     cells: Mapping[int, Cell | None]
     similarity: similar.Matrix
     order: Sequence[int]
 
 
-def plates_of(
-    folder: Folder, unfinished: Unfinished, contents: Contents, layer: Layer, source: Source, report: Report
-) -> Plates:
-    """Write what is missing of the pictures of a layer's units: a sheet for each unit, sheets for the grid."""
-    height, width = tile_size(*layer.field)
-    tile = Grid(width, height, contents.facts["top"], 2)
-    sheets = {
-        unit.number: Sheet(f"images/units/{layer.number}/{unit.number}-{unit.key}.webp", tile)
-        for unit in layer.units
-        if unit.places
-    }
-    _compute_sheets(folder, unfinished, layer, sheets, source, report)
-    grid = Grid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
-    descriptors = np.zeros((len(layer.units), similar.LENGTH))
-    cells: dict[int, Cell | None] = {}
-    piece = grid.columns * grid.rows
-    for n, start in enumerate(range(0, len(layer.units), piece)):
-        units = layer.units[start : start + piece]
-        tiles = {unit.number: _tiles(folder, unit, sheets[unit.number]) for unit in units if unit.places}
-        for number, (projections, crops) in tiles.items():
-            descriptors[number] = similar.descriptor(projections, crops)
-        cells.update(_grid(folder, f"{layer.number}-{{}}-{n}", grid, units, tiles, contents.top))
-    table = similar.cosines(descriptors)
-    return Plates(layer, sheets, tile, grid, cells, table, similar.order(table))
+class PlateMaker:
+    """Writes what is missing of the pictures of a site; panels and photographs come from `source`."""
 
+    def __init__(
+        self, folder: Folder, unfinished: Unfinished, contents: Contents, source: Source, report: Report
+    ) -> None:
+        self._folder, self._unfinished, self._contents = folder, unfinished, contents
+        self._source, self._report = source, report
 
-def _compute_sheets(
-    folder: Folder,
-    unfinished: Unfinished,
-    layer: Layer,
-    sheets: Mapping[int, Sheet],
-    source: Source,
-    report: Report,
-) -> None:
-    """Write the sheets that are not there; panels come picture by picture, so units become complete late."""
-    kept = unfinished.ranks()
-    missing = {
-        number: set(range(len(layer.units[number].places))) - kept.get(layer.units[number].key, set())
-        for number, sheet in sheets.items()
-        if not folder.has(sheet.file)
-    }
-    total = sum(len(layer.units[number].places) for number in sheets)
-    left = sum(map(len, missing.values()))
-    lossless = max(layer.field) <= LOSSLESS
-    report(layer.name, total - left, total)
-    for number in [n for n, ranks in missing.items() if not ranks]:
-        _finish(folder, unfinished, layer.units[number], sheets[number], lossless)
-    wanted = {(number, rank) for number, ranks in missing.items() for rank in ranks}
-    for number, rank, panel in source.panels(layer.stored, wanted) if wanted else ():
-        sheet, unit = sheets[number], layer.units[number]
-        unfinished.add(unit.key, rank, *pair(panel, sheet.grid.height, sheet.grid.width))
-        missing[number].discard(rank)
-        if not missing[number]:
-            _finish(folder, unfinished, unit, sheet, lossless)
-        left -= 1
-        report(layer.name, total - left, total)
-    unfinished.commit()
+    def plates(self, layer: AtlasLayer) -> Plates:
+        """A sheet for each unit of a layer, and sheets for the grid."""
+        height, width = tile_size(*layer.field)
+        tile = SheetGrid(width, height, self._contents.facts["top"], 2)
+        sheets = {
+            unit.number: Sheet(f"images/units/{layer.number}/{unit.number}-{unit.key}.webp", tile)
+            for unit in layer.units
+            if unit.places
+        }
+        self._compute_sheets(layer, sheets)
+        grid = SheetGrid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
+        descriptors = np.zeros((len(layer.units), similar.LENGTH))
+        cells: dict[int, Cell | None] = {}
+        piece = grid.columns * grid.rows
+        for n, start in enumerate(range(0, len(layer.units), piece)):
+            units = layer.units[start : start + piece]
+            tiles = {unit.number: self._tiles(unit, sheets[unit.number]) for unit in units if unit.places}
+            for number, (projections, crops) in tiles.items():
+                descriptors[number] = similar.descriptor(projections, crops)
+            cells.update(self._grid(f"{layer.number}-{{}}-{n}", grid, units, tiles))
+        table = similar.cosines(descriptors)
+        return Plates(layer, sheets, tile, grid, cells, table, similar.order(table))
 
+    def _compute_sheets(self, layer: AtlasLayer, sheets: Mapping[int, Sheet]) -> None:
+        """Write the sheets that are not there; panels come picture by picture, so units become complete late."""
+        kept = self._unfinished.ranks()
+        missing = {
+            number: set(range(len(layer.units[number].places))) - kept.get(layer.units[number].key, set())
+            for number, sheet in sheets.items()
+            if not self._folder.has(sheet.file)
+        }
+        total = sum(len(layer.units[number].places) for number in sheets)
+        left = sum(map(len, missing.values()))
+        self._report(layer.name, total - left, total)
+        for number in [n for n, ranks in missing.items() if not ranks]:
+            self._finish(layer, layer.units[number], sheets[number])
+        wanted = {(number, rank) for number, ranks in missing.items() for rank in ranks}
+        for number, rank, panel in self._source.panels(layer.stored, wanted) if wanted else ():
+            sheet, unit = sheets[number], layer.units[number]
+            self._unfinished.add(unit.key, rank, *pair(panel, sheet.grid.height, sheet.grid.width))
+            missing[number].discard(rank)
+            if not missing[number]:
+                self._finish(layer, unit, sheet)
+            left -= 1
+            self._report(layer.name, total - left, total)
+        self._unfinished.commit()
 
-def _finish(folder: Folder, unfinished: Unfinished, unit: Unit, sheet: Sheet, lossless: bool) -> None:
-    tiles = {(rank, y): both[y] for rank, both in unfinished.pairs(unit.key).items() for y in (0, 1)}
-    folder.bytes(sheet.file, encode(compose(sheet.grid, tiles), QUALITY, lossless))
-    # The sheet is there before the panels go: whatever happens between, nothing is lost.
-    unfinished.drop(unit.key)
+    def _finish(self, layer: AtlasLayer, unit: AtlasUnit, sheet: Sheet) -> None:
+        tiles = {(rank, y): both[y] for rank, both in self._unfinished.pairs(unit.key).items() for y in (0, 1)}
+        picture = compose(sheet.grid, tiles)
+        self._folder.bytes(sheet.file, encode(picture, QUALITY, lossless=max(layer.field) <= LOSSLESS))
+        # The sheet is there before the panels go: whatever happens between, nothing is lost.
+        self._unfinished.drop(unit.key)
 
+    def _tiles(self, unit: AtlasUnit, sheet: Sheet) -> tuple[list[Pixels], list[Pixels]]:
+        """Projections and crops of a unit, from its sheet."""
+        with Image.open(self._folder.path / sheet.file) as opened:
+            picture = opened.convert("RGBA")
+        projections, crops = ([cut(picture, sheet.grid, rank, y) for rank in range(len(unit.places))] for y in (0, 1))
+        return projections, crops
 
-def _tiles(folder: Folder, unit: Unit, sheet: Sheet) -> tuple[list[Pixels], list[Pixels]]:
-    """Projections and crops of a unit, from its sheet."""
-    with Image.open(folder.path / sheet.file) as opened:
-        picture = opened.convert("RGBA")
-    projections, crops = ([cut(picture, sheet.grid, rank, y) for rank in range(len(unit.places))] for y in (0, 1))
-    return projections, crops
+    def _grid(
+        self, name: str, grid: SheetGrid, units: Sequence[AtlasUnit],
+        tiles: Mapping[int, tuple[list[Pixels], list[Pixels]]],
+    ) -> dict[int, Cell | None]:  # fmt: skip
+        """Write the two sheets of some units of a layer's grid, of projections and of crops; `name` says which."""
+        places = self._contents.top
+        key = hashed([places, *(unit.key if unit.places else None for unit in units)])
+        corners = {unit.number: (n % grid.columns, n // grid.columns) for n, unit in enumerate(units)}
+        names = [f"images/grid/{name.format(what)}-{key}.webp" for what in ("projections", "pictures")]
+        for y, file in enumerate(names):
+            if not self._folder.has(file):
+                squares = {corners[n]: mosaic(both[y], places, projections=y == 0) for n, both in tiles.items()}
+                self._folder.bytes(file, encode(compose(grid, squares), GRID_QUALITY))
+        return {n: Cell(names[0], names[1], *corner) if n in tiles else None for n, corner in corners.items()}
 
-
-def _grid(
-    folder: Folder,
-    name: str,
-    grid: Grid,
-    units: Sequence[Unit],
-    tiles: Mapping[int, tuple[list[Pixels], list[Pixels]]],
-    places: int,
-) -> dict[int, Cell | None]:
-    """Write the two sheets of some units of a layer's grid, of projections and of crops; `name` says which."""
-    key = hashed([places, *(unit.key if unit.places else None for unit in units)])
-    corners = {unit.number: (n % grid.columns, n // grid.columns) for n, unit in enumerate(units)}
-    names = [f"images/grid/{name.format(what)}-{key}.webp" for what in ("projections", "pictures")]
-    for y, file in enumerate(names):
-        if not folder.has(file):
-            squares = {corners[n]: mosaic(both[y], places, projections=y == 0) for n, both in tiles.items()}
-            folder.bytes(file, encode(compose(grid, squares), GRID_QUALITY))
-    return {n: Cell(names[0], names[1], *corner) if n in tiles else None for n, corner in corners.items()}
-
-
-def photographs(folder: Folder, contents: Contents, source: Source, report: Report) -> dict[int, Photo]:
-    """Write what is missing of the pictures as the network sees them."""
-    photos = {}
-    for n, picture in enumerate(contents.pictures.values()):
-        stored = picture.stored
-        key = hashed([contents.facts["preprocessing"], repr(stored.path), stored.width, stored.height])
-        name = f"images/pictures/{picture.number}-{key}.webp"
-        if not folder.has(name):
-            folder.bytes(name, encode(Image.fromarray(source.photograph(stored)), PHOTO_QUALITY))
-        with Image.open(folder.path / name) as opened:
-            photos[picture.number] = Photo(name, *opened.size)
-        report("pictures", n + 1, len(contents.pictures))
-    return photos
+    def photographs(self) -> dict[int, Photo]:
+        """The pictures as the network sees them."""
+        photos, pictures = {}, self._contents.pictures
+        for n, picture in enumerate(pictures.values()):
+            stored = picture.stored
+            key = hashed([self._contents.facts["preprocessing"], repr(stored.path), stored.width, stored.height])
+            name = f"images/pictures/{picture.number}-{key}.webp"
+            if not self._folder.has(name):
+                self._folder.bytes(name, encode(Image.fromarray(self._source.photograph(stored)), PHOTO_QUALITY))
+            with Image.open(self._folder.path / name) as opened:
+                photos[picture.number] = Photo(name, *opened.size)
+            self._report("pictures", n + 1, len(pictures))
+        return photos

@@ -42,7 +42,7 @@ class PanelLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Grid:
+class SheetGrid:
     """Measures of a sheet: `columns` x `rows` tiles of `width` x `height`, each with a rim around it."""
 
     width: int
@@ -121,7 +121,7 @@ def _tile(panel: PanelLike, pixels: Pixels, height: int, width: int) -> Pixels:
     return fitted(whole, height, width)
 
 
-def compose(grid: Grid, tiles: Mapping[tuple[int, int], Pixels]) -> Image.Image:
+def compose(grid: SheetGrid, tiles: Mapping[tuple[int, int], Pixels]) -> Image.Image:
     """The sheet of tiles (height, width, 4) by column and row; what is missing is transparent."""
     wide, high = grid.size
     sheet = np.zeros((high, wide, 4), np.uint8)
@@ -132,7 +132,7 @@ def compose(grid: Grid, tiles: Mapping[tuple[int, int], Pixels]) -> Image.Image:
     return Image.fromarray(sheet, "RGBA")
 
 
-def cut(sheet: Image.Image, grid: Grid, x: int, y: int) -> Pixels:
+def cut(sheet: Image.Image, grid: SheetGrid, x: int, y: int) -> Pixels:
     """One tile (height, width, 4) of a sheet."""
     left, top = grid.corner(x, y)
     return np.asarray(sheet.crop((left, top, left + grid.width, top + grid.height)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from deconvviz.atlas import contents as reading
 from deconvviz.atlas import pages, similar
-from deconvviz.atlas.contents import Contents, Layer, Picture, Unit
+from deconvviz.atlas.contents import AtlasLayer, AtlasPicture, AtlasUnit, Contents
 from deconvviz.atlas.plates import Box, Photo, Plates, Report, Sheet, Source
 from deconvviz.atlas.site import Folder
 
@@ -32,7 +32,7 @@ def write_pages(
     """Write every page, the search's index, and the files that all pages use."""
     env = pages.environment()
     env.globals.update(contents=contents, similarity=similar.NAME)
-    write = _Writer(folder, env, report, contents)
+    write = _PageWriter(folder, env, report, contents)
     for name in ("atlas.css", "atlas.js", "icon.svg", "theme.js"):
         folder.bytes(f"assets/{name}", (files("deconvviz.atlas") / "assets" / name).read_bytes())
     folder.text("index.js", pages.search_index(contents))
@@ -43,7 +43,7 @@ def write_pages(
     write.overview(plates)
 
 
-class _Writer:
+class _PageWriter:
     """Writes the pages of one site."""
 
     def __init__(self, folder: Folder, env: jinja2.Environment, report: Report, contents: Contents) -> None:
@@ -80,7 +80,7 @@ class _Writer:
             network_facts=network_facts(self.contents),
         )  # fmt: skip
 
-    def layer(self, plates: Plates, before: Layer | None, after: Layer | None) -> None:
+    def layer(self, plates: Plates, before: AtlasLayer | None, after: AtlasLayer | None) -> None:
         """A layer and its units."""
         layer = plates.layer
         self.page(
@@ -97,7 +97,7 @@ class _Writer:
         for unit in layer.units:
             self.unit(plates, unit, keepers)
 
-    def unit(self, plates: Plates, unit: Unit, keepers: Mapping[int, set[int]]) -> None:
+    def unit(self, plates: Plates, unit: AtlasUnit, keepers: Mapping[int, set[int]]) -> None:
         """One unit; `keepers` are the units of the layer that keep a picture."""
         units = plates.layer.units
         like = [] if unit.dead else similar.nearest(plates.similarity, unit.number, NEIGHBOURS)
@@ -153,7 +153,7 @@ def _boxes(plates: Plates, source: Source) -> dict[tuple[int, int], Box]:
 
 
 def _fires(
-    picture: Picture, by_id: Mapping[int, Plates], boxes: Mapping[int, Mapping[tuple[int, int], Box]]
+    picture: AtlasPicture, by_id: Mapping[int, Plates], boxes: Mapping[int, Mapping[tuple[int, int], Box]]
 ) -> list[dict[str, Any]]:
     """The units of a picture by layer, the strongest rank first; `pair` joins a unit with its box."""
     parts = []
@@ -174,7 +174,7 @@ def _fires(
     return parts
 
 
-def _strip(plates: Plates) -> list[Unit]:
+def _strip(plates: Plates) -> list[AtlasUnit]:
     """Units for the overview: evenly spread over the order by similarity, so that they differ."""
     alive = [n for n in plates.order if not plates.layer.units[n].dead]
     count = min(STRIP, len(alive))
@@ -194,7 +194,7 @@ def what_a_square_shows(contents: Contents) -> str:
     return f"{which}{among} that {verb} it most, sent back through the network to the pixels that did it."
 
 
-def facts_line(layer: Layer) -> str:
+def facts_line(layer: AtlasLayer) -> str:
     """Units, map, receptive field and dead units of a layer in one line."""
     parts = [f"{len(layer.units)} unit{'' if len(layer.units) == 1 else 's'}"]
     if layer.stored.size:

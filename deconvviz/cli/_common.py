@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +17,78 @@ if TYPE_CHECKING:
     from deconvviz.results.base import Result
     from deconvviz.scanning.store import Store
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FORMATS = ("png", "pdf", "svg", "npz")
 # Those of deconvviz.results.table, which torch comes with.
 TABLES = ("text", "markdown", "latex", "html")
+Options = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--model`, `--weights` and `--checkpoint` to a command."""
-    for option in (
-        click.option(
-            "--checkpoint",
-            type=click.Path(exists=True, dir_okay=False),
-            help="Weights file for package.module:callable.",
-        ),
-        click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
-        click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
-    ):
-        command = option(command)
-    return command
+def options(*several: Options) -> Options:
+    """Several options as one decorator, the first one first in the help."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return add
+
+
+_checkpoint = click.option(
+    "--checkpoint", type=click.Path(exists=True, dir_okay=False), help="Weights file for package.module:callable."
+)
+# What `get_network` takes.
+model_options = options(
+    click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
+    click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
+    _checkpoint,
+)
+# A store, and what may be said of its network and pictures; see `network_of`.
+store_options = options(
+    click.option("--store", required=True, type=FILE,
+                 help="What deconvviz scan has written."),
+    click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
+    click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
+    _checkpoint,
+    click.option("--images", type=FOLDER,
+                 help="Folder of the scanned pictures. Default: where they were."),
+)  # fmt: skip
+# How units are sent back.
+method_options = options(
+    click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet"),
+    click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add"),
+)
+layer_option = click.option("--layer", required=True, help="One layer: an alias (5, conv5) or a module path.")
+data_option = click.option(
+    "--data", required=True, type=FOLDER,
+    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
+)  # fmt: skip
+batch_option = click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Where to compute, such as cpu or cuda."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+# For a command that computes and writes one file; see `output_file`.
+output_options = options(
+    device_option,
+    click.option("--out", type=click.Path(path_type=Path), help="File or folder."),
+    click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: by --out, else png."),
+    json_option,
+)
+
+
+def layers_option(name: str = "--layer", default: str | None = None) -> Options:
+    """Add an option for several layers, as `parse_layers` reads them; `default` says what is taken without it."""
+    text = "Layers: aliases or module paths, such as 1-5,7 or conv3; may be repeated."
+    return click.option(
+        name,
+        "layers",
+        multiple=True,
+        required=default is None,
+        help=text + (f" Default: {default}." if default else ""),
+    )
 
 
 def get_network(model: str, weights: str | None, checkpoint: str | None) -> Network:
@@ -52,29 +106,21 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
     return load(model, weights)
 
 
-def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--store` to a command, and what may be said of its network and pictures; see `network_of`."""
-    for option in (
-        click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
-                     help="Folder of the scanned pictures. Default: where they were."),
-        click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False),
-                     help="Weights file for package.module:callable."),
-        click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
-        click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
-        click.option("--store", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                     help="What deconvviz scan has written."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def network_from(options: Mapping[str, Any]) -> Network:
+    """Return the network that `--model`, `--weights` and `--checkpoint` name, on `--device`."""
+    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    to_device(net, options["device"])
+    return net
 
 
-def network_of(store: Store, model: str | None, weights: str | None, checkpoint: str | None) -> Network:
+def network_of(store: Store, options: Mapping[str, Any]) -> Network:
     """Return the network that a store was made with: what the options name, else what the store says of it.
 
     A store whose network cannot be found by its name is a usage error that says what to give.
     """
     from deconvviz.models import registry
 
+    model, weights, checkpoint = (options[name] for name in ("model", "weights", "checkpoint"))
     known = store.facts["model"]
     source, _, detail = str(known["weights"]).partition(": ")
     if model is None:
@@ -90,7 +136,7 @@ def network_of(store: Store, model: str | None, weights: str | None, checkpoint:
                     f"{store.path} was made with weights from a file ({detail}); give --weights FILE"
                 )
             weights = source
-    return get_network(model, weights, checkpoint)
+    return network_from({**options, "model": model, "weights": weights})
 
 
 def parse_layers(given: Sequence[str]) -> list[str] | None:
@@ -127,42 +173,12 @@ def parse_fill(given: str) -> str | float | list[float]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--device` to a command; see `to_device`."""
-    text = "Where to compute, such as cpu or cuda."
-    return click.option("--device", default="cpu", show_default=True, help=text)(command)
-
-
-def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--method` and `--overlap` to a command that projects."""
-    methods, overlaps = click.Choice(["deconvnet", "guided", "gradient"]), click.Choice(["add", "overwrite", "max"])
-    command = click.option("--overlap", type=overlaps, default="add")(command)
-    return click.option("--method", type=methods, default="deconvnet")(command)
-
-
 def to_device(net: Network, device: str) -> None:
     """Move the network to what `--device` names; a usage error if that cannot be."""
     try:
         net.module.to(device)
     except (RuntimeError, AssertionError) as error:
         raise click.BadParameter(f"cannot use {device!r}: {error}", param_hint="--device") from error
-
-
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--out`, `--format` and `--json` to a command that writes one file; see `output_file`."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: by --out, else png."),
-        click.option("--out", type=click.Path(path_type=Path), help="File or folder."),
-    ):
-        command = option(command)
-    return command
-
-
-def write_result(result: Result, path: Path, as_json: bool, before: str = "", **figure: Any) -> None:
-    """Save a result, with the options `figure` of its figure, and print its facts as JSON, or `before` and the file."""
-    result.save(path, **({} if path.suffix == ".npz" else figure))
-    click.echo(json.dumps({"file": str(path), **result.facts()}) if as_json else f"{before}{path}")
 
 
 def output_file(out: Path | None, kind: str | None, name: str) -> Path:
@@ -196,6 +212,21 @@ def _writable(path: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise click.BadParameter(f"cannot write in the folder {path.parent.resolve()}", param_hint="--out")
     return path
+
+
+def write_result(
+    result: Result, path: Path, as_json: bool, before: str = "", pasted: bool = False, **figure: Any
+) -> None:
+    """Save a result, with the options `figure` of its figure, and print its facts as JSON, or `before` and the file.
+
+    A table that is to be `pasted` elsewhere stands alone on stdout.
+    """
+    result.save(path, **({} if path.suffix == ".npz" else figure))
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **result.facts()}))
+        return
+    click.echo(before, nl=False)
+    click.echo(str(path), err=pasted)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import device_option, get_network, to_device
+from deconvviz.cli._common import FILE, FOLDER, device_option, json_option, network_from
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, parts_of
 
 if TYPE_CHECKING:
-    from deconvviz.network.network import Network
     from deconvviz.paper.sources import Sources
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what a page is made from; `sources` makes them one object."""
     for option in (
         device_option,
-        click.option("--image", "images", multiple=True, type=_FILE, help="Picture to use; may be repeated."),
-        click.option("--parts", type=_FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
-        click.option("--store", type=_FILE, help="Store of `deconvviz scan`, for figure 2."),
-        click.option("--run", type=_FOLDER, help="Folder of a training run with kept epochs."),
-        click.option("--data", type=_FOLDER, help="Folder with one folder of pictures for each category."),
-        click.option("--checkpoint", type=_FILE, help="Weights file for package.module:callable."),
+        click.option("--image", "images", multiple=True, type=FILE, help="Picture to use; may be repeated."),
+        click.option("--parts", type=FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
+        click.option("--store", type=FILE, help="Store of `deconvviz scan`, for figure 2."),
+        click.option("--run", type=FOLDER, help="Folder of a training run with kept epochs."),
+        click.option("--data", type=FOLDER, help="Folder with one folder of pictures for each category."),
+        click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable."),
         click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
         click.option(
             "--model", default="zfnet", show_default=True, help="Name in the zoo, or package.module:callable."
@@ -50,18 +47,9 @@ def sources(options: dict[str, Any], progress: Progress | None = None) -> Source
     """Return what `source_options` say; the network is loaded when it is first needed. `progress` counts percents."""
     from deconvviz.paper.sources import Sources
 
-    def load() -> Network:
-        net = get_network(options["model"], options["weights"], options["checkpoint"])
-        to_device(net, options["device"])
-        return net
-
     paths = {name: options[name] for name in ("data", "run", "store", "parts")}
-
-    def reach(done: int, total: int) -> None:
-        if progress is not None:
-            progress.reach(100 * done // max(total, 1))
-
-    return Sources(load, images=tuple(options["images"]), progress=reach, **paths)
+    reach = (lambda done, total: None) if progress is None else progress.share
+    return Sources(partial(network_from, options), images=tuple(options["images"]), progress=reach, **paths)
 
 
 def make_folder(out: Path) -> Path:
@@ -105,7 +93,6 @@ def one_page(name: str, options: dict[str, Any]) -> None:
 
 def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `figure` and `table` have in common."""
-    json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     folder = click.Path(file_okay=False, path_type=Path)
     out_option = click.option("--out", type=folder, help="Folder to write to. Default: here.")
     for add in (json_option, format_option, out_option, source_options):

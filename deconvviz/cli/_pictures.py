@@ -22,7 +22,7 @@ R = TypeVar("R", bound="Result")
 Tick = Callable[[int, int], object]
 
 
-class Pictures:
+class PictureFiles:
     """The pictures of one run and the files that come of them.
 
     `given` are pictures and folders of them, `out` is `--out` (a file for one picture, else a folder, made here),
@@ -90,7 +90,7 @@ def _tick(progress: Progress, before: int, done: int, total: int) -> None:
 
 
 def _pictures(given: Sequence[Path]) -> list[Path]:
-    from deconvviz.data.images import pictures_in
+    from deconvviz.data.listing import pictures_in
 
     try:
         return [p for path in given for p in (pictures_in(path) if path.is_dir() else [path])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
@@ -58,9 +57,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         for line in self._waiting:
@@ -89,3 +86,42 @@ class Progress:
         """Bring the count to `done`."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done)
+
+    def share(self, done: int, total: int) -> None:
+        """Bring the count to the share `done` of `total` of what is counted."""
+        self.reach(self._total * done // max(total, 1))
+
+
+class Stages:
+    """One bar after the other, for work that reports what it does, how much is done, and of how much.
+
+    `speed` is that of `Progress`; without `shown` there is no bar. `total` is that of the latest report.
+    """
+
+    def __init__(self, speed: str = "", shown: bool = True) -> None:
+        self._speed, self._shown, self.total = speed, shown, 0
+        self._what = ""
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away: what is printed next stands on a line of its own."""
+        if self._bar is not None:
+            self._bar.__exit__()
+        self._bar = None
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Bring the bar of `what` to `done` of `total`."""
+        self.total = total
+        if self._shown and (self._bar is None or what != self._what):
+            self.close()
+            self._what, self._bar = what, Progress(total, what, self._speed).__enter__()
+        if self._bar is not None:
+            self._bar.reach(done)
+        if done == total:
+            self.close()

@@ -8,25 +8,28 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import device_option, method_options, output_file, output_options, parse_layers, parse_units
+from deconvviz.cli._common import (
+    FOLDER,
+    layers_option,
+    method_options,
+    output_file,
+    output_options,
+    parse_layers,
+    parse_units,
+)
 from deconvviz.cli._progress import Progress
 
 ORDER = 130
 
 
 @click.command(short_help="Show how features evolve over a training run, and when layers settle.")
-@click.option(
-    "--run",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of a run, with its checkpoints.",
-)
+@click.option("--run", required=True, type=FOLDER, help="Folder of a run, with its checkpoints.")
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
     help="Pictures: a folder, or a file. Default: those that the run was trained on.",
 )
-@click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5 or conv3. Default: all with maps.")
+@layers_option(default="all with a number that have maps")
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7, in every layer.")
 @click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Maps drawn in each layer.")
 @click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="Pictures, evenly spread.")
@@ -38,7 +41,6 @@ ORDER = 130
     "--level", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Similarity of a settled layer."
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Pictures at once.")
-@device_option
 @output_options
 def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how what maps respond to evolves over a training run, and when each layer settles.
@@ -67,7 +69,7 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             layers,
             units,
             model=model,
-            progress=lambda done, steps: progress.reach(100 * done // steps),
+            progress=progress.share,
             **{k: options[k] for k in ("count", "seed", "most", "method", "overlap", "batch", "device")},
         )
     level = options["level"]

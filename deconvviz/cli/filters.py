@@ -7,15 +7,7 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import (
-    device_option,
-    get_network,
-    model_options,
-    output_file,
-    output_options,
-    to_device,
-    write_result,
-)
+from deconvviz.cli._common import FOLDER, model_options, network_from, output_file, output_options, write_result
 
 ORDER = 90
 
@@ -25,17 +17,12 @@ ORDER = 90
 @click.option("--against", help="Second network: a name in the zoo, or package.module:callable.")
 @click.option("--against-weights", help="Its weights, as --weights.")
 @click.option("--layer", help="Another convolution than the first: an alias (1, conv1) or a module path.")
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of pictures: also look at which filters fire.",
-)
+@click.option("--images", type=FOLDER, help="Folder of pictures: also look at which filters fire.")
 @click.option("--radius", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="RMS limit.")
 @click.option("--clip", is_flag=True, help="Show beside them the filters scaled back to --radius.")
 @click.option("--scale", type=click.Choice(["shared", "panel"]), default="shared", help="One contrast for all filters.")
-@device_option
 @output_options
-def filters(images: Path | None, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
+def filters(out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show the first convolution's filters and which are dead, duplicate, saturated or aliased.
 
     \b
@@ -43,18 +30,16 @@ def filters(images: Path | None, out: Path | None, kind: str | None, as_json: bo
       deconvviz filters --model zfnet
       deconvviz filters --model zfnet --against alexnet --against-weights random
     """
-    against = options["against"]
+    against, images = options["against"], options["images"]
     if against is None and options["against_weights"] is not None:
         raise click.UsageError("--against-weights needs --against")
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
-    other = get_network(against, options["against_weights"], None) if against is not None else None
+    net, other = network_from(options), None
+    if against is not None:
+        other = network_from({**options, "model": against, "weights": options["against_weights"], "checkpoint": None})
     names = [n.card.name for n in (net, other) if n is not None]
     path = output_file(out, kind, "-".join([*names, "filters"]))
-    for n in (net, other):
-        if n is not None:
-            to_device(n, options["device"])
     from deconvviz.analyses.filters.compute import filters as compute
-    from deconvviz.data.images import pictures_in
+    from deconvviz.data.listing import pictures_in
 
     pictures = pictures_in(images) if images is not None else None
     result = compute(net, other, options["layer"], pictures, radius=options["radius"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from deconvviz.cli._common import TABLES
+from deconvviz.cli._common import TABLES, json_option
 
 ORDER = 150
 
@@ -19,7 +19,7 @@ ORDER = 150
     type=click.Path(dir_okay=False, path_type=Path),
     help="The chart's file: png, pdf, svg or npz. Default: ilsvrc-history.png.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def history(kind: str | None, out: Path | None, as_json: bool) -> None:
     """Show who won the ILSVRC classification task, 2010 to 2017, as a chart and a table.
 

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli._common import (
-    device_option,
-    get_network,
+    batch_option,
     model_options,
+    network_from,
     output_file,
     output_options,
     parse_fill,
-    to_device,
     write_result,
 )
-from deconvviz.cli._pictures import Pictures
+from deconvviz.cli._pictures import PictureFiles
 from deconvviz.cli._progress import Progress
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def range_options(command: Any) -> Any:
 @click.option("--high", help="A high layer. Default: the highest number among the aliases, such as 7.")
 @click.option("--fill", default="grey", show_default=True, help="Outside: grey, reflect, edge, a number or a colour.")
 @click.option("--normalise", type=click.Choice(["none", "norm", "max"]), default="none", help="Of the drawn distances.")
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@device_option
+@batch_option
 @output_options
 def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how features and the answer change as IMAGES (pictures, or folders of them) are moved, scaled and turned.
@@ -81,11 +79,10 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
       deconvviz invariance --model zfnet --transform flip --rotation 0:180:15 --label okapi a.jpg
     """
     chosen = _transforms(options)
-    pictures = Pictures(images, None, None).files
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    pictures = PictureFiles(images, None, None).files
+    net = network_from(options)
     first = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
     path = output_file(out, kind, f"{first}{net.card.name}-invariance")
-    to_device(net, options["device"])
     from deconvviz.analyses.invariance.compute import invariance as compute
 
     with Progress(len(pictures)) as progress:
@@ -98,7 +95,7 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
             options["high"],
             parse_fill(options["fill"]),
             options["batch"],
-            lambda done, passes: progress.reach(done * len(pictures) // passes),
+            progress.share,
         )
     write_result(result, path, as_json, normalise=options["normalise"])
 

@@ -6,14 +6,14 @@ import json
 
 import click
 
-from deconvviz.cli._common import get_network, model_options, print_table
+from deconvviz.cli._common import get_network, json_option, model_options, print_table
 
 ORDER = 60
 
 
 @click.command(short_help="List the layers of a network, their sizes and receptive fields.")
 @model_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def layers(model: str, weights: str | None, checkpoint: str | None, as_json: bool) -> None:
     """List the layers of a network, their sizes and receptive fields.
 

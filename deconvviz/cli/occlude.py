@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import device_option, get_network, model_options, output_options, to_device
-from deconvviz.cli._pictures import Pictures, Tick
+from deconvviz.cli._common import FILE, model_options, network_from, output_options
+from deconvviz.cli._pictures import PictureFiles, Tick
 
 if TYPE_CHECKING:
     from deconvviz.analyses.occlusion.result import Occlusion
@@ -54,7 +54,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
     "--fill", callback=_fill, default="grey", show_default=True,
     help="grey or mean (the mean colour), blur, noise, or numbers in the scale of the network's input.",
 )  # fmt: skip
-@click.option("--mask", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+@click.option("--mask", type=FILE,
               help="Picture of the occluder's shape: what is light covers. Its size is the window.")  # fmt: skip
 @click.option("--layer", help="Alias, module path, or none. Default: layer 5 if the network has one.")
 @click.option("--positions", type=click.Choice(["all", "captum"]), default="all", show_default=True,
@@ -63,7 +63,6 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
 @click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
 @click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
-@device_option
 @output_options
 def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Cover one place after the other of IMAGES (pictures, or folders of them) and show what the network says.
@@ -75,9 +74,8 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz occlude --model zfnet --window 32 --stride 8 image.jpg
       deconvviz occlude --model zfnet --window 64 --fill blur --target cup --view attribution photos/
     """
-    pictures = Pictures(images, options["out"], options["kind"])
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
-    to_device(net, options["device"])
+    pictures = PictureFiles(images, options["out"], options["kind"])
+    net = network_from(options)
     options["mask"] = _mask(options["mask"])
     options["window"] = options["window"] or _window(net, options["mask"])
     options["stride"] = options["stride"] or tuple(max(side // 4, 1) for side in options["window"])

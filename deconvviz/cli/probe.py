@@ -9,13 +9,14 @@ import click
 
 from deconvviz.cli._common import (
     TABLES,
-    device_option,
-    get_network,
+    batch_option,
+    data_option,
+    layers_option,
     model_options,
+    network_from,
     output_file,
     output_options,
     parse_layers,
-    to_device,
     write_result,
 )
 from deconvviz.cli._progress import Progress
@@ -25,13 +26,8 @@ ORDER = 140
 
 @click.command(short_help="Show how well a linear classifier does on the features of each layer.")
 @model_options
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
-)
-@click.option("--layer", "layers", multiple=True, help="Layers, such as 1-5,7 or conv3. Default: all with a number.")
+@data_option
+@layers_option(default="all with a number")
 @click.option(
     "--per-category",
     "counts",
@@ -48,8 +44,7 @@ ORDER = 140
     "--held-out",
     help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
 )
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Pictures at once.")
-@device_option
+@batch_option
 @click.option("--table", type=click.Choice(TABLES), default="text", show_default=True, help="How the table is printed.")
 @output_options
 def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
@@ -61,9 +56,8 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
       deconvviz probe --model zfnet --data photos/ --per-category 15 --splits 5 --table latex
     """
     layers, held_out = parse_layers(options["layers"]), _held_out(options["held_out"])
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    net = network_from(options)
     path = output_file(out, kind, f"{net.card.name}-probes")
-    to_device(net, options["device"])
     from deconvviz.analyses.probes.compute import probe as compute
 
     with Progress(100, "percent") as progress:
@@ -73,7 +67,7 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             layers,
             options["counts"] or (15, 30),
             held_out=held_out,
-            progress=lambda done, total: progress.reach(100 * done // total),
+            progress=progress.share,
             **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
         )
     write_result(result, path, as_json, result.table().render(options["table"]))

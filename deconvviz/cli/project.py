@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli._common import (
-    device_option,
-    get_network,
+    layer_option,
     method_options,
     model_options,
+    network_from,
     output_options,
     parse_units,
-    to_device,
 )
-from deconvviz.cli._pictures import Pictures
+from deconvviz.cli._pictures import PictureFiles
 
 if TYPE_CHECKING:
     from deconvviz.analyses.projection.result import Projection
@@ -28,13 +27,12 @@ ORDER = 10
 @click.command(short_help="Show what the strongest maps of a layer respond to in a picture.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @model_options
-@click.option("--layer", required=True, help="An alias (5, conv5) or a module path.")
+@layer_option
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7; may be repeated.")
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Number of strongest maps.")
 @click.option("--place", nargs=2, type=int, help="Row and column of the map, instead of its strongest place.")
 @method_options
 @click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
-@device_option
 @output_options
 def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Show what the strongest maps of a layer respond to in IMAGES (pictures, or folders of them).
@@ -45,9 +43,8 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz project --model zfnet --layer conv4 --unit 3,8-10 --out figures photos/
     """
     options["units"] = parse_units(options["units"])
-    pictures = Pictures(images, options["out"], options["kind"])
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
-    to_device(net, options["device"])
+    pictures = PictureFiles(images, options["out"], options["kind"])
+    net = network_from(options)
     pictures.run(
         lambda picture, _: _compute(net, picture, options),
         lambda result: f"{net.card.name}-{result.name}",

@@ -8,13 +8,12 @@ from typing import Any
 import click
 
 from deconvviz.cli._common import (
-    device_option,
+    layer_option,
     method_options,
     network_of,
     output_file,
     output_options,
     store_options,
-    to_device,
     write_result,
 )
 
@@ -23,15 +22,12 @@ ORDER = 40
 
 @click.command(short_help="Show what a scanned unit responds to most, with its projections.")
 @store_options
-@click.option("--layer", required=True, help="An alias (5, conv5) or a module path.")
+@layer_option
 @click.option("--unit", required=True, type=click.IntRange(0), help="Number of the unit in its layer.")
 @method_options
 @click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
-@device_option
 @output_options
-def top(
-    store: Path, layer: str, unit: int, out: Path | None, kind: str | None, as_json: bool, **options: Any
-) -> None:  # fmt: skip
+def top(store: Path, layer: str, unit: int, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show what a unit responds to most in a scanned data set: projections beside the pieces of the pictures (Fig. 2).
 
     \b
@@ -45,7 +41,6 @@ def top(
         title = opened.layer(layer).title
         opened.top(layer, unit)  # an unknown unit is said before the network is loaded
         path = output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
-        net = network_of(opened, options["model"], options["weights"], options["checkpoint"])
-        to_device(net, options["device"])
+        net = network_of(opened, options)
         result = panels(net, opened, layer, unit, options["images"], options["method"], options["overlap"])
     write_result(result, path, as_json, scale=options["scale"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deconvviz.cli._progress import Progress
+from deconvviz.cli._common import FILE, data_option
+from deconvviz.cli._progress import Stages
 
 ORDER = 170
 
@@ -24,17 +26,9 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 
 @click.command(short_help="Train a network on a folder of pictures.")
 @click.option("--model", required=True, help="Name in the zoo.")
+@data_option
 @click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of pictures per category, or with the files of (Fashion-)MNIST or CIFAR.",
-)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for checkpoints and metrics.",
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for checkpoints and metrics."
 )
 @click.option("--recipe", help="zfnet, paper, small or lenet. Default: what suits the model.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
@@ -65,11 +59,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     show_default=True,
     help="Epochs between tests; those of kept checkpoints are always tested.",
 )
-@click.option(
-    "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with weights to start from.",
-)
+@click.option("--weights", type=FILE, help="File with weights to start from.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--fresh", is_flag=True, help="Start again, over what is in --out.")
 @click.option("--evolve", is_flag=True, help="At the end draw how features evolved, as `deconvviz evolve` does.")
@@ -104,8 +94,9 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
     data: Path = options.pop("data")
     model: str = options.pop("model")
     options.pop("out")
-    with _Bars() as bars:
-        run(model, data, out, resume=resume, fresh=fresh, report=bars.report, shown=bars.shown, **options)
+    with Stages() as bars:
+        report = partial(_report, bars)
+        run(model, data, out, resume=resume, fresh=fresh, report=report, shown=bars.report, **options)
     if not leads():
         return
     unreadable = out / "unreadable.txt"
@@ -119,41 +110,9 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
         context.invoke(command, run=out, out=out)
 
 
-class _Bars:
-    """One bar after the other on a terminal, for what a run is doing; a line for every epoch."""
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-        self._bar, self._what = None, ""
-
-    def shown(self, what: str, done: int, total: int) -> None:
-        """Bring the bar of `what` to `done` of `total`."""
-        if what != self._what:
-            self._close()
-            self._what, self._bar = what, Progress(total, what).__enter__()
-        if self._bar is not None:
-            self._bar.reach(done)
-        if done == total:
-            self._close()
-
-    def report(self, line: dict[str, Any]) -> None:
-        """Print the line of an epoch."""
-        self._close()
-        _show(line)
-
-
-def _show(line: dict[str, Any]) -> None:
+def _report(bars: Stages, line: dict[str, Any]) -> None:
+    """Print the line of an epoch, with no bar in its way."""
+    bars.close()
     parts = [f"epoch {line['epoch']}", f"size {line['size']}", f"loss {line['loss']:.4f}"]
     parts += [
         f"{name} {line[key]:.2%}"

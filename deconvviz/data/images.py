@@ -61,18 +61,6 @@ def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
         raise ImageError(f"cannot read {path} as a picture: {_reason(error)}") from error
 
 
-def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the picture files directly in `folder`, sorted by name; sub-folders are not entered.
-
-    Raises:
-        ImageError: the folder holds no file with one of `SUFFIXES`.
-    """
-    found = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ImageError(f"no pictures in the folder {folder}; looked for {', '.join(SUFFIXES)}")
-    return found
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a format that is known here"

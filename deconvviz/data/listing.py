@@ -1,4 +1,4 @@
-"""The pictures of a folder as a list, none of them decoded yet: loose files, one folder a category, or MNIST, CIFAR."""
+"""Which pictures a folder holds, not decoded yet: loose files, one folder a category, MNIST or CIFAR, a whole tree."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from deconvviz.data.images import SUFFIXES
-from deconvviz.data.packed import is_packed
-from deconvviz.data.pictures import LEFT_OUT, read_data
+from deconvviz.data.packed import is_packed, read_packed
 from deconvviz.errors import ImageError
+
+# Folders of Caltech-101 that are no category.
+LEFT_OUT = ("BACKGROUND_Google",)
 
 
 @dataclass(frozen=True)
@@ -48,38 +50,86 @@ class Listing:
 
 
 def listing(folder: str | os.PathLike[str], channels: int = 3) -> Listing:
-    """List the pictures of `folder`: those directly in it, or else those of its sub-folders, one for each category.
+    """List the pictures of `folder`: those directly in it, or else those of its categories.
 
-    A folder with the files of MNIST (idx) or CIFAR is read as `channels` (1: grey, 3: RGB); of Caltech-101 the
-    background category is left out, as in training. Raises `ImageError` for a folder that does not exist or holds no
-    pictures.
+    A folder with the files of MNIST (idx) or CIFAR is read as `channels` (1: grey, 3: RGB). Raises `ImageError` for a
+    folder that does not exist or holds no pictures.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"the folder {root} does not exist")
     if is_packed(root):
-        data = read_data(root, channels)
-        given = tuple(data.given.tolist()) if data.given is not None else ()
+        data = read_packed(root, channels)
+        given = tuple(data.given.tolist())
         return Listing(_Pixels(data.pixels), data.names, tuple(data.classes.tolist()), data.labels, given)
     loose = _files(root)
     if loose:
         return Listing(loose, tuple(p.name for p in loose))
+    found = categories(root)
+    if not len(found):
+        raise _no_pictures(f"{root} or its sub-folders")
+    return found
+
+
+def categories(root: Path) -> Listing:
+    """The pictures of `root`'s sub-folders, one for each category, in the order of their names.
+
+    Hidden folders and, as in the paper, the background category of Caltech-101 are left out.
+    """
     folders = sorted(d for d in root.iterdir() if d.is_dir() and d.name[0] != "." and d.name not in LEFT_OUT)
     found = [(k, p) for k, d in enumerate(folders) for p in _files(d)]
-    if not found:
-        raise ImageError(f"no pictures in the folder {root} or its sub-folders; looked for {', '.join(SUFFIXES)}")
     names = tuple(f"{p.parent.name}/{p.name}" for _, p in found)
     return Listing([p for _, p in found], names, tuple(k for k, _ in found), tuple(d.name for d in folders))
 
 
+def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the picture files directly in `folder`, sorted by name. Raises `ImageError` if there are none."""
+    found = _files(Path(folder))
+    if not found:
+        raise _no_pictures(str(folder))
+    return found
+
+
+def pictures_below(folder: Path) -> list[tuple[str, str | None]]:
+    """Picture files in a folder and its sub-folders, by path, with labels: the sub-folders, if there are several.
+
+    Hidden files and folders are left out; a folder that links lead to twice is entered once. Raises `ImageError` if
+    there are none.
+    """
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for at, folders, files in os.walk(folder, followlinks=True):
+        here = os.stat(at)
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [os.path.relpath(os.path.join(at, f), folder) for f in files if not f.startswith(".") and _named(f)]
+    if not found:
+        raise _no_pictures(str(folder))
+    names = sorted(Path(f).as_posix() for f in found)
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    return [(n, n.partition("/")[0] if "/" in n and len(tops) > 1 else None) for n in names]
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(p for p in folder.iterdir() if _named(p.name) and p.is_file())
+
+
+def _named(name: str) -> bool:
+    """Whether this is how the file of a picture is named."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _no_pictures(where: str) -> ImageError:
+    return ImageError(f"no pictures in the folder {where}; looked for {', '.join(SUFFIXES)}")
 
 
 class _Pixels(Sequence[Image.Image]):
-    """Decoded pictures (C, h, w) uint8 as PIL images, made when asked for."""
+    """Decoded pictures (N, C, h, w) uint8 as PIL images, made when asked for."""
 
-    def __init__(self, pixels: Sequence[Tensor]) -> None:
+    def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels
 
     def __len__(self) -> int:

@@ -31,6 +31,11 @@ class Packed(NamedTuple):
     labels: tuple[str, ...]
     source: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each picture: its part of the data set, and its number."""
+        return tuple(f"{'test' if t else 'train'}{i}" for i, t in enumerate(self.given.tolist()))
+
 
 def is_packed(root: Path) -> bool:
     """Whether the folder holds one of these data sets."""

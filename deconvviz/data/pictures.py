@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deconvviz.data.images import SUFFIXES, read_image
+from deconvviz.data.images import read_image
+from deconvviz.data.listing import Listing, categories
 from deconvviz.data.packed import is_packed, read_packed
 from deconvviz.errors import DeconvvizValueError, ImageError
 from deconvviz.models import registry
 
-LEFT_OUT = ("BACKGROUND_Google",)
 # Categories of Caltech-101 with the same photographs, differently cut: a pair stays on one side of a split.
 SAME_PICTURES = {"Faces_easy": "Faces"}
 CALTECH101 = "Caltech-101 (Li, Andreetto, Ranzato, Perona; CC BY 4.0)"
@@ -63,13 +63,14 @@ def read_data(
     if not root.is_dir():
         raise DeconvvizValueError(f"the data folder {root} does not exist")
     if is_packed(root):
-        return _read_packed(root, channels)
-    labels = tuple(sorted(d.name for d in root.iterdir() if d.is_dir() and d.name not in LEFT_OUT and d.name[0] != "."))
-    files = [(c, f) for c, label in enumerate(labels) for f in _pictures_of(root / label)]
-    if len({c for c, _ in files}) < 2:
+        packed = read_packed(root, channels)
+        names, labels = packed.names, packed.labels
+        return Pictures(list(packed.pixels), packed.classes, names, labels, given=packed.given, source=packed.source)
+    files = categories(root)
+    if len(set(files.classes)) < 2:
         raise DeconvvizValueError(f"{root} must hold one folder of pictures per category, two or more")
 
-    def decode(file: Path) -> Tensor | str:
+    def decode(file: Path | Image.Image) -> Tensor | str:
         try:
             return _decode(file, channels, side)
         except ImageError as error:
@@ -77,29 +78,25 @@ def read_data(
 
     decoded = []
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for picture in pool.map(decode, [f for _, f in files]):
+        for picture in pool.map(decode, files.pictures):
             decoded.append(picture)
             if shown is not None:
                 shown(len(decoded), len(files))
-    good = [(c, f.name, x) for (c, f), x in zip(files, decoded, strict=True) if isinstance(x, Tensor)]
-    empty = set(range(len(labels))) - {c for c, _, _ in good}
+    good = files.take([k for k, x in enumerate(decoded) if isinstance(x, Tensor)])
+    empty = set(range(len(files.labels))) - set(good.classes)
     if empty:
-        raise DeconvvizValueError(f"no readable picture in the category '{labels[min(empty)]}' of {root}")
+        raise DeconvvizValueError(f"no readable picture in the category '{files.labels[min(empty)]}' of {root}")
     return Pictures(
-        [x for _, _, x in good],
-        torch.tensor([c for c, _, _ in good]),
-        tuple(name for _, name, _ in good),
-        labels,
+        [x for x in decoded if isinstance(x, Tensor)],
+        torch.tensor(good.classes),
+        tuple(map(_own_name, good.names)),
+        files.labels,
         tuple(x for x in decoded if isinstance(x, str)),
-        source=CALTECH101 if labels == tuple(sorted(registry.card("zfnet").labels)) else "unknown",
+        source=CALTECH101 if files.labels == tuple(sorted(registry.card("zfnet").labels)) else "unknown",
     )
 
 
-def _pictures_of(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-
-
-def _decode(file: Path, channels: int, side: int) -> Tensor:
+def _decode(file: Path | Image.Image, channels: int, side: int) -> Tensor:
     picture = read_image(file)
     scale = side / min(picture.size)
     if scale < 1:
@@ -110,14 +107,13 @@ def _decode(file: Path, channels: int, side: int) -> Tensor:
     return flat.view(picture.height, picture.width, channels).permute(2, 0, 1).contiguous()
 
 
-def _read_packed(root: Path, channels: int) -> Pictures:
-    found = read_packed(root, channels)
-    names = tuple(f"{'test' if t else 'train'}{i}" for i, t in enumerate(found.given.tolist()))
-    return Pictures(list(found.pixels), found.classes, names, found.labels, given=found.given, source=found.source)
+def _own_name(name: str) -> str:
+    """The name of a file within its category."""
+    return name.rpartition("/")[2]
 
 
 def split(
-    data: Pictures, fraction: float = 0.12, per_category: int | None = None, most: int = 50
+    data: Pictures | Listing, fraction: float = 0.12, per_category: int | None = None, most: int = 50
 ) -> tuple[list[int], list[int]]:
     """Indices (train, test), by a hash of category and name: the same on every machine.
 
@@ -126,43 +122,42 @@ def split(
     keeps the share `fraction` for testing. A split that the data set gives itself is taken as it is. Raises
     `DeconvvizValueError`.
     """
-    if data.given is not None and per_category is None:
-        return (~data.given).nonzero()[:, 0].tolist(), data.given.nonzero()[:, 0].tolist()
+    given = torch.as_tensor(() if data.given is None else data.given, dtype=torch.bool)
+    if len(given) and per_category is None:
+        return (~given).nonzero()[:, 0].tolist(), given.nonzero()[:, 0].tolist()
     if not 0 < fraction < 1:
         raise DeconvvizValueError(f"the test fraction is {fraction}; allowed: between 0 and 1")
     if per_category is not None and per_category < 1:
         raise DeconvvizValueError(f"per_category is {per_category}; allowed: 1 and above")
+    groups = same_photographs(data)
     train: list[int] = []
     test: list[int] = []
-    for members in _groups(data):
-        ranked = _ranked(data, members)
-        names = sorted({(key, name) for key, name, _ in ranked})
-        count = math.ceil(fraction * len(names))
-        if per_category is not None and len(names) > per_category:
-            count = len(names) - per_category
-        if len(names) - count < 1:
+    for label in dict.fromkeys(map(_shared, data.labels)):
+        pictures = groups.get(label, {})
+        ranked = [name for _, name in sorted((_hash(f"{label}/{name}"), name) for name in pictures)]
+        count = math.ceil(fraction * len(ranked))
+        if per_category is not None and len(ranked) > per_category:
+            count = len(ranked) - per_category
+        if len(ranked) - count < 1:
             raise DeconvvizValueError(
-                f"category '{data.labels[members[0]]}' has only {len(names)} picture; it needs one to train on and "
-                "one to test on"
+                f"category '{label}' has only {len(ranked)} picture; it needs one to train on and one to test on"
             )
-        tests = {name for _, name in names[: count if per_category is None else min(count, most)]}
-        trains = {name for _, name in names[count:]}
-        train += [i for _, name, i in ranked if name in trains]
-        test += [i for _, name, i in ranked if name in tests]
+        test += [i for name in ranked[: count if per_category is None else min(count, most)] for i in pictures[name]]
+        train += [i for name in ranked[count:] for i in pictures[name]]
     return sorted(train), sorted(test)
 
 
-def _groups(data: Pictures) -> list[list[int]]:
-    """Categories, those with the same photographs together."""
-    groups: dict[str, list[int]] = {}
-    for c, label in enumerate(data.labels):
-        groups.setdefault(SAME_PICTURES.get(label, label), []).append(c)
-    return list(groups.values())
+def same_photographs(data: Pictures | Listing) -> dict[str, dict[str, list[int]]]:
+    """For each category (those with the same photographs count as one) its pictures by name: indices into `data`."""
+    groups: dict[str, dict[str, list[int]]] = {}
+    for i, (c, name) in enumerate(zip(torch.as_tensor(data.classes).tolist(), data.names, strict=True)):
+        groups.setdefault(_shared(data.labels[c]), {}).setdefault(_own_name(name), []).append(i)
+    return groups
 
 
-def _ranked(data: Pictures, members: Sequence[int]) -> list[tuple[int, str, int]]:
-    """(hash, name, index) of the pictures of these categories; the hash ignores which of them it is."""
-    shared = SAME_PICTURES.get(data.labels[members[0]], data.labels[members[0]])
-    found = torch.isin(data.classes, torch.tensor(members)).nonzero()[:, 0].tolist()
-    keys = [int(hashlib.sha256(f"{shared}/{data.names[i]}".encode()).hexdigest()[:8], 16) for i in found]
-    return sorted((key, data.names[i], i) for key, i in zip(keys, found, strict=True))
+def _shared(label: str) -> str:
+    return SAME_PICTURES.get(label, label)
+
+
+def _hash(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)

@@ -14,7 +14,7 @@ import torch
 
 from deconvviz.analyses.features import OUTPUT, features
 from deconvviz.data.listing import listing
-from deconvviz.data.pictures import Pictures, split
+from deconvviz.data.pictures import split
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.models import registry
 from deconvviz.network.network import Network
@@ -163,9 +163,7 @@ def held_out(folder: Path) -> list[tuple[str, Path]]:
     found = listing(folder)
     if not found.labels:
         raise DeconvvizValueError(f"{folder} holds no folders of pictures, one for each category")
-    names = tuple(name.rpartition("/")[2] for name in found.names)
-    _, test = split(Pictures((), torch.tensor(found.classes), names, found.labels))
-    files = [(found.labels[found.classes[i]], found.pictures[i]) for i in test]
+    files = [(found.labels[found.classes[i]], found.pictures[i]) for i in split(found)[1]]
     return [(label, file) for label, file in files if isinstance(file, Path)]
 
 

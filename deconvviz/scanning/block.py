@@ -10,20 +10,20 @@ from torch import Tensor
 from deconvviz.engine.capture import TappedModel
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.scanning.plan import Plan
-from deconvviz.scanning.sources import Block, Told
+from deconvviz.scanning.sources import PictureBlock, Told
 from deconvviz.scanning.tally import Places, Tally
 
 Part = tuple[Tally, list[Told]]
 
 
-def look(probe: TappedModel, block: Block, plan: Plan, floor: NDArray[np.float64]) -> Part:
+def look(probe: TappedModel, block: PictureBlock, plan: Plan, floor: NDArray[np.float64]) -> Part:
     """The tally of a block's pictures that are not done yet, and what is told of them.
 
     `floor` (U,) are activations that a place must exceed to count: the weakest of lists of earlier pictures.
     """
     told = [picture for picture in block.pictures if picture[0] >= plan.done]
     rows = [number - block.number * plan.batch for number, *_, error in told if error is None]
-    view = _View(plan, block, floor, rows)
+    view = _BlockTally(plan, block, floor, rows)
     if rows:
         probe.run(block.inputs, view.see)
     wrong = [row for row in rows if not (np.isfinite(view.peaks[row]).all() and np.isfinite(view.means[row]).all())]
@@ -32,14 +32,14 @@ def look(probe: TappedModel, block: Block, plan: Plan, floor: NDArray[np.float64
         numbers = {row + block.number * plan.batch for row in wrong}
         why = "its activations are not finite"
         again = [(*p[:4], why) if p[0] in numbers else p for p in block.pictures]
-        return look(probe, Block(block.number, block.inputs, again), plan, floor)
+        return look(probe, PictureBlock(block.number, block.inputs, again), plan, floor)
     return view.tally(), told
 
 
-class _View:
+class _BlockTally:
     """Takes in the layers' values of one block as they appear."""
 
-    def __init__(self, plan: Plan, block: Block, floor: NDArray[np.float64], rows: list[int]) -> None:
+    def __init__(self, plan: Plan, block: PictureBlock, floor: NDArray[np.float64], rows: list[int]) -> None:
         self.plan, self.rows, self.first = plan, rows, block.number * plan.batch
         self.floor = floor
         self.peaks = np.zeros((plan.batch, plan.units))

@@ -22,9 +22,11 @@ from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizTypeError, StoreError, UnsupportedOperatorError
 from deconvviz.network.network import Network
-from deconvviz.scanning.sources import Files, Items, Names, Source, first_readable, source_of
-from deconvviz.scanning.store import Store, StoreLayer, Writer, blank
+from deconvviz.scanning.rows import StoreLayer
+from deconvviz.scanning.sources import Files, Items, Names, PictureSource, first_readable, source_of
+from deconvviz.scanning.store import Store
 from deconvviz.scanning.tally import Tally
+from deconvviz.scanning.writer import Writer, blank
 
 BATCH = 32
 
@@ -62,7 +64,7 @@ class Plan:
         """The tally of no picture."""
         return Tally.empty(self.units, self.top)
 
-    def source(self, net: Network, images: Any) -> Source:
+    def source(self, net: Network, images: Any) -> PictureSource:
         """The pictures under their numbers."""
         if self.folder is None:
             return Items(net, images)

@@ -24,12 +24,14 @@ from torch.utils.data import DataLoader
 from deconvviz.engine.capture import TappedModel
 from deconvviz.errors import DeconvvizError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network.network import Network
+from deconvviz.processes import Team, team
 from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
-from deconvviz.scanning.ranks import Ranks, ranks
-from deconvviz.scanning.sources import Block, Blocks, Source, Told
-from deconvviz.scanning.store import Progress, Store, StoreLayer, Writer
+from deconvviz.scanning.rows import StoreLayer
+from deconvviz.scanning.sources import Blocks, PictureBlock, PictureSource, Told
+from deconvviz.scanning.store import Store
 from deconvviz.scanning.tally import Tally, sum_of
+from deconvviz.scanning.writer import Commit, Writer
 
 Spot = tuple[int, int, int, float]  # picture, row, column, activation
 _MOST_THREADS = 16  # each holds the activations of one block
@@ -72,20 +74,22 @@ def scan(
         raise DeconvvizValueError(f"workers is {workers!r}; allowed: None or a whole number from 0")
     net = Network.of(model)
     path = Path(store)
-    with ranks() as team, contextlib.ExitStack() as stack:
-        plan, writer = _together(team, lambda: make_plan(net, images, layers, top, per_picture, batch, team.size, path))
+    with team() as processes, contextlib.ExitStack() as stack:
+        plan, writer = _together(
+            processes, lambda: make_plan(net, images, layers, top, per_picture, batch, processes.size, path)
+        )
         if writer is None:
             Store.open(path).close()  # that this process cannot see the store is better said now than at the end
         else:
             stack.callback(writer.close)
-        job = _Job(net, plan, team, writer, save_every, report)
+        job = _Job(net, plan, processes, writer, save_every, report)
         with one_thread_each():
             job.run(plan.source(net, images), workers)
-        team.tell(None)  # the others read the store only when it is finished
+        processes.tell(None)  # the others read the store only when it is finished
     return Store.open(path)
 
 
-def _together(team: Ranks, make: Callable[[], tuple[Plan, Writer]]) -> tuple[Plan, Writer | None]:
+def _together(team: Team, make: Callable[[], tuple[Plan, Writer]]) -> tuple[Plan, Writer | None]:
     """The leader makes the plan and opens the store; an error of its is raised in every process."""
     plan: Plan | None = None
     writer: Writer | None = None
@@ -141,7 +145,7 @@ class _Job:
     """One process's part of a scan; the leader's holds the tally of everything and writes the store."""
 
     def __init__(
-        self, net: Network, plan: Plan, team: Ranks, writer: Writer | None, save_every: float,
+        self, net: Network, plan: Plan, team: Team, writer: Writer | None, save_every: float,
         report: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
         self.plan, self.team, self.writer = plan, team, writer
@@ -155,7 +159,7 @@ class _Job:
         self.sound = True  # whether the tally is that of the first `done` pictures
         self.probes = _probes(net, plan)
 
-    def run(self, source: Source, workers: int | None) -> None:
+    def run(self, source: PictureSource, workers: int | None) -> None:
         """Scan what is left, period by period: each process its blocks, then all tallies to the leader."""
         plan, team = self.plan, self.team
         blocks = Blocks(source, len(plan.names), plan.batch, plan.shape, plan.dtype)
@@ -185,7 +189,7 @@ class _Job:
         for probe in self.probes:
             free.put(probe)
 
-        def work(block: Block) -> Part:
+        def work(block: PictureBlock) -> Part:
             if block.fault is not None:
                 raise block.fault
             probe = free.get()
@@ -241,12 +245,12 @@ class _Job:
         if self.writer is None or not self.sound or (ended is None and self.done == self.committed):
             return
         tally, plan = self.tally, self.plan
-        progress = Progress(
+        commit = Commit(
             done=self.done, count=tally.count, total=sum_of(tally.parts), maximum=tally.maximum, fires=tally.fires,
             histogram=tally.histogram, top=_rows(tally, plan, np.flatnonzero(self.changed)), pictures=self.told,
             parts=tally.parts,
         )  # fmt: skip
-        self.writer.commit(self.committed, progress, time.monotonic() - self.started, ended)
+        self.writer.commit(self.committed, commit, time.monotonic() - self.started, ended)
         self.committed, self.told = self.done, []
         self.changed[:] = False
         self.saved = time.monotonic()
@@ -261,7 +265,7 @@ def _probes(net: Network, plan: Plan) -> list[TappedModel]:
     return [first] if first.alone else [first, *(TappedModel(module, plan.taps) for _ in range(threads - 1))]
 
 
-def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Iterable[Block]:
+def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> Iterable[PictureBlock]:
     """Read these blocks in their order; `workers` processes read ahead (None: by processor and number of blocks)."""
     if workers is None:
         cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from deconvviz.data.images import SUFFIXES, read_image
+from deconvviz.data.images import read_image
+from deconvviz.data.listing import pictures_below
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
 from deconvviz.network.network import Network
 
-Names = list[tuple[str | None, str | None]]  # path below the folder and label of each picture
+Names = Sequence[tuple[str | None, str | None]]  # path below the folder and label of each picture
 Told = tuple[int, str | None, int | None, int | None, str | None]  # number, label, width, height, error
 # What reading a picture may raise when the picture is at fault: it is listed and left out.
 UNREADABLE = (ImageError, OSError, SyntaxError)
@@ -33,7 +34,7 @@ class Item:
     height: int
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """Numbered pictures."""
 
     kind: str
@@ -137,7 +138,7 @@ def source_of(net: Network, images: Any, root: Path | None = None) -> Files | It
         folder = Path(images)
         if not folder.is_dir():
             raise ImageError(f"no such folder: {folder}")
-        return Files(net, str(folder.absolute()), files_below(folder))
+        return Files(net, str(folder.absolute()), pictures_below(folder))
     if isinstance(images, Dataset) or not isinstance(images, list | tuple):
         return Items(net, images)
     wrong = next((x for x in images if not isinstance(x, str | os.PathLike)), None)
@@ -150,34 +151,8 @@ def source_of(net: Network, images: Any, root: Path | None = None) -> Files | It
     return Files(net, top, [(os.path.relpath(p, top), None) for p in paths])
 
 
-def files_below(folder: Path) -> Names:
-    """Picture files in a folder and its sub-folders, by path, with labels: the sub-folders, if there are several.
-
-    Hidden files and folders are left out; a folder that links lead to twice is entered once.
-    """
-    found: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    for at, folders, files in os.walk(folder, followlinks=True):
-        here = os.stat(at)
-        if (here.st_dev, here.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [
-            os.path.relpath(os.path.join(at, f), folder)
-            for f in files
-            if not f.startswith(".") and f.lower().endswith(SUFFIXES)
-        ]
-    if not found:
-        raise ImageError(f"no pictures in the folder {folder}; looked for {', '.join(SUFFIXES)}")
-    names = sorted(Path(f).as_posix() for f in found)
-    tops = {name.partition("/")[0] for name in names if "/" in name}
-    return [(n, n.partition("/")[0] if "/" in n and len(tops) > 1 else None) for n in names]
-
-
 @dataclass
-class Block:
+class PictureBlock:
     """A block of pictures: `inputs` (B, C, H, W), zeros where there is none; what is known of each picture.
 
     `pictures` holds (number, label, width, height, error) of those that are there; `fault` is an error that is not a
@@ -190,17 +165,19 @@ class Block:
     fault: Exception | None = None
 
 
-class Blocks(Dataset[Block]):
+class Blocks(Dataset[PictureBlock]):
     """The blocks of a source: block b holds the pictures b × size to b × size + size - 1, whatever runs when."""
 
-    def __init__(self, source: Source, count: int, size: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def __init__(
+        self, source: PictureSource, count: int, size: int, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
         self._source, self._count, self._size, self._shape, self._dtype = source, count, size, shape, dtype
 
     def __len__(self) -> int:
         return -(-self._count // self._size)
 
-    def __getitem__(self, number: int) -> Block:
-        block = Block(number, torch.zeros(self._size, *self._shape, dtype=self._dtype), [])
+    def __getitem__(self, number: int) -> PictureBlock:
+        block = PictureBlock(number, torch.zeros(self._size, *self._shape, dtype=self._dtype), [])
         start = number * self._size
         for row, picture in enumerate(range(start, min(start + self._size, self._count))):
             try:
@@ -224,7 +201,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def first_readable(source: Source, count: int) -> Item:
+def first_readable(source: PictureSource, count: int) -> Item:
     """The first picture that can be read. Raises `ImageError` if none can."""
     why = ""
     for number in range(count):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deconvviz.scanning.store import BINS, EDGES
+from deconvviz.scanning.rows import BINS, EDGES
 
 # Weights of the parts of an exact sum: each part counts multiples of one of these, below 2^32 of them in one number.
 # What is below 2^-96 is cut off each number.
@@ -38,7 +38,7 @@ def sum_of(parts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def bins_of(peaks: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Histogram (U, BINS) of maxima (N, U); see `deconvviz.scanning.store.EDGES`."""
+    """Histogram (U, BINS) of maxima (N, U); see `deconvviz.scanning.rows.EDGES`."""
     units = peaks.shape[1]
     bins = np.where(peaks > 0, 1 + np.searchsorted(EDGES, peaks, side="right"), 0)
     flat = bins + np.arange(units) * BINS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from deconvviz.data.pictures import LEFT_OUT, Pictures, read_data, split
+from deconvviz.data.listing import LEFT_OUT
+from deconvviz.data.pictures import Pictures, read_data, split
+from deconvviz.processes import leads
 from deconvviz.training.evaluation import accuracy
 from deconvviz.training.plan import Changes
-from deconvviz.training.processes import leads
 from deconvviz.training.run import train
 from deconvviz.training.scaffold import Norms, renormalise
 from deconvviz.training.schedule import rate

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from deconvviz.card import Card
 from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError
-from deconvviz.training.processes import Team
+from deconvviz.processes import Team
 from deconvviz.training.views import centre, normalise, resized_side, ten_crops
 
 _BATCH = 128

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.models.recipes import RECIPES, Recipe, recipe_for
-from deconvviz.training.processes import Team
+from deconvviz.processes import Team
 from deconvviz.training.teacher import Teacher
 from deconvviz.training.views import Views, seed_of
 

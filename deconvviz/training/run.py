@@ -27,9 +27,9 @@ from deconvviz.models import registry
 from deconvviz.models.recipes import Recipe
 from deconvviz.network.checkpoints import KEPT, note_run
 from deconvviz.network.network import Network
+from deconvviz.processes import Team, team
 from deconvviz.training.evaluation import accuracy, logits_of
 from deconvviz.training.plan import Changes, Course, Shown, recipe_of
-from deconvviz.training.processes import Team, team
 from deconvviz.training.scaffold import renormalise
 from deconvviz.training.schedule import rate
 from deconvviz.training.start import largest_size, start

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from deconvviz.atlas import build
-from deconvviz.scanning.store import BINS, Progress, StoreLayer, StorePicture, Writer
+from deconvviz.scanning.rows import BINS, StoreLayer, StorePicture
 from deconvviz.scanning.store import Store as Opened
+from deconvviz.scanning.writer import Commit, Writer
 
 Pixels = NDArray[np.uint8]
 
@@ -86,7 +87,7 @@ def write_store(
             ]
         tops.append((layer, unit, places))
     alive = np.array([key not in DEAD for key in keys])
-    progress = Progress(
+    progress = Commit(
         done=pictures,
         count=pictures - 1,
         total=rng.uniform(0, 100, count) * alive,

@@ -45,7 +45,7 @@ class Visit:
         self.site = site
         self.problems: list[str] = []
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(5000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", lambda m: self.problems.append(f"console: {m.text}") if m.type != "log" else None)
         self.page.on("pageerror", lambda e: self.problems.append(f"error: {e}"))
         self.page.on("dialog", self._dialog)

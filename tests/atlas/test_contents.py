@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from deconvviz.atlas.contents import GROUP, histogram_bars, printable, read
-from deconvviz.scanning.store import BINS, EDGES, Store
+from deconvviz.scanning.rows import BINS, EDGES
+from deconvviz.scanning.store import Store
 
 
 def test_layers_units_and_places_are_the_stores(store: Store, made_up: SimpleNamespace) -> None:

@@ -18,7 +18,8 @@ from deconvviz.atlas import site as folders
 from deconvviz.atlas.unfinished import NAME
 from deconvviz.errors import AtlasError, StoreError
 from deconvviz.files import write_whole
-from deconvviz.scanning.store import Store, Writer
+from deconvviz.scanning.store import Store
+from deconvviz.scanning.writer import Writer
 
 SMALL = {"pictures": 12, "maps": (4, 5, 5), "top": 4}
 

@@ -13,7 +13,7 @@ from deconvviz.atlas.sheets import (
     GAP,  # fmt: skip
     MOSAIC,
     RIM,
-    Grid,
+    SheetGrid,
     compose,
     contrasted,
     cut,
@@ -54,7 +54,7 @@ def test_a_panel_stands_in_its_place_and_the_rest_is_transparent(made_up: Simple
 
 
 def test_a_sheet_gives_back_its_tiles_and_repeats_their_rims() -> None:
-    grid = Grid(6, 4, 3, 2)
+    grid = SheetGrid(6, 4, 3, 2)
     tiles = {(x, y): flat(4, 6, 10 + x + 3 * y) for x in range(3) for y in range(2) if (x, y) != (2, 1)}
     tiles[0, 0][0, 0] = (200, 0, 0, 255)
     sheet = compose(grid, tiles)
@@ -67,7 +67,7 @@ def test_a_sheet_gives_back_its_tiles_and_repeats_their_rims() -> None:
 
 
 def test_the_style_puts_each_tile_into_view() -> None:
-    grid = Grid(6, 4, 3, 2)
+    grid = SheetGrid(6, 4, 3, 2)
     measures = dict(part.split(":") for part in grid.style.split(";"))
     # What the stylesheet does, for a tile shown 600 wide and 400 high: 100 times its size.
     for x in range(3):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +27,16 @@ BOXES = {"left eye": [10, 12, 16, 20], "nose": [18, 16, 26, 24]}
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, network: Callable[[str, str], None]) -> Path:
     """A folder to work in with a network, three pictures in a folder and boxes for them."""
-    (tmp_path / "tiny_for_correspond.py").write_text(SOURCE)
+    network("tiny_for_correspond", SOURCE)
     (tmp_path / "photos").mkdir()
     for k in range(3):
         noise = np.random.default_rng(k).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / "photos" / f"{k}.png")
     entries = [{"file": f"{k}.png", "parts": BOXES} for k in range(3)]
     (tmp_path / "heads.json").write_text(json.dumps({"images": entries}))
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("tiny_for_correspond", None)
+    return tmp_path
 
 
 def run(*args: str) -> int:
@@ -97,21 +94,12 @@ def test_wrong_usage(place: Path, args: list[str], code: int, message: str, caps
 
 
 def test_interrupted_leaves_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, ctrl_c_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(_module(), "_draw", interrupt)
+    ctrl_c_in("deconvviz.analyses.correspondence.compute.draw_boxes")
     assert run("--images", "photos") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*.png"))
-
-
-def _module() -> object:
-    import importlib
-
-    return importlib.import_module("deconvviz.analyses.correspondence.compute")
 
 
 def test_the_example_s_boxes_are_well_formed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +68,12 @@ def test_chosen_layers_and_units_as_json(place: Path, capsys: pytest.CaptureFixt
     ],
 )
 def test_wrong_usage_is_2_and_one_line(
-    place: Path, capsys: pytest.CaptureFixture[str], args: list[str], said: str
+    place: Path, args: list[str], said: str, said_in_one_line: Callable[[str], None]
 ) -> None:
     assert run(*args) == 2
-    err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1 and not list(place.glob("*.png"))
+    said_in_one_line(said)
 
 
-def test_ctrl_c_is_130_and_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("deconvviz.analyses.evolution.compute.features", interrupt)
+def test_ctrl_c_is_130_and_leaves_nothing(place: Path, ctrl_c_in: Callable[[str], None]) -> None:
+    ctrl_c_in("deconvviz.analyses.evolution.compute.features")
     assert run("--run", "run", "--images", "photos") == 130 and not list(place.glob("*evolution*"))

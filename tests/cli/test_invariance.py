@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -32,16 +31,14 @@ def make():
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, network: Callable[[str, str], None]) -> Path:
     """A folder to work in with a network, and pictures in folders named like its classes and otherwise."""
-    (tmp_path / "tiny_for_invariance.py").write_text(SOURCE)
+    network("tiny_for_invariance", SOURCE)
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     for k, name in enumerate(("ant/a.png", "bass/b.png", "other/c.png")):
         (tmp_path / name).parent.mkdir()
         Image.fromarray(np.roll(noise, k, 0)).save(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("tiny_for_invariance", None)
+    return tmp_path
 
 
 def run(*args: str) -> int:
@@ -106,12 +103,9 @@ def test_wrong_usage(place: Path, args: list[str], message: str, capsys: pytest.
 
 
 def test_interrupted_leaves_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, ctrl_c_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("deconvviz.data.transforms._sample", interrupt)
+    ctrl_c_in("deconvviz.data.transforms._sample")
     assert run("ant/a.png") == 130
     assert capsys.readouterr().err.strip() == "deconvviz: interrupted"
     assert not list(place.glob("*invariance.png"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,22 +33,14 @@ def make(aliases={"5": "3"}):
 
 def plain():
     return make({})
-
-def slow():
-    import time
-    print("ready", flush=True)
-    net = make()
-    net.module.register_forward_hook(lambda *_: time.sleep(60))
-    return net
 """
 
 
 @pytest.fixture
-def place(pictures: Path) -> Iterator[Path]:
+def place(pictures: Path, network: Callable[[str, str], None]) -> Path:
     """The folder with pictures, and a network in it."""
-    (pictures / "tiny_to_occlude.py").write_text(SOURCE)
-    yield pictures
-    sys.modules.pop("tiny_to_occlude", None)
+    network("tiny_to_occlude", SOURCE)
+    return pictures
 
 
 def run(*args: str, model: str = "tiny_to_occlude:make") -> int:
@@ -180,38 +172,25 @@ def test_a_terminal_sees_how_many_positions_are_done(place: Path) -> None:
 
     reader, writer = pty.openpty()
     command = [sys.executable, "-m", "deconvviz", "occlude", "--model", "tiny_to_occlude:make", "--window", "16"]
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [*command, "--stride", "4", "--batch", "5", "a.png"], stdout=subprocess.PIPE, stderr=writer, cwd=place,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-    ) as process:  # fmt: skip
-        os.close(writer)
-        seen = _read(reader)  # while it runs: a terminal that nobody reads is full after a few redraws of the bar
-        out = process.communicate()[0].decode()
-    os.close(reader)
-    assert b"positions" in seen and b"25/25" in seen
-    assert process.returncode == 0 and out.endswith("-occlusion.png\n") and out.count("\n") == 1
-
-
-def _read(terminal: int) -> bytes:
-    """Everything that is written to a terminal, until its last writer is gone."""
+    )  # fmt: skip
+    os.close(writer)
     seen = b""
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:
-            return seen
-        if not piece:
-            return seen
-        seen += piece
+    # Read while it runs: a terminal that nobody reads is full after a few redrawn bars.
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(reader, 65536):
+            seen += piece
+    os.close(reader)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert b"positions" in seen and b"25/25" in seen
+    assert out.decode().endswith("-occlusion.png\n") and out.count(b"\n") == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
-def test_ctrl_c_is_130_and_leaves_nothing(place: Path) -> None:
-    command = [sys.executable, "-m", "deconvviz", "occlude", "--model", "tiny_to_occlude:slow", "a.png"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == "" and "Traceback" not in err
+def test_ctrl_c_is_130_and_leaves_nothing(place: Path, interrupted: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = interrupted(["occlude", "--model", "tiny_to_occlude:slow", "a.png"], ["ready\n"])
+    assert code == 130 and out == "" and "Traceback" not in err
     assert err.strip() == "deconvviz: interrupted" and written(place) == []

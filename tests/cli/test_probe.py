@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,18 +25,16 @@ def make():
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, network: Callable[[str, str], None]) -> Path:
     """A folder to work in, with a network and two categories of pictures."""
-    (tmp_path / "probed_for_tests.py").write_text(SOURCE)
+    network("probed_for_tests", SOURCE)
     for label, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         (tmp_path / "data" / label).mkdir(parents=True)
         for k in range(5):
             Image.new("RGB", (20, 20), tuple(c - 20 * k * (c > 0) for c in colour)).save(
                 tmp_path / "data" / label / f"{k}.png"
             )
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("probed_for_tests", None)
+    return tmp_path
 
 
 def run(*args: str) -> int:
@@ -73,16 +70,12 @@ def test_layers_and_counts_as_json(place: Path, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_wrong_usage_is_2_and_one_line(
-    place: Path, capsys: pytest.CaptureFixture[str], args: list[str], said: str
+    place: Path, args: list[str], said: str, said_in_one_line: Callable[[str], None]
 ) -> None:
     assert run(*args) == 2
-    err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1 and not list(place.glob("*.png"))
+    said_in_one_line(said)
 
 
-def test_ctrl_c_is_130_and_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("deconvviz.analyses.probes.compute.features", interrupt)
+def test_ctrl_c_is_130_and_leaves_nothing(place: Path, ctrl_c_in: Callable[[str], None]) -> None:
+    ctrl_c_in("deconvviz.analyses.probes.compute.features")
     assert run("--data", "data") == 130 and not list(place.glob("*.png"))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +27,14 @@ def make():
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU()]
     return Network(nn.Sequential(*layers), input_size=32, mean=(0.5,) * 3, std=(0.25,) * 3, aliases={"2": "3"})
-
-def slow():
-    import time
-    print("ready", flush=True)
-    net = make()
-    net.module.register_forward_hook(lambda *_: time.sleep(60))
-    return net
 """
 
 
 @pytest.fixture
-def place(pictures: Path) -> Iterator[Path]:
+def place(pictures: Path, network: Callable[[str, str], None]) -> Path:
     """The folder with pictures, and a network in it."""
-    (pictures / "tiny_for_tests.py").write_text(SOURCE)
-    yield pictures
-    sys.modules.pop("tiny_for_tests", None)
+    network("tiny_for_tests", SOURCE)
+    return pictures
 
 
 def run(*args: str) -> int:
@@ -220,16 +210,9 @@ def test_debug_shows_the_traceback(place: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
-def test_ctrl_c_is_130_and_leaves_nothing(place: Path) -> None:
-    command = [sys.executable, "-m", "deconvviz", "project", "--model", "tiny_for_tests:slow", "--layer", "2"]
-    with subprocess.Popen(
-        [*command, "a.png"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == "" and "Traceback" not in err
+def test_ctrl_c_is_130_and_leaves_nothing(place: Path, interrupted: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = interrupted(["project", "--model", "tiny_for_tests:slow", "--layer", "2", "a.png"], ["ready\n"])
+    assert code == 130 and out == "" and "Traceback" not in err
     assert err.strip() == "deconvviz: interrupted" and written(place) == []
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,7 @@ from deconvviz.scanning.store import Store
 
 SOURCE = """
 import os
-import time
+import sys
 import torch
 from torch import nn
 from deconvviz import Network
@@ -37,9 +33,10 @@ class Slow(nn.ReLU):
     def forward(self, x):
         if len(x) > 1:
             Slow.blocks += 1
-            pause = 0.2 if Slow.blocks < 5 else 2  # the fifth leaves time to press Ctrl-C, on a busy machine too
+            last = Slow.blocks >= 5
             os.write(1, b"block\\n")  # two threads write: one call a line, so that lines never mix
-            time.sleep(pause)
+            if last:
+                sys.stdin.read()  # its end comes after Ctrl-C
         return super().forward(x)
 
 def slow():
@@ -50,17 +47,15 @@ def slow():
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, network: Callable[[str, str], None]) -> Path:
     """A folder to work in with a network and twelve pictures of two classes, one of them unreadable."""
-    (tmp_path / "tiny_for_scans.py").write_text(SOURCE)
+    network("tiny_for_scans", SOURCE)
     for n in range(12):
         path = tmp_path / "photos" / "ab"[n % 2] / f"{n:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(n).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
     (tmp_path / "photos" / "b" / "05.png").write_text("not a picture")
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("tiny_for_scans", None)
+    return tmp_path
 
 
 def run(command: str, *args: str) -> int:
@@ -135,17 +130,11 @@ def test_another_store_is_one_line(place: Path, capsys: pytest.CaptureFixture[st
     assert out == "" and "s.db was made with top 9, not 3" in err and err.count("\n") == 1
 
 
-def test_ctrl_c_keeps_what_is_done(place: Path) -> None:
+def test_ctrl_c_keeps_what_is_done(place: Path, interrupted: Callable[..., tuple[int, str, str]]) -> None:
     args = [x if x != "tiny_for_scans:make" else "tiny_for_scans:slow" for x in SCAN]
-    command = [sys.executable, "-m", "deconvviz", "scan", *args, "--batch", "2"]
-    pipe, two = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "2"}  # two threads, whatever the machine
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=place, env=two) as child:
-        assert child.stdout is not None
-        for _ in range(5):  # the fifth block begins when the first has been added up
-            assert child.stdout.readline() == "block\n"
-        child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=60)
-    assert child.returncode == 130
+    # Two threads, whatever the machine: the fifth block begins when the first has been added up.
+    code, _, err = interrupted(["scan", *args, "--batch", "2"], ["block\n"] * 5, OMP_NUM_THREADS="2")
+    assert code == 130
     assert err.split("\n\n") == [
         "deconvviz: what is done of the 12 pictures is kept; the same command goes on",
         "deconvviz: interrupted\n",

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 from deconvviz.cli import cli
-from deconvviz.cli.train import _Bars
+from deconvviz.cli._progress import Stages
+from deconvviz.cli.train import _report
 
 
 def test_command(folder: Path, tmp_path: Path) -> None:
@@ -67,14 +68,14 @@ def test_options_that_are_refused(options: list[str], message: str, tmp_path: Pa
 
 def test_bars_come_and_go_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with _Bars() as bars:
-        bars.shown("reading", 1, 2)
-        bars.shown("epoch 1", 0, 3)
+    with Stages() as bars:
+        bars.report("reading", 1, 2)
+        bars.report("epoch 1", 0, 3)
         assert bars._bar is not None and bars._bar._bar is not None
         assert [task.description for task in bars._bar._bar.tasks] == ["epoch 1"]
-        bars.shown("epoch 1", 2, 3)
+        bars.report("epoch 1", 2, 3)
         assert bars._bar._bar.tasks[0].completed == 2 and bars._bar._bar.tasks[0].total == 3
-        bars.shown("epoch 1", 3, 3)
+        bars.report("epoch 1", 3, 3)
         assert bars._bar is None
-        bars.report({"epoch": 1, "size": 28, "loss": 0.5, "train": 0.25, "test": 0.125})
+        _report(bars, {"epoch": 1, "size": 28, "loss": 0.5, "train": 0.25, "test": 0.125})
     assert capsys.readouterr().out == "epoch 1  size 28  loss 0.5000  train 25.00%  test 12.50%\n"

@@ -15,7 +15,8 @@ from torch import nn
 
 import deconvviz
 from deconvviz.data import images
-from deconvviz.data.images import pictures_in, read_image
+from deconvviz.data.images import read_image
+from deconvviz.data.listing import pictures_in
 from deconvviz.errors import DeconvvizTypeError, ImageError
 
 

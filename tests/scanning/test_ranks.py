@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -16,7 +18,8 @@ import torch.distributed as dist
 
 import deconvviz
 from deconvviz import Network, StoreError
-from deconvviz.scanning.store import Store, blank
+from deconvviz.scanning.store import Store
+from deconvviz.scanning.writer import blank
 
 Content = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 Write = Callable[..., list[Path]]
@@ -98,11 +101,17 @@ def test_killed_together_and_gone_on_with_fewer(
 
     def slow(rank: int) -> None:
         join(rank, 3, tmp_path / "three")
-        net.module.conv2.register_forward_hook(lambda *_: time.sleep(0.2))
+        passes = itertools.count(1)
+
+        def stop_at_third(*_: object) -> None:
+            if next(passes) > 3:  # the first may be the recording's
+                threading.Event().wait()
+
+        net.module.conv2.register_forward_hook(stop_at_third)
         deconvviz.scan(net, folder, ["1", "2"], top=4, store=path, batch=3, workers=0, save_every=0)
 
     children = together(3, slow)
-    for _ in range(400):
+    while all(os.waitpid(child, os.WNOHANG) == (0, 0) for child in children):
         time.sleep(0.02)
         if not blank(path):
             with Store.open(path) as store:

@@ -18,8 +18,9 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 import deconvviz
 from deconvviz import Network, StoreError
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, UnknownNameError
+from deconvviz.scanning.rows import BINS
 from deconvviz.scanning.run import uninterrupted
-from deconvviz.scanning.store import BINS, Store
+from deconvviz.scanning.store import Store
 
 Content = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 Write = Callable[..., list[Path]]

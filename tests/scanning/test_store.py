@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from deconvviz.errors import DeconvvizValueError, StoreError, UnknownNameError
-from deconvviz.scanning.store import BINS, Place, Progress, Store, StoreLayer, Writer
+from deconvviz.scanning.rows import BINS, Place, StoreLayer
+from deconvviz.scanning.store import Store
+from deconvviz.scanning.writer import Commit, Writer
 
 LAYERS = (
     StoreLayer(0, "features.0", "conv1", "Conv2d", 2, (5, 4), (2, 2), (7, 7), 1),
@@ -19,9 +21,9 @@ LAYERS = (
 FACTS = {"top": 2, "aliases": {"1": "features.0", "conv1": "features.0"}}
 
 
-def progress(done: int, count: int) -> Progress:
+def progress(done: int, count: int) -> Commit:
     rising = np.arange(3)
-    return Progress(
+    return Commit(
         done=done,
         count=count,
         total=np.array([1.5, 0.0, -2.0]) * count,

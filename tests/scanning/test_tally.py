@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from deconvviz.scanning.store import BINS, EDGES
+from deconvviz.scanning.rows import BINS, EDGES
 from deconvviz.scanning.tally import Places, Tally, bins_of, exact_parts, sum_of
 
 

@@ -10,8 +10,8 @@ import torch
 from deconvviz.data.pictures import Pictures
 from deconvviz.models import registry
 from deconvviz.models.recipes import RECIPES, Augmentation, recipe_for
+from deconvviz.processes import Team
 from deconvviz.training.plan import Course
-from deconvviz.training.processes import Team
 from deconvviz.training.run import run_epoch
 from deconvviz.training.start import start
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
+from deconvviz.analyses.evolution.statistics import Centred, Correlation, Peaks
 from deconvviz.analyses.features import features
 from deconvviz.analyses.projection.compute import METHODS, OVERLAPS, project
 from deconvviz.analyses.projection.result import Projection
@@ -29,11 +30,11 @@ from deconvviz.network.network import Network, check_sizes
 from deconvviz.network.preprocessing import Picture, listed
 from deconvviz.network.weights import load_state, read_weights
 
-Source = str | os.PathLike[str] | Network | nn.Module | Mapping[str, Tensor]
+Checkpoint = str | os.PathLike[str] | Network | nn.Module | Mapping[str, Tensor]
 
 
 def evolve(
-    checkpoints: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[int, Source],
+    checkpoints: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[int, Checkpoint],
     images: str | os.PathLike[str] | Picture | Sequence[Picture] | None = None,
     layer: str | Sequence[str] | None = None,
     units: int | Sequence[int] | Mapping[str, Sequence[int]] | None = None,
@@ -76,8 +77,8 @@ def evolve(
     unknown = set(units) - set(layers) if isinstance(units, Mapping) else set()
     if unknown:
         raise DeconvvizValueError(f"units are given for layer '{min(unknown)}'; allowed: {', '.join(layers)}")
-    pictures = _Pictures(net, _data_of(checkpoints) if images is None else images, most)
-    run = _Run(net, sources, layers, pictures, batch, progress)
+    pictures = _Inputs(net, _data_of(checkpoints) if images is None else images, most)
+    run = _Passes(net, sources, layers, pictures, batch, progress)
     run.look()
     # A seed of its own for each layer: layers of one size would all show the same numbers.
     chosen = [_units(units, name, run.fires(n), count, seed + n) for n, name in enumerate(layers)]
@@ -95,7 +96,7 @@ def evolve(
 # What is given --------------------------------------------------------------------------------------------------------
 
 
-def _sources(given: Any) -> dict[int, Source]:
+def _sources(given: Any) -> dict[int, Checkpoint]:
     """Epoch → what holds its weights, first epoch first."""
     if isinstance(given, str | os.PathLike):
         return dict(of_run(given))
@@ -128,7 +129,7 @@ def _epoch_of(path: object) -> int:
     return int(found[-1])
 
 
-def _architecture(model: object, sources: Sequence[Source]) -> Network:
+def _architecture(model: object, sources: Sequence[Checkpoint]) -> Network:
     """A network of our own, to put one checkpoint's weights after the other into."""
     if model is None:
         model = next((s for s in sources if not isinstance(s, str | os.PathLike | Mapping)), None)
@@ -153,7 +154,7 @@ def _to(net: Network, device: str | None) -> None:
         raise DeconvvizValueError(f"cannot use the device {device!r}: {str(error).splitlines()[0]}") from error
 
 
-def _state(source: Source) -> tuple[Mapping[str, Tensor], str]:
+def _state(source: Checkpoint) -> tuple[Mapping[str, Tensor], str]:
     """The weights of a checkpoint, and its name for errors."""
     if isinstance(source, str | os.PathLike):
         return read_weights(Path(source))[0], Path(source).name
@@ -203,7 +204,7 @@ def _units(units: Any, layer: str, fires: Tensor, count: int, seed: int) -> Tens
     return torch.tensor(given)
 
 
-class _Pictures:
+class _Inputs:
     """The pictures by number, as inputs (1, C, H, W); those that cannot be read are known after a first pass."""
 
     def __init__(self, net: Network, images: Any, most: int | None) -> None:
@@ -243,89 +244,27 @@ class _Pictures:
             raise ImageError(f"none of the {len(self)} pictures can be read, the first is {self.names[0]}")
 
 
-# How alike a unit's values are ----------------------------------------------------------------------------------------
-
-
-class _Centred:
-    """One batch of a layer's values (N, M, h, w) less their means, and what of it the correlation needs."""
-
-    def __init__(self, values: Tensor) -> None:
-        values = values if values.dim() == 4 else values[:, :, None, None]
-        self.count = values.numel() // values.shape[1]
-        self.mean = values.mean((0, 2, 3))
-        self.values = values - self.mean.view(1, -1, 1, 1)
-        self.square = self.values.pow(2).sum((0, 2, 3)).double()
-        self.mean = self.mean.double()
-
-
-class _Correlation:
-    """Correlation of each of M units with a reference over all pictures and places, merged batch by batch."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.means = self.squares = self.cross = torch.zeros(())
-
-    def add(self, own: _Centred, reference: _Centred) -> None:
-        """Merge a batch (Chan, Golub & LeVeque 1979): means first, so that large means cost no digits."""
-        means = torch.stack([own.mean, reference.mean])
-        apart = means - self.means
-        weight = self.count * own.count / (self.count + own.count)
-        self.squares = self.squares + torch.stack([own.square, reference.square]) + apart.pow(2) * weight
-        cross = (own.values * reference.values).sum((0, 2, 3)).double()
-        self.cross = self.cross + cross + apart[0] * apart[1] * weight
-        self.means = self.means + apart * (own.count / (self.count + own.count))
-        self.count += own.count
-
-    def result(self) -> Tensor:
-        """(M,) in -1..1; 0 for a unit that is constant here, NaN for one that is constant in the reference."""
-        product = self.squares[0] * self.squares[1]
-        found = torch.where(product > 0, self.cross / product.clamp(min=1e-300).sqrt(), 0.0)
-        return torch.where(self.squares[1] > 0, found.clamp(-1, 1), torch.nan).float().cpu()
-
-
-class _Peaks:
-    """The strongest activation of each of M units: its value, its picture, and the place in the map, flat."""
-
-    def __init__(self) -> None:
-        self.value: Tensor | None = None
-
-    def add(self, values: Tensor, numbers: Tensor) -> None:
-        values = values if values.dim() == 4 else values[:, :, None, None]
-        self.width = values.shape[3]
-        by_picture, places = values.flatten(2).max(2)
-        value, row = by_picture.max(0)
-        place = places.gather(0, row[None])[0]
-        picture = numbers.to(row.device)[row]
-        if self.value is None:
-            self.value, self.picture, self.place = value, picture, place
-            return
-        better = value > self.value
-        self.value = torch.where(better, value, self.value)
-        self.picture = torch.where(better, picture, self.picture)
-        self.place = torch.where(better, place, self.place)
-
-
 # The run --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Layer:
+class _LayerRecord:
     """What is known of one layer: for each checkpoint its peaks, and its correlation with the last."""
 
     name: str
-    peaks: list[_Peaks]
-    likeness: list[_Correlation]
+    peaks: list[Peaks]
+    likeness: list[Correlation]
 
 
-class _Run:
+class _Passes:
     """Passes over the pictures and projections, checkpoint by checkpoint, with one network."""
 
     def __init__(
-        self, net: Network, sources: dict[int, Source], layers: Sequence[str], pictures: _Pictures, batch: int,
+        self, net: Network, sources: dict[int, Checkpoint], layers: Sequence[str], pictures: _Inputs, batch: int,
         progress: Callable[[int, int], object] | None,
     ) -> None:  # fmt: skip
         self.net, self.sources, self.pictures, self.batch = net, list(sources.values()), pictures, batch
-        self.layers = [_Layer(x, [_Peaks() for _ in sources], [_Correlation() for _ in sources]) for x in layers]
+        self.layers = [_LayerRecord(x, [Peaks() for _ in sources], [Correlation() for _ in sources]) for x in layers]
         self.order = range(len(self.sources) - 1, -1, -1)  # the last is what the others are compared with
         self.progress, self.done = progress, 0
         self.steps = len(sources) * (-(-len(pictures) // batch) + len(layers))
@@ -349,7 +288,7 @@ class _Run:
         """All pictures through all checkpoints: the strongest activations, and the features' likeness."""
         names = [layer.name for layer in self.layers]
         for numbers, inputs in self.pictures.batches(self.batch):
-            last: dict[str, _Centred] = {}
+            last: dict[str, Centred] = {}
             for e in self.order:
                 self.put(e)
                 found = features(self.net, inputs, names, self.batch)
@@ -357,7 +296,7 @@ class _Run:
                     values = found.pop(layer.name)
                     check_maps(layer.name, values.shape)
                     layer.peaks[e].add(values, numbers)
-                    centred = _Centred(values)
+                    centred = Centred(values)
                     layer.likeness[e].add(centred, last.setdefault(layer.name, centred))
                 self.step()
 
@@ -381,7 +320,7 @@ class _Run:
 class _Part:
     """Projections of the chosen units of one layer, checkpoint by checkpoint, the last first."""
 
-    def __init__(self, run: _Run, layer: _Layer, units: Tensor, method: str, overlap: str) -> None:
+    def __init__(self, run: _Passes, layer: _LayerRecord, units: Tensor, method: str, overlap: str) -> None:
         self.run, self.layer, self.units, self.how = run, layer, units, {"method": method, "overlap": overlap}
         rows = range(len(run.sources))
         peaks = layer.peaks

@@ -22,20 +22,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deconvviz.analyses.filters.compute import filters
+from deconvviz.analyses.panels.fields import Box, LayerFields
 from deconvviz.analyses.panels.result import Panels, PanelsPage
 from deconvviz.analyses.projection.compute import project
-from deconvviz.engine.geometry import spans
-from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizValueError, ImageError, StoreError
 from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
 from deconvviz.results.base import photograph, signed_pictures
 from deconvviz.scanning.plan import check_model
+from deconvviz.scanning.rows import Place, StoreLayer, StorePicture
 from deconvviz.scanning.sources import Files, Items
-from deconvviz.scanning.store import Place, Store, StoreLayer, StorePicture
+from deconvviz.scanning.store import Store
 
 Pixels = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
 _AHEAD = 4  # pictures that are read while others are computed
 
 
@@ -72,7 +71,7 @@ class PanelSource:
         self.store, self.method, self.overlap = store, method, overlap
         check_model(store, self.net)
         self._source = _pictures(self.net, store, images)
-        self._geometry: dict[int, _Geometry] = {}
+        self._geometry: dict[int, LayerFields] = {}
 
     def input(self, picture: StorePicture) -> Tensor:
         """The picture as the network takes it, (1, C, H, W)."""
@@ -149,12 +148,12 @@ class PanelSource:
             return _rgb(photograph(self.net.denormalise(x[0].float()), (), ()))
         return _rgb(photograph(_three(x[0]), (), ()))
 
-    def _of(self, layer: StoreLayer) -> _Geometry:
+    def _of(self, layer: StoreLayer) -> LayerFields:
         if layer.id not in self._geometry:
             channels, *size = self.store.facts["input"]
             example = example_input(self.net.module, channels, (size[0], size[1]))
             rec, found = self.net.record_to(example, layer.alias or layer.name)
-            self._geometry[layer.id] = _Geometry(rec, found.value)
+            self._geometry[layer.id] = LayerFields(rec, found.value)
         return self._geometry[layer.id]
 
 
@@ -185,36 +184,6 @@ def _three(x: Tensor) -> Tensor:
 
 def _rgb(picture: Pixels) -> Pixels:
     return picture if picture.shape[-1] == 3 else np.repeat(picture, 3, axis=-1)
-
-
-class _Geometry:
-    """Receptive fields of one layer: every row and column at once."""
-
-    def __init__(self, rec: Recording, value: int) -> None:
-        shape = rec.values[value].shape
-        self._axes = [_Axis(rec, value, int(shape[2 + a]) if len(shape) == 4 else 1, a) for a in (0, 1)]
-        self.field = (self._axes[0].length, self._axes[1].length)
-
-    def box(self, row: int, column: int) -> Box:
-        """The receptive field clipped to the input."""
-        rows, columns = self._axes
-        return int(rows.low[row]), int(columns.low[column]), int(rows.high[row]), int(columns.high[column])
-
-    def offset(self, row: int, column: int) -> tuple[int, int]:
-        """Where the clipped receptive field begins in the whole one."""
-        rows, columns = self._axes
-        return int(rows.low[row] - rows.start[row]), int(columns.low[column] - columns.start[column])
-
-
-class _Axis:
-    """For each row (or column) of a map: what it reads of the input, `low` to `high`, and the `start` of its panel."""
-
-    def __init__(self, rec: Recording, value: int, count: int, axis: int) -> None:
-        size, places = int(rec.values[0].shape[2 + axis]), np.arange(count)
-        self.low, self.high = spans(rec, value, places, axis, True)
-        start, stop = spans(rec, value, places, axis, False)
-        self.length = min(int(stop[0] - start[0]), size)
-        self.start = start if self.length < size else np.zeros_like(start)
 
 
 # Results --------------------------------------------------------------------------------------------------------------

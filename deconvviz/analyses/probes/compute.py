@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deconvviz.analyses.features import features
 from deconvviz.analyses.probes.result import Probes
 from deconvviz.data.listing import Listing, listing
-from deconvviz.data.pictures import SAME_PICTURES, Pictures, split
+from deconvviz.data.pictures import same_photographs, split
 from deconvviz.engine.layers import check_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_counts
@@ -168,15 +168,11 @@ class _Draw:
 def _draw(data: Listing, counts: Sequence[int], most: int, share: float | None, seed: int) -> _Draw:
     """Draw the pictures of each category; the same photograph in two categories is on one side."""
     generator = torch.Generator().manual_seed(seed)
-    names = [name.rpartition("/")[2] for name in data.names]
-    kept = _kept(data, names, share)
-    groups: dict[str, dict[str, list[int]]] = {}
-    for i, (c, name) in enumerate(zip(data.classes, names, strict=True)):
-        label = data.labels[c]
-        groups.setdefault(SAME_PICTURES.get(label, label), {}).setdefault(name, []).append(i)
+    # The pictures that the network's own training kept for testing.
+    kept = None if share is None else set(split(data, share)[1])
     train: tuple[list[int], ...] = tuple([] for _ in counts)
     test: list[int] = []
-    for label, pictures in groups.items():
+    for label, pictures in same_photographs(data).items():
         order = [sorted(pictures)[k] for k in torch.randperm(len(pictures), generator=generator).tolist()]
         if kept is None:
             size = max(len(order) - max(counts), math.ceil(SHARE * len(order)))
@@ -190,15 +186,6 @@ def _draw(data: Listing, counts: Sequence[int], most: int, share: float | None, 
         for part, count in zip(train, counts, strict=True):
             part += [i for n in others[:count] for i in pictures[n]]
     return _Draw(train, test)
-
-
-def _kept(data: Listing, names: Sequence[str], share: float | None) -> set[int] | None:
-    """The pictures that the network's own training kept for testing."""
-    if share is None:
-        return None
-    given = torch.tensor(data.given) if data.given else None
-    same = Pictures([], torch.tensor(data.classes), tuple(names), data.labels, given=given)
-    return set(split(same, share)[1])
 
 
 # Features -------------------------------------------------------------------------------------------------------------

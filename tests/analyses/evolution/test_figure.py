@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -80,7 +80,9 @@ def test_words_lie_inside_and_apart(made: Evolution, words_apart: Callable[[Figu
 
 
 @pytest.mark.parametrize("made", [make(), make(1, (0, 1, 2), 2), make(3, (7,), 2)])
-def test_curves_go_through_the_similarities_and_name_when_a_layer_settles(made: Evolution) -> None:
+def test_curves_go_through_the_similarities_and_name_when_a_layer_settles(
+    made: Evolution, drawn: Callable[[Figure], RendererAgg]
+) -> None:
     figure = made.figure("convergence", level=0.8)
     settled = made.settled(0.8)
     for ax, measure in zip(figure.axes, ("features", "projections"), strict=True):
@@ -92,11 +94,8 @@ def test_curves_go_through_the_similarities_and_name_when_a_layer_settles(made: 
     assert legend is not None
     said = [t.get_text() for t in legend.get_texts()]
     assert said == [f"{name}: ≥ 0.8 from epoch {epoch}" for name, epoch in settled.items()]
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    renderer = drawn(figure)
     with styled():
-        canvas.draw()  # type: ignore[no-untyped-call]
-        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         areas = [ax.get_tightbbox(renderer) for ax in figure.axes]
         ticks = [t.get_window_extent(renderer) for t in figure.axes[0].get_xticklabels() if t.get_text()]
     assert all(a.x0 >= 0 and a.y0 >= 0 and a.x1 <= figure.bbox.x1 and a.y1 <= figure.bbox.y1 for a in areas)

@@ -32,13 +32,7 @@ from deconvviz.models import registry
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small convolutions on busy cores can take hundreds of times longer with more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # The oracle ----------------------------------------------------------------------------------------------------------

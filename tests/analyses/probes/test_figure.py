@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.figure import Figure
 
 from deconvviz.analyses.probes.result import Probes
 from deconvviz.results.style import styled
@@ -46,13 +49,12 @@ def test_lines_go_through_the_means_and_bars_are_the_deviation(splits: int) -> N
 @pytest.mark.parametrize(
     "result", [make(6, 2, 1), make(1, 1, 2), make(12, 3, 3, ""), make(4, 5, 1), make(3, 2, 1, "Short.")]
 )
-def test_words_lie_inside_and_apart(result: Probes) -> None:
+def test_words_lie_inside_and_apart(
+    result: Probes, drawn: Callable[[Figure], RendererAgg], inside_and_apart: Callable[..., None]
+) -> None:
     figure = result.figure()
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    renderer = drawn(figure)
     with styled():
-        canvas.draw()  # type: ignore[no-untyped-call]
-        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         boxes = [text.get_window_extent(renderer) for text in figure.texts]
         ax = figure.axes[0]
         legend = ax.get_legend()
@@ -61,6 +63,4 @@ def test_words_lie_inside_and_apart(result: Probes) -> None:
         values = [t.get_window_extent(renderer) for t in ax.texts]
         assert not any(key.overlaps(v) for v in values) and not key.overlaps(ax.bbox)
         boxes.append(ax.get_tightbbox(renderer))
-    for i, box in enumerate(boxes):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+    inside_and_apart(figure, boxes)

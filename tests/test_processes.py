@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 import deconvviz
 from deconvviz.models.recipes import RECIPES
+from deconvviz.processes import Team
 from deconvviz.training import leads, train
-from deconvviz.training.processes import Team
 
 
 def test_two_processes_of_torchrun_give_the_weights_of_one(folder: Path, tmp_path: Path) -> None:

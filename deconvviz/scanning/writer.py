@@ -1,0 +1,197 @@
+"""Writing a store: no interruption can spoil it, for every commit takes it from one finished prefix of the pictures to
+a longer one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deconvviz.errors import StoreError
+from deconvviz.scanning.rows import BINS, FORMAT, SCHEMA, StoreLayer, path_to
+from deconvviz.scanning.store import Store, check_format
+
+
+def blank(path: Path) -> bool:
+    """Whether a new store may be made here: no file, or one in which nothing was ever committed."""
+    if not path.exists() or not path.is_file():
+        return not path.exists()
+    if not path.stat().st_size:
+        return True
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,))
+    except sqlite3.Error:
+        return False
+    finally:
+        db.close()
+
+
+@dataclass
+class Commit:
+    """What one commit adds: the state of the units after `done` pictures, and what is known of the new pictures.
+
+    The arrays go over the units of all layers in order; `parts` (U, n) are what a scan needs to go on with its sums.
+    `top` holds (layer, unit, places) for every unit whose list changed; `pictures` (id, label, width, height, error).
+    """
+
+    done: int
+    count: int
+    total: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+    fires: NDArray[np.int64]
+    histogram: NDArray[np.int64]
+    top: Sequence[tuple[int, int, Sequence[tuple[int, int, int, float]]]]
+    pictures: Sequence[tuple[int, str | None, int | None, int | None, str | None]]
+    parts: NDArray[np.int64] | None = None
+
+
+class Writer(Store):
+    """A store, open for writing by one scan; every method is one transaction, all of it or nothing."""
+
+    new = False  # whether nothing stands in the file yet
+    run = 0  # number of the run that `begin` has noted
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Writer:
+        """Open or make a store. Raises `StoreError` for a file that is something else, or cannot be written."""
+        path = Path(path)
+        if not path.absolute().parent.is_dir():
+            raise StoreError(f"the folder {path.parent} does not exist")
+        try:
+            db = _connect(path)
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot write the store {path}: {error}") from error
+        store = Writer(path, db)
+        try:
+            if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                store.new = True
+            else:
+                check_format(db, path)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            db.close()
+            what = "is not a store of deconvviz" if "not a database" in str(error) else "cannot be written"
+            raise StoreError(f"{path} {what}: {error}") from error
+        except BaseException:
+            db.close()
+            raise
+        return store
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"cannot write the store {self.path}: {error}; what was committed before is intact"
+            ) from error
+
+    def create(self, facts: Mapping[str, Any], layers: Sequence[StoreLayer]) -> None:
+        """Make the tables of a new store; no picture is done."""
+        with self._transaction() as db:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(f"another scan has just begun to write {self.path}")
+            for statement in SCHEMA.split(";\n"):
+                if statement.strip():
+                    db.execute(statement)
+            every = {**facts, "format": FORMAT, "done": 0}
+            db.executemany("INSERT INTO facts VALUES (?, ?)", [(k, json.dumps(every[k])) for k in sorted(every)])
+            db.executemany(
+                f"INSERT INTO layers VALUES ({','.join('?' * 12)})",
+                [
+                    (x.id, x.name, x.alias, x.operator, x.maps, *(x.size or (None, None)), *(x.stride or (None, None)),
+                     *(x.field or (None, None)), x.position)
+                    for x in layers
+                ],
+            )  # fmt: skip
+            nothing = np.zeros(BINS, "<i8").tobytes()
+            db.executemany(
+                "INSERT INTO units (layer, unit, count, total, maximum, fires, histogram) VALUES (?, ?, 0, 0, ?, 0, ?)",
+                [(x.id, unit, None, nothing) for x in layers for unit in range(x.maps)],
+            )
+        self.new = False
+
+    def begin(
+        self, started: str, folder: str | None, processes: int, machine: Mapping[str, Any],
+        pictures: Sequence[tuple[str | None, str | None]], labels: Mapping[int, str | None] | None = None,
+    ) -> None:  # fmt: skip
+        """Note a new run, new pictures (path, label) under the next numbers, and changed labels of old ones."""
+        with self._transaction() as db:
+            kept = None if folder is None else path_to(folder)
+            made = db.execute(
+                "INSERT INTO runs (started, folder, pictures, seconds, processes, machine) VALUES (?, ?, ?, 0, ?, ?)",
+                (started, kept, self.done, processes, json.dumps(machine)),
+            )
+            self.run = made.lastrowid or 0
+            db.executemany("UPDATE pictures SET label = ? WHERE id = ?", [(v, n) for n, v in (labels or {}).items()])
+            start = self.count
+            db.executemany(
+                "INSERT INTO pictures (id, path, label) VALUES (?, ?, ?)",
+                ((start + n, None if p is None else path_to(p), label) for n, (p, label) in enumerate(pictures)),
+            )
+
+    def parts(self) -> NDArray[np.int64] | None:
+        """What `Commit.parts` was at the last commit, (U, n); None before the first."""
+        rows = [r[0] for r in self._db.execute("SELECT parts FROM units ORDER BY layer, unit")]
+        return None if None in rows else np.array([np.frombuffer(r, "<i8") for r in rows])
+
+    def commit(self, before: int, commit: Commit, seconds: float, ended: str | None = None) -> None:
+        """Go from `before` to `commit.done` pictures in one transaction.
+
+        Raises `StoreError` if the store is not at `before` (another scan writes it) or cannot be written.
+        """
+        with self._transaction() as db:
+            if self.done != before:
+                raise StoreError(f"another scan writes {self.path} at the same time")
+            db.execute("UPDATE facts SET value = ? WHERE key = 'done'", (json.dumps(commit.done),))
+            _write_units(db, commit)
+            db.executemany(
+                "INSERT OR REPLACE INTO top VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (layer, unit, rank, *place)
+                    for layer, unit, places in commit.top
+                    for rank, place in enumerate(places)
+                ],
+            )
+            db.executemany(
+                "UPDATE pictures SET label = coalesce(?, label), width = ?, height = ?, error = ? WHERE id = ?",
+                [(label, width, height, error, n) for n, label, width, height, error in commit.pictures],
+            )
+            db.execute(
+                "UPDATE runs SET pictures = ?, seconds = ?, ended = ? WHERE id = ?",
+                (commit.done, seconds, ended, self.run),
+            )
+
+
+def _write_units(db: sqlite3.Connection, commit: Commit) -> None:
+    keys = db.execute("SELECT layer, unit FROM units ORDER BY layer, unit").fetchall()
+    parts = [None] * len(keys) if commit.parts is None else [p.tobytes() for p in commit.parts.astype("<i8")]
+    peaks = [peak if commit.count else None for peak in commit.maximum.tolist()]
+    bins = [b.tobytes() for b in commit.histogram.astype("<i8")]
+    columns = (commit.total.tolist(), parts, peaks, commit.fires.tolist(), bins, keys)
+    db.executemany(
+        "UPDATE units SET count = ?, total = ?, parts = ?, maximum = ?, fires = ?, histogram = ? "
+        "WHERE layer = ? AND unit = ?",
+        [(commit.count, *row, *key) for *row, key in zip(*columns, strict=True)],
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, timeout=30)
