@@ -60,6 +60,11 @@ def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
     return "; did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else ""
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return what an error says as one line, or its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
     """Raise `UnknownNameError` if the argument `name` is not one of `allowed`."""
     if value not in allowed:

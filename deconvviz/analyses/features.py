@@ -63,6 +63,14 @@ def name_of(net: Network, layer: str | nn.Module) -> str:
     return next((path for path, m in net.plain.named_modules() if m is unwrap(layer)), "?")
 
 
+def listed_layers(layers: str | nn.Module | Sequence[str | nn.Module]) -> list[str | nn.Module]:
+    """One layer or several as a list. Raises `DeconvvizValueError` for none."""
+    given = [layers] if isinstance(layers, str | nn.Module) else list(layers)
+    if not given:
+        raise DeconvvizValueError("layers is empty; allowed: one layer or more")
+    return given
+
+
 def _pass(net: Network, x: Tensor, layers: Mapping[str, str | nn.Module]) -> dict[str, Tensor]:
     """The layers' values for one batch, found as in an earlier pass if the same operators run."""
     module = net.plain

@@ -87,7 +87,7 @@ def _run(args: list[str], debug: bool) -> int:
     except click.ClickException as error:
         if debug:
             raise
-        click.echo(f"deconvviz: {_line(error.format_message())}", err=True)
+        click.echo(f"deconvviz: {' '.join(error.format_message().split())}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("deconvviz: interrupted", err=True)
@@ -99,18 +99,16 @@ def _run(args: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(f"deconvviz: {_line(_said(error))}", err=True)
+        click.echo(f"deconvviz: {_said(error)}", err=True)
         return 2 if _wrong_usage(error) else 1
 
 
 def _said(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
+    from deconvviz.errors import in_one_line
 
-
-def _line(message: str) -> str:
-    return " ".join(message.split())
+    return in_one_line(error)
 
 
 def _wrong_usage(error: Exception) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 FORMATS = ("png", "pdf", "svg", "npz")
 # Those of deconvviz.results.table, which torch comes with.
 TABLES = ("text", "markdown", "latex", "html")
@@ -36,30 +37,31 @@ def options(*several: Options) -> Options:
     return add
 
 
-_checkpoint = click.option(
-    "--checkpoint", type=click.Path(exists=True, dir_okay=False), help="Weights file for package.module:callable."
-)
+weights_option = click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has.")
+checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable.")
 # What `get_network` takes.
 model_options = options(
     click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
-    click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
-    _checkpoint,
+    weights_option,
+    checkpoint_option,
 )
 # A store, and what may be said of its network and pictures; see `network_of`.
 store_options = options(
-    click.option("--store", required=True, type=FILE,
-                 help="What deconvviz scan has written."),
+    click.option("--store", required=True, type=FILE, help="What deconvviz scan has written."),
     click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
     click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
-    _checkpoint,
-    click.option("--images", type=FOLDER,
-                 help="Folder of the scanned pictures. Default: where they were."),
-)  # fmt: skip
+    checkpoint_option,
+    click.option("--images", type=FOLDER, help="Folder of the scanned pictures. Default: where they were."),
+)
 # How units are sent back.
 method_options = options(
     click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet"),
     click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add"),
 )
+scale_option = click.option(
+    "--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel."
+)
+pictures_argument = click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 layer_option = click.option("--layer", required=True, help="One layer: an alias (5, conv5) or a module path.")
 data_option = click.option(
     "--data", required=True, type=FOLDER,
@@ -91,7 +93,7 @@ def layers_option(name: str = "--layer", default: str | None = None) -> Options:
     )
 
 
-def get_network(model: str, weights: str | None, checkpoint: str | None) -> Network:
+def get_network(model: str, weights: str | None, checkpoint: Path | None) -> Network:
     """Return the network that the options name; contradicting options are a usage error."""
     from deconvviz.network.load import load, load_custom, looks_like_a_path
 
@@ -191,11 +193,7 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
         return _writable(Path(name))
     suffix = out.suffix[1:].lower()
     if out.is_dir() or not suffix:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
-        return _writable(out / name)
+        return _writable(make_folder(out) / name)
     if suffix not in FORMATS:
         raise click.BadParameter(
             f"cannot write .{suffix}; allowed: {', '.join(FORMATS)}, or a folder", param_hint="--out"
@@ -205,6 +203,15 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     if not out.parent.is_dir():
         raise click.BadParameter(f"the folder {out.parent} does not exist", param_hint="--out")
     return _writable(out)
+
+
+def make_folder(out: Path) -> Path:
+    """Return the folder `out`, made if need be; a usage error if that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
+    return out
 
 
 def _writable(path: Path) -> Path:

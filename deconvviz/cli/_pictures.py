@@ -12,7 +12,7 @@ import click
 
 from deconvviz.cli._common import output_file
 from deconvviz.cli._progress import Progress
-from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError
+from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError, in_one_line
 
 if TYPE_CHECKING:
     from deconvviz.results.base import Result
@@ -61,7 +61,7 @@ class PictureFiles:
                 except DeconvvizError as error:
                     if len(self.files) == 1 or isinstance(error, UnknownNameError | UnsupportedOperatorError):
                         raise
-                    message = " ".join(str(error).split())
+                    message = in_one_line(error)
                     named = message if str(picture) in message else f"{picture}: {message}"
                     failed.append({"image": str(picture), "error": message})
                     progress.problem(f"deconvviz: {named}")

@@ -15,6 +15,7 @@ from deconvviz.cli._common import (
     output_file,
     output_options,
     parse_fill,
+    pictures_argument,
     write_result,
 )
 from deconvviz.cli._pictures import PictureFiles
@@ -56,7 +57,7 @@ def range_options(command: Any) -> Any:
 
 
 @click.command(short_help="Show how features change as a picture is moved, scaled, turned.")
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@pictures_argument
 @model_options
 @click.option("--label", "labels", multiple=True, help="True class, by name or number: one for all, or one each.")
 @click.option("--transform", "transforms", multiple=True, type=click.Choice(KINDS), help="Default: the paper's three.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -14,7 +15,7 @@ ORDER = 60
 @click.command(short_help="List the layers of a network, their sizes and receptive fields.")
 @model_options
 @json_option
-def layers(model: str, weights: str | None, checkpoint: str | None, as_json: bool) -> None:
+def layers(model: str, weights: str | None, checkpoint: Path | None, as_json: bool) -> None:
     """List the layers of a network, their sizes and receptive fields.
 
     Without --weights random ones are used: the table does not depend on them.

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import print_table
+from deconvviz.cli._common import json_option, print_table
 
 ORDER = 160
 
 
 @click.command(short_help="List the networks of the zoo and their weights.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def models(as_json: bool) -> None:
     """List the networks of the zoo and their weights.
 

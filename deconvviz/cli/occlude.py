@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import FILE, model_options, network_from, output_options
+from deconvviz.cli._common import FILE, model_options, network_from, output_options, pictures_argument
 from deconvviz.cli._pictures import PictureFiles, Tick
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
 
 
 @click.command(short_help="Show what the network makes of a picture with each place covered.")
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@pictures_argument
 @model_options
 @click.option("--target", help="Class, as label or number. Default: the picture's most probable.")
 @click.option("--window", callback=_pair, help="Size of the occluder: 32, or 32x48. Default: a seventh of the input.")

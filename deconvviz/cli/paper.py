@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._pages import format_option, make_folder, source_options, sources
+from deconvviz.cli._common import NEW_FOLDER, json_option, make_folder
+from deconvviz.cli._pages import format_option, source_options, sources
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME
 
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 
 ORDER = 120
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-
 
 @click.command(short_help="Make all figures and tables of the paper, and check its claims.")
-@click.option("--out", type=_FOLDER, default=Path("paper"), show_default=True, help="Folder to write to.")
+@click.option("--out", type=NEW_FOLDER, default=Path("paper"), show_default=True, help="Folder to write to.")
 @source_options
 @format_option
 @click.option("--only", multiple=True, type=click.Choice(list(BY_NAME)), help="Only this page; may be repeated.")
 @click.option("--fresh", is_flag=True, help="Make pages again that are there.")
-@click.option("--gallery", type=_FOLDER, help="Second folder, for lean copies: WebP of at most 150 KB, and Markdown.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--gallery", type=NEW_FOLDER, help="Second folder, for lean copies: WebP of at most 150 KB, and Markdown."
+)
+@json_option
 def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_json: bool, **options: Any) -> None:
     """Make every figure and table of the paper that the given data allow, an index page, and check its claims.
 

@@ -14,6 +14,8 @@ from deconvviz.cli._common import (
     network_from,
     output_options,
     parse_units,
+    pictures_argument,
+    scale_option,
 )
 from deconvviz.cli._pictures import PictureFiles
 
@@ -25,14 +27,14 @@ ORDER = 10
 
 
 @click.command(short_help="Show what the strongest maps of a layer respond to in a picture.")
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@pictures_argument
 @model_options
 @layer_option
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7; may be repeated.")
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Number of strongest maps.")
 @click.option("--place", nargs=2, type=int, help="Row and column of the map, instead of its strongest place.")
 @method_options
-@click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
+@scale_option
 @output_options
 def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Show what the strongest maps of a layer respond to in IMAGES (pictures, or folders of them).

@@ -13,6 +13,7 @@ from deconvviz.cli._common import (
     network_of,
     output_file,
     output_options,
+    scale_option,
     store_options,
     write_result,
 )
@@ -25,7 +26,7 @@ ORDER = 40
 @layer_option
 @click.option("--unit", required=True, type=click.IntRange(0), help="Number of the unit in its layer.")
 @method_options
-@click.option("--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel.")
+@scale_option
 @output_options
 def top(store: Path, layer: str, unit: int, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show what a unit responds to most in a scanned data set: projections beside the pieces of the pictures (Fig. 2).

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import FILE, data_option
+from deconvviz.cli._common import FILE, NEW_FOLDER, data_option
 from deconvviz.cli._progress import Stages
 
 ORDER = 170
@@ -27,9 +27,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 @click.command(short_help="Train a network on a folder of pictures.")
 @click.option("--model", required=True, help="Name in the zoo.")
 @data_option
-@click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for checkpoints and metrics."
-)
+@click.option("--out", required=True, type=NEW_FOLDER, help="Folder for checkpoints and metrics.")
 @click.option("--recipe", help="zfnet, paper, small or lenet. Default: what suits the model.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
 @click.option("--size", type=click.IntRange(1), help="Input size, instead of the recipe's growing one.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deconvviz.errors import DeconvvizTypeError, ImageError
+from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 # 10,000 x 10,000 is the largest square still read: 300 MB once decoded to RGB.
@@ -64,7 +64,7 @@ def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a format that is known here"
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_one_line(error)
 
 
 def _check_size(image: Image.Image, name: str) -> None:

@@ -135,7 +135,7 @@ class Network:
             )
         if not isinstance(image, str | os.PathLike | Image.Image):
             raise DeconvvizTypeError(f"image is a {type(image).__name__}; allowed: a path, a PIL image, a float tensor")
-        self._check_normalises()
+        self.check_normalises()
         return fitting(self.module, normalised(image, self.card))
 
     def _take_tensor(self, image: Tensor) -> Tensor:
@@ -152,7 +152,8 @@ class Network:
         # A copy and no more than a tensor: a result must not change with what its user does to the image afterwards.
         return fitting(self.module, x.detach().as_subclass(Tensor).clone())
 
-    def _check_normalises(self) -> None:
+    def check_normalises(self) -> None:
+        """Raise `DeconvvizValueError` for a network without mean and std, which takes no pictures."""
         if not self.card.mean:
             raise DeconvvizValueError("this network has no mean and std; wrap the module in Network with mean and std")
 
@@ -171,7 +172,7 @@ class Network:
 
     def denormalise(self, x: Tensor) -> Tensor:
         """Pixels in 0..1, clamped, of inputs (..., C, H, W): the inverse of the normalisation."""
-        self._check_normalises()
+        self.check_normalises()
         low, high = self.card.value_range
         mean, std = per_channel(self.card.mean).to(x), per_channel(self.card.std).to(x)
         return ((x * std + mean - low) / (high - low)).clamp(0, 1)

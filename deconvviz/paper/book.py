@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from deconvviz.errors import DeconvvizValueError
+from deconvviz.errors import DeconvvizValueError, in_one_line
 from deconvviz.files import write_whole
 from deconvviz.paper import claims as claims_of
 from deconvviz.paper.claims import Claim
@@ -99,7 +99,7 @@ def _try(page: Page, sources: Sources, out: Path, kinds: Sequence[str], fresh: b
         keep_numbers(written, made, out)
     except Exception as error:
         # Whatever went wrong with one figure must not lose the others; it is listed, and the command fails at the end.
-        return " ".join(str(error).split()) or type(error).__name__
+        return in_one_line(error)
     return written
 
 

@@ -291,6 +291,11 @@ def photograph(image: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return shown
 
 
+def rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture (h, w, C) in three channels: colours as they are, else the first, grey."""
+    return picture if picture.shape[-1] == 3 else np.repeat(picture[..., :1], 3, axis=-1)
+
+
 def signed_pictures(pixels: Tensor, percentile: float = 99.5, scale: str = "panel") -> NDArray[np.uint8]:
     """Return signed values (K, C, H, W) as pictures (K, H, W, C) uint8, zero as mid-grey 128.
 

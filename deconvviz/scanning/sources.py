@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from deconvviz.data.images import read_image
 from deconvviz.data.listing import pictures_below
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError
+from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
 from deconvviz.network.network import Network
 
 Names = Sequence[tuple[str | None, str | None]]  # path below the folder and label of each picture
@@ -61,8 +61,7 @@ class Files:
     kind = "files"
 
     def __init__(self, net: Network, folder: str, names: Names) -> None:
-        if not net.card.mean:
-            raise DeconvvizValueError("this network has no mean and std; wrap the module in Network with mean and std")
+        net.check_normalises()
         self.folder: str | None = folder
         self._root, self._names, self._net = folder, names, preprocessor(net)
 
@@ -183,7 +182,7 @@ class Blocks(Dataset[PictureBlock]):
             try:
                 item = self._source.load(picture)
             except UNREADABLE as error:
-                block.pictures.append((picture, None, None, None, _line(error)))
+                block.pictures.append((picture, None, None, None, in_one_line(error)))
                 continue
             except Exception as error:
                 block.fault = error
@@ -197,10 +196,6 @@ class Blocks(Dataset[PictureBlock]):
         return block
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def first_readable(source: PictureSource, count: int) -> Item:
     """The first picture that can be read. Raises `ImageError` if none can."""
     why = ""
@@ -208,5 +203,5 @@ def first_readable(source: PictureSource, count: int) -> Item:
         try:
             return source.load(number)
         except UNREADABLE as error:
-            why = why or _line(error)
+            why = why or in_one_line(error)
     raise ImageError(f"none of the {count} pictures can be read; the first: {why}")

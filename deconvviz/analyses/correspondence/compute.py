@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.correspondence.parts import draw_boxes, read_parts
 from deconvviz.analyses.correspondence.result import Correspondence
-from deconvviz.analyses.features import features, name_of
+from deconvviz.analyses.features import features, listed_layers, name_of
 from deconvviz.data.images import read_image
 from deconvviz.data.transforms import Fill, fill_colour
 from deconvviz.engine.passes import plain_mode
@@ -165,10 +165,7 @@ def _through(start: float, stop: float, low: float, high: float, size: int) -> t
 
 def _layers(net: Network, layers: Sequence[str | nn.Module] | None) -> list[str | nn.Module]:
     if layers is not None:
-        chosen: list[str | nn.Module] = [layers] if isinstance(layers, str | nn.Module) else list(layers)
-        if not chosen:
-            raise DeconvvizValueError("layers is empty; allowed: one layer or more")
-        return chosen
+        return listed_layers(layers)
     numbered = net.numbered()
     return ["5", "7"] if {"5", "7"} <= set(numbered) else list(numbered[-2:])
 

@@ -28,7 +28,7 @@ from deconvviz.analyses.projection.compute import project
 from deconvviz.errors import DeconvvizValueError, ImageError, StoreError
 from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
-from deconvviz.results.base import photograph, signed_pictures
+from deconvviz.results.base import photograph, rgb, signed_pictures
 from deconvviz.scanning.plan import check_model
 from deconvviz.scanning.rows import Place, StoreLayer, StorePicture
 from deconvviz.scanning.sources import Files, Items
@@ -131,7 +131,7 @@ class PanelSource:
             top, left, bottom, right = box = geometry.box(place.row, place.col)
             pixels = result.pixels[k, :, top:bottom, left:right].cpu().clone()
             yield Panel(
-                place, _rgb(signed_pictures(_three(pixels)[None])[0]), shown[top:bottom, left:right].copy(),
+                place, rgb(signed_pictures(_three(pixels)[None])[0]), shown[top:bottom, left:right].copy(),
                 geometry.offset(place.row, place.col), geometry.field, pixels, box,
             )  # fmt: skip
 
@@ -145,8 +145,8 @@ class PanelSource:
 
     def _shown(self, x: Tensor) -> Pixels:
         if self.net.card.mean:
-            return _rgb(photograph(self.net.denormalise(x[0].float()), (), ()))
-        return _rgb(photograph(_three(x[0]), (), ()))
+            return rgb(photograph(self.net.denormalise(x[0].float()), (), ()))
+        return rgb(photograph(_three(x[0]), (), ()))
 
     def _of(self, layer: StoreLayer) -> LayerFields:
         if layer.id not in self._geometry:
@@ -180,10 +180,6 @@ def _pictures(net: Network, store: Store, images: Any) -> Files | Items:
 def _three(x: Tensor) -> Tensor:
     """Colours to show: as they are for one or three channels, else their mean."""
     return x if x.shape[0] in (1, 3) else x.mean(0, keepdim=True)
-
-
-def _rgb(picture: Pixels) -> Pixels:
-    return picture if picture.shape[-1] == 3 else np.repeat(picture, 3, axis=-1)
 
 
 # Results --------------------------------------------------------------------------------------------------------------

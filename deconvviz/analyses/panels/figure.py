@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deconvviz.results.base import signed_pictures
+from deconvviz.results.base import rgb, signed_pictures
 from deconvviz.results.style import headline, new_figure, show, styled
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _crops(result: Panels) -> list[NDArray[np.uint8]]:
 
 
 def _with_alpha(picture: NDArray[np.uint8], part: Sequence[int]) -> NDArray[np.uint8]:
-    colours = picture if picture.shape[-1] == 3 else np.repeat(picture[..., :1], 3, axis=-1)
+    colours = rgb(picture)
     out = np.zeros((*colours.shape[:2], 4), np.uint8)
     top, left, bottom, right = part
     out[..., :3] = colours

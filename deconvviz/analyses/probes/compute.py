@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.analyses.features import features
+from deconvviz.analyses.features import features, listed_layers
 from deconvviz.analyses.probes.result import Probes
 from deconvviz.data.listing import Listing, listing
 from deconvviz.data.pictures import same_photographs, split
@@ -67,7 +67,7 @@ def probe(
     if not penalty > 0:
         raise DeconvvizValueError(f"penalty is {penalty!r}; allowed: above 0")
     net = Network.of(model)
-    chosen = _layers(net, layers)
+    chosen = listed_layers(net.numbered() if layers is None else layers)
     found = _data(net, data)
     share = _share(net, found, held_out)
     draws = [_draw(found, counts, most, share, seed + k) for k in range(splits)]
@@ -109,15 +109,6 @@ def _check(per_category: int | Sequence[int], **numbers: object) -> tuple[int, .
     for count in counts or (0,):
         check_counts(per_category=count)
     return tuple(dict.fromkeys(counts))
-
-
-def _layers(net: Network, layers: str | nn.Module | Sequence[str | nn.Module] | None) -> list[str | nn.Module]:
-    if layers is None:
-        return list(net.numbered())
-    given = [layers] if isinstance(layers, str | nn.Module) else list(layers)
-    if not given:
-        raise DeconvvizValueError("layers is empty; allowed: one or more")
-    return given
 
 
 def _data(net: Network, data: object) -> Listing:

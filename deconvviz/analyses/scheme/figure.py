@@ -12,7 +12,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.results.base import signed_pictures
+from deconvviz.results.base import rgb, signed_pictures
 from deconvviz.results.style import COLOURS, axes_at, new_figure, show, styled
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def _grey(values: Tensor) -> NDArray[np.uint8]:
 
 def _signed(values: Tensor) -> NDArray[np.uint8]:
     """A signed map (h, w), or pixels (C, H, W), as a picture with zero as mid-grey."""
-    shown = signed_pictures(values[None, None] if values.dim() == 2 else values[None])[0]
-    return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
+    return rgb(signed_pictures(values[None, None] if values.dim() == 2 else values[None])[0])
 
 
 def _show(figure: Figure, corner: tuple[float, float], picture: NDArray[np.uint8], colour: str) -> None:
