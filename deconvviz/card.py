@@ -14,6 +14,10 @@ class Weights:
 
     `name` is what `weights=` takes ("bundled", "imagenet"); `location` says where the file is (a
     file name under `models/weights`, or a URL or hub name for the user to fetch); `sha256` is of that file.
+
+    >>> weights = deconvviz.load("lenet").card.weights
+    >>> weights.name, weights.licence, len(weights.sha256)
+    ('bundled', 'MIT; data MIT', 64)
     """
 
     name: str
@@ -31,6 +35,10 @@ class Card:
     `mean` and `std` (one value per channel) normalise pixels already scaled to `value_range`;
     `resize` is the length of the shorter side before the centre crop to `input_size` (height, width).
     `aliases` map short names ("5", "conv5") to module paths.
+
+    >>> card = deconvviz.load("lenet").card
+    >>> card.input_size, card.channels, card.labels[1], card.alias_of("features.conv1")
+    ((28, 28), 1, 'Trouser', 'conv1')
     """
 
     name: str

@@ -72,6 +72,13 @@ class EvolutionCheckpoints:
 
     `folder` is created if need be. `epochs` count from 1. The files are named as those of `deconvviz train`,
     and each appears whole or not at all. Raises `DeconvvizValueError` for epochs that are not positive.
+
+    Example, of a network that is not trained at all:
+
+    >>> net = deconvviz.load("lenet")
+    >>> keep = deconvviz.EvolutionCheckpoints("my-run", epochs=(1, 2))
+    >>> [keep(net, epoch) is not None for epoch in (1, 2, 3)]
+    [True, True, False]
     """
 
     def __init__(self, folder: str | os.PathLike[str], epochs: Collection[int] = KEPT) -> None:

@@ -17,6 +17,9 @@ def receptive_field(model: Network, layer: str | nn.Module, place: tuple[int, in
     """Receptive field (top, left, bottom, right), half-open, clipped to the image, of `place` (row, column) of a layer.
 
     `model` is a Network (its card gives the input size). Raises for an unknown layer or a place outside the map.
+
+    >>> deconvviz.receptive_field(deconvviz.load("zfnet"), "conv5", (6, 6))
+    (47, 47, 186, 186)
     """
     if not isinstance(model, Network):
         raise DeconvvizTypeError(

@@ -20,6 +20,12 @@ class Layer:
 
     `maps` is the number of feature maps (units), `size` their (height, width) or None for (N, C) outputs, `stride` and
     `receptive_field` (rows, columns) in input pixels; a layer that reads everything has the input's own size.
+
+    >>> for layer in deconvviz.load("lenet").layers()[:3]:
+    ...     print(layer.name, layer.aliases, layer.operator, layer.maps, layer.size)
+    features.conv1 ('conv1', '1') Conv2d 6 (24, 24)
+    features.relu1 () ReLU 6 (24, 24)
+    features.pool1 () MaxPool2d 6 (12, 12)
     """
 
     name: str

@@ -29,6 +29,12 @@ def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int 
 
     Raises `UnknownNameError` (a model, or a name of weights), `WeightsError` (missing, damaged or not
     matching, with the keys), `DeconvvizValueError`.
+
+    >>> net = deconvviz.load("zfnet")
+    >>> net.card.weights.name, len(net.card.labels)
+    ('bundled', 101)
+    >>> deconvviz.load("resnet18_32", "random", seed=1, classes=10).module.training
+    False
     """
     if name not in registry.names():
         raise UnknownNameError(f"unknown model '{name}'{suggest(name, registry.names())}")

@@ -48,6 +48,11 @@ class Network:
     path. `card` states all of it at once, and then the others are not given. The module's mode is left alone.
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError` or `UnknownNameError` for what does not fit.
+
+    >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    >>> net = deconvviz.Network(module, 64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), labels=["cat", "dog"])
+    >>> net.preprocess("image.jpg").shape
+    torch.Size([1, 3, 64, 64])
     """
 
     def __init__(
@@ -125,6 +130,9 @@ class Network:
 
         Raises `DeconvvizTypeError` for other types and dtypes, `DeconvvizValueError` for other shapes, or for a picture
         without mean and std, `ImageError` for a file that cannot be read.
+
+        >>> deconvviz.load("zfnet").preprocess("image.jpg").shape
+        torch.Size([1, 3, 224, 224])
         """
         if isinstance(image, Tensor):
             return self._take_tensor(image)
@@ -171,7 +179,13 @@ class Network:
         return torch.cat(inputs), names
 
     def denormalise(self, x: Tensor) -> Tensor:
-        """Pixels in 0..1, clamped, of inputs (..., C, H, W): the inverse of the normalisation."""
+        """Pixels in 0..1, clamped, of inputs (..., C, H, W): the inverse of the normalisation.
+
+        >>> net = deconvviz.load("zfnet")
+        >>> pixels = net.denormalise(net.preprocess("image.jpg"))
+        >>> bool(pixels.min() >= 0 and pixels.max() <= 1)
+        True
+        """
         self.check_normalises()
         low, high = self.card.value_range
         mean, std = per_channel(self.card.mean).to(x), per_channel(self.card.std).to(x)
@@ -180,7 +194,12 @@ class Network:
     # Layers and classes -----------------------------------------------------------------------------------------------
 
     def layers(self, input_size: int | tuple[int, int] | None = None) -> list[Layer]:
-        """Name, aliases, operator, maps, size, stride and receptive field of every layer."""
+        """Name, aliases, operator, maps, size, stride and receptive field of every layer.
+
+        >>> first = deconvviz.load("zfnet").layers()[0]
+        >>> first.name, first.maps, first.size, first.stride, first.receptive_field
+        ('conv1', 96, (110, 110), (2, 2), (7, 7))
+        """
         size = self.card.input_size if input_size is None else input_size
         return layers(self.module, self.card, (size, size) if isinstance(size, int) else size)
 

@@ -39,6 +39,10 @@ class Result:
     `policy` says how a result was made, `model` of what (name, hash of the weights, version). `kind` is the class's
     name in words, for files and messages. A result names itself in `title` and is drawn by the function that `drawn_by`
     names in the `figure.py` beside its module.
+
+    >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv2", top=2)
+    >>> isinstance(p, deconvviz.Result), p.kind, p.title
+    (True, 'projection', 'zfnet conv2')
     """
 
     kind: ClassVar[str]
@@ -73,13 +77,21 @@ class Result:
         return self.model.get("name", "model")
 
     def figure(self, *given: Any, **options: Any) -> Figure:
-        """Draw the result; the options are those of `draw` in the `figure.py` beside the result's module."""
+        """Draw the result; the options are those of `draw` in the `figure.py` beside the result's module.
+
+        >>> deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv2", top=2).figure(scale="shared").axes[0].name
+        'rectilinear'
+        """
         beside = importlib.import_module(f"{type(self).__module__.rpartition('.')[0]}.figure")
         figure: Figure = getattr(beside, self.drawn_by)(self, *given, **options)
         return figure
 
     def facts(self) -> dict[str, object]:
-        """Return what a reader wants as plain Python values, ready for JSON; by default all plain fields."""
+        """Return what a reader wants as plain Python values, ready for JSON; by default all plain fields.
+
+        >>> deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv2", units=[7]).facts()["units"]
+        [7]
+        """
         return self.plain()
 
     def plain(self) -> dict[str, object]:
@@ -97,6 +109,10 @@ class Result:
 
         Raises:
             DeconvvizValueError: an unknown suffix, or a folder that does not exist.
+
+        >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv2", top=2)
+        >>> p.save("projection.pdf").name
+        'projection.pdf'
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -123,6 +139,10 @@ class Result:
 
         Raises:
             DeconvvizValueError: not such a file.
+
+        >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv2", top=2)
+        >>> deconvviz.Projection.load(p.save("projection.npz")) == p
+        True
         """
         try:
             with np.load(path, allow_pickle=False) as stored:

@@ -31,6 +31,13 @@ class Table:
     columns of numbers stand right and others left. `rules` are the numbers of the rows that a line goes above.
 
     Raises `DeconvvizValueError` for a row or an `align` of another length than the headings.
+
+    >>> table = deconvviz.Table(("layer", "accuracy"), [("conv1", "52.8"), ("conv5", "77.7")])
+    >>> print(table.text(), end="")
+    layer  accuracy
+    ───────────────
+    conv1      52.8
+    conv5      77.7
     """
 
     columns: Sequence[object]

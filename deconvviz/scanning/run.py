@@ -68,6 +68,11 @@ def scan(
     Returns the store, open for reading. Raises `StoreError` for a store of another model, weights, preprocessing,
     layers or options, or one that cannot be written; `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`,
     `ImageError` for what is given. The model is left exactly as it was.
+
+    >>> store = deconvviz.scan(deconvviz.load("zfnet"), "photos", ["conv2"], top=2, store="scan.db")
+    >>> store.count, store.layer("conv2").maps, len(store.top("conv2", 7))
+    (4, 256, 2)
+    >>> store.close()
     """
     check_counts(top=top, per_picture=per_picture, batch=1 if batch is None else batch)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):

@@ -38,6 +38,12 @@ class Store:
 
     Works while a scan writes, on a read-only file and in a read-only folder. Each call reads what is committed then;
     inside `with store.snapshot():` all calls see one and the same state.
+
+    >>> _ = deconvviz.scan(deconvviz.load("zfnet"), "photos", ["conv2"], top=2, store="places.db").close()
+    >>> with deconvviz.Store.open("places.db") as store:
+    ...     strongest = store.top("conv2", 7)[0]
+    ...     print(store.complete, strongest.rank, store.units("conv2").share.shape)
+    True 0 (256,)
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:

@@ -15,7 +15,12 @@ SINGLE = 12
 
 
 def architecture(net: Network) -> Architecture:
-    """Return a network as blocks: each convolution and linear layer, or, if there are many, groups of them."""
+    """Return a network as blocks: each convolution and linear layer, or, if there are many, groups of them.
+
+    >>> a = deconvviz.architecture(deconvviz.load("zfnet"))
+    >>> [block.alias for block in a.blocks[1:4]], a.blocks[1].kernel
+    (['conv1', 'conv2', 'conv3'], (7, 7))
+    """
     rows = net.layers()
     modules = dict(net.module.named_modules())
     heavy = [k for k, row in enumerate(rows) if isinstance(modules.get(_path(row)), nn.Conv2d | nn.Linear)]

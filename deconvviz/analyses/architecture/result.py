@@ -33,7 +33,12 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Architecture(Result):
-    """A network as its `blocks`, from the picture to the output; `parameters` is the number of all of them."""
+    """A network as its `blocks`, from the picture to the output; `parameters` is the number of all of them.
+
+    >>> a = deconvviz.architecture(deconvviz.load("lenet"))
+    >>> a.parameters, len(a.blocks)
+    (44426, 6)
+    """
 
     blocks: tuple[Block, ...]
     parameters: int

@@ -61,6 +61,12 @@ def correspondence(
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, `ImageError`, and `UnsupportedOperatorError`
     for a model that cannot be recorded. The model is left exactly as it was.
+
+    >>> eye = {"eye": [4, 4, 12, 12]}
+    >>> pairs = [(torch.rand(1, 28, 28), eye) for _ in range(3)]
+    >>> c = deconvviz.correspondence(deconvviz.load("lenet"), pairs, layers=["2", "4"], random=2)
+    >>> c.distances.shape  # parts, layers, pairs of pictures
+    torch.Size([1, 2, 3])
     """
     if normalise not in SHARES:
         allowed = ", ".join(map(repr, SHARES))

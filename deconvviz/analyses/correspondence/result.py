@@ -22,6 +22,11 @@ class Correspondence(PictureResult):
     random boxes of the part's own sizes, (P, D, L, M): `random` at places drawn for each picture (`random_boxes`
     (P, D, N, 4)), `one_place` at one place drawn for all, which shows what the place alone does. `policy` says how
     signs, shares and boxes were made, `mean` and `std` are the inputs' normalisation, `model` what it was made of.
+
+    >>> pairs = [(torch.rand(1, 28, 28), {"eye": [4, 4, 12, 12]}) for _ in range(3)]
+    >>> c = deconvviz.correspondence(deconvviz.load("lenet"), pairs, layers=["2", "4"], random=2)
+    >>> list(c.delta()), c.table().columns[1:]
+    (['eye', 'random', 'random, one place'], ('Layer 2', 'Layer 4'))
     """
 
     images: Tensor

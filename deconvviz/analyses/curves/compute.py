@@ -15,7 +15,15 @@ METRICS = "metrics.jsonl"
 
 
 def learning_curves(folder: str | os.PathLike[str]) -> LearningCurves:
-    """Loss and accuracies of every epoch of the run in `folder`. Raises `DeconvvizValueError` if there are none."""
+    """Loss and accuracies of every epoch of the run in `folder`. Raises `DeconvvizValueError` if there are none.
+
+    >>> text = '{"epoch": 1, "size": 28, "loss": 2.1, "train": 0.2}'
+    >>> Path("curves").mkdir(exist_ok=True)
+    >>> Path("curves/metrics.jsonl").write_text(text) > 0
+    True
+    >>> deconvviz.learning_curves("curves").loss
+    tensor([2.1000], dtype=torch.float64)
+    """
     path = Path(folder) / METRICS
     try:
         lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]

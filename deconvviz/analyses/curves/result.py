@@ -15,6 +15,11 @@ class LearningCurves(Result):
 
     `epochs` (N,), counted from 1; `sizes` (N,) of the inputs; `loss` (N,), of the training pictures; `train` and
     `test` (N,), accuracies in 0..1, NaN where an epoch was not tested; `test_ten_crops` at the end, or None.
+
+    >>> numbers = torch.tensor([1.0, 2.0])
+    >>> curves = deconvviz.LearningCurves("run", numbers, numbers * 28, 1 / numbers, numbers / 4, numbers / 5)
+    >>> len(curves), curves.title
+    (2, 'learning curves of run')
     """
 
     name: str

@@ -66,6 +66,12 @@ def evolve(
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, `ImageError`, `WeightsError`, and
     `UnsupportedOperatorError`. A network that is given is left exactly as it was.
+
+    >>> net = deconvviz.load("lenet")
+    >>> later = {1: deconvviz.load("lenet", "random").module.state_dict(), 2: net}
+    >>> e = deconvviz.evolve(later, torch.rand(4, 1, 28, 28), layer="1", count=2, model=net)
+    >>> e.epochs, len(e.layers)
+    ((1, 2), 1)
     """
     check_choice("method", method, METHODS)
     check_choice("overlap", overlap, OVERLAPS)

@@ -67,6 +67,11 @@ class Evolution(PictureResult):
     `epochs` (E,) are those of the checkpoints, `layers` one `EvolutionLayer` each, `names` those of the pictures (the
     indices in a layer's `pictures` point to them). `mean` and `std` are the
     input's normalisation; `policy` and `model` say how it was made and of what.
+
+    >>> net = deconvviz.load("lenet")
+    >>> e = deconvviz.evolve({1: net, 2: net}, torch.rand(4, 1, 28, 28), layer=["1", "2"], count=2)
+    >>> e.settled(0.9)  # the same network twice: from the first epoch on
+    {'conv1': 1, 'conv2': 1}
     """
 
     epochs: tuple[int, ...]

@@ -53,6 +53,10 @@ def filters(
 
     Raises `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`, and `UnsupportedOperatorError` for a layer
     that is no plain 2-d convolution. The models are left exactly as they were.
+
+    >>> f = deconvviz.filters(deconvviz.load("zfnet"))
+    >>> f.weights.shape, f.stride
+    (torch.Size([96, 3, 7, 7]), (2, 2))
     """
     policy = {"radius": radius, "blank": blank, "similar": similar, "alias": alias}
     for name, value in policy.items():

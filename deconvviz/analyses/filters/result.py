@@ -30,6 +30,10 @@ class Filters(LayerResult):
     `bound` (F,) is the greatest response that any picture can give, before the rectifier (None where that cannot be
     said); `fires` (F,) the share of places where it is positive over the `pictures` that were looked at (None without).
     `policy` holds the thresholds, `model` says of what this is, `other` is a second network's filters.
+
+    >>> f = deconvviz.filters(deconvviz.load("zfnet"))
+    >>> sorted(f.faults()), f.faults()["dead"]
+    (['aliased', 'dead', 'duplicate', 'saturated'], [])
     """
 
     weights: Tensor

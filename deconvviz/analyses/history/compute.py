@@ -47,6 +47,9 @@ def history() -> History:
 
     Depth and number of parameters are counted on the networks of the zoo, built without memory for their weights; a
     network that needs a package that is not installed (SENet-154: timm) is listed without them.
+
+    >>> deconvviz.history().winners()[2].team
+    'SuperVision'
     """
     return History(tuple(_measured(entry) for entry in ENTRIES), model={"deconvviz": version("deconvviz")})
 

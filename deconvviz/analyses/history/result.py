@@ -32,7 +32,11 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class History(Result):
-    """ILSVRC classification 2010 to 2017: `entries`, by year and place. Sources in `compute.py` beside this."""
+    """ILSVRC classification 2010 to 2017: `entries`, by year and place. Sources in `compute.py` beside this.
+
+    >>> deconvviz.history().tabular().columns[:3]
+    ('year', 'place', 'entry')
+    """
 
     entries: tuple[Entry, ...]
 

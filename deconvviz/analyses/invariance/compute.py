@@ -47,6 +47,11 @@ def invariance(
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a model
     that cannot be recorded. The model is left exactly as it was.
+
+    >>> steps = {"translation": [0, 2, 4]}
+    >>> r = deconvviz.invariance(deconvviz.load("lenet"), torch.rand(2, 1, 28, 28), transforms=steps, low="1", high="4")
+    >>> r.curve("translation").low.shape
+    torch.Size([2, 3])
     """
     net = Network.of(model)
     inputs, names = net.inputs(images)

@@ -36,6 +36,11 @@ class Invariance(PictureResult):
     `high` are Euclidean distances in the two `layers`, `norms` (N, 2) the lengths of the untransformed features there;
     `probability` is the softmax output for the target, and None, as `targets` is empty, for a model without logits.
     `mean` and `std` are the inputs' normalisation; `policy` and `model` say how it was made and of what.
+
+    >>> r = deconvviz.invariance(deconvviz.load("lenet"), torch.rand(1, 1, 28, 28), transforms={"flip": None},
+    ...                          low="1", high="4")
+    >>> r.curve("flip").values.tolist(), float(r.curve("flip").low[0, 0])
+    ([0.0, 1.0], 0.0)
     """
 
     images: Tensor

@@ -75,6 +75,10 @@ def occlude(
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, and `UnsupportedOperatorError` for a network
     with an operator that has no rule. The model is left exactly as it was.
+
+    >>> o = deconvviz.occlude(deconvviz.load("zfnet"), "image.jpg", window=64, stride=80)
+    >>> o.shape, o.logits.shape, o.probability.shape
+    ((3, 3), torch.Size([9, 101]), torch.Size([3, 3]))
     """
     net = Network.of(model)
     pictures = _pictures(image)

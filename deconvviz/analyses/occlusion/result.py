@@ -24,6 +24,10 @@ class Occlusion(OnePictureResult):
     `activity` (rows, cols) is the sum of map `unit` of `layer`, the map whose maximum was largest uncovered, and
     `projection` that map sent back to pixels; all None without a layer. `mean` and `std` are the input's normalisation
     (empty for a bare module); `policy` and `model` say how it was made and of what.
+
+    >>> o = deconvviz.occlude(deconvviz.load("lenet"), torch.rand(1, 28, 28), target="Coat", window=8, stride=4)
+    >>> o.origins[-1], o.heatmap().shape, bool(o.prediction.max() < 10)
+    (tensor([20, 20]), torch.Size([28, 28]), True)
     """
 
     origins: Tensor

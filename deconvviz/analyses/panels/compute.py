@@ -199,6 +199,11 @@ def panels(
     `store` is an open store or its path; `layer` an alias, module path or number in the store; `images` see
     `PanelSource`. All panels are computed together. Raises `UnknownNameError` and `DeconvvizValueError` for a layer or
     unit that is not there, `StoreError` for another network's store or changed pictures, `ImageError`.
+
+    >>> net = deconvviz.load("zfnet")
+    >>> with deconvviz.scan(net, "photos", ["conv2"], top=2, store="panels.db") as store:
+    ...     deconvviz.panels(net, store, "conv2", 7).pixels[0].shape
+    torch.Size([3, 27, 27])
     """
     if not isinstance(store, Store):
         with Store.open(store) as opened:

@@ -22,6 +22,12 @@ class Panels(LayerResult):
     these parts in the input, `pictures` (K,) the numbers of the pictures in the store with their `paths` and `labels`,
     `places` (K, 2) row and column in the map, `activations` (K,). `filter` (C, kh, kw) is the unit's own, of a layer
     that reads the picture. `statistics` are the unit's over `count` pictures: mean, maximum, share that it fires on.
+
+    >>> net = deconvviz.load("zfnet")
+    >>> with deconvviz.scan(net, "photos", ["conv2"], top=2, store="panel.db") as store:
+    ...     found = deconvviz.panels(net, store, "conv2", 7)
+    >>> found.unit, len(found.images())
+    (7, 2)
     """
 
     unit: int

@@ -62,6 +62,11 @@ def probe(
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, `ImageError`, and
     `UnsupportedOperatorError`. The model is left exactly as it was.
+
+    >>> inputs, classes = torch.rand(24, 1, 28, 28), torch.arange(24) % 2
+    >>> r = deconvviz.probe(deconvviz.load("lenet"), (inputs, classes), ["1", "2"], per_category=4)
+    >>> r.layers, r.accuracy.shape
+    (('1', '2'), torch.Size([2, 1, 1]))
     """
     counts = _check(per_category, most=most, splits=splits, grid=grid, batch=batch)
     if not penalty > 0:

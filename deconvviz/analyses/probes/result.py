@@ -19,6 +19,11 @@ class Probes(Result):
     category of `per_category` (P), and each of S random splits. `dimensions` (L,) are the numbers of features that the
     classifier gets; `pictures` are the numbers of training pictures for each of `per_category`, and of test pictures,
     of the first split. `note` says what the pictures are to the network; `policy` and `model` say how it was made.
+
+    >>> inputs, classes = torch.rand(24, 1, 28, 28), torch.arange(24) % 2
+    >>> r = deconvviz.probe(deconvviz.load("lenet"), (inputs, classes), ["1", "2"], per_category=4)
+    >>> r.chance, r.mean.shape, r.pictures
+    (0.5, torch.Size([2, 1]), (8, 16))
     """
 
     kind: ClassVar[str] = "probe"

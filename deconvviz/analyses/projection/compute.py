@@ -54,6 +54,17 @@ def project(
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a network
     with an operator that has no rule. The model is left exactly as it was.
+
+    >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv5", top=3)
+    >>> p.pixels.shape, p.units.shape, p.places.shape
+    (torch.Size([3, 3, 224, 224]), torch.Size([3]), torch.Size([3, 2]))
+
+    Any module, with a tensor; the strongest place of map 0, by guided backpropagation:
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 4, 3))
+    >>> p = deconvviz.project(module, torch.rand(1, 12, 12), "3", units=[0], method="guided")
+    >>> p.boxes[0, 2:] - p.boxes[0, :2]  # its receptive field: 8 rows, 8 columns
+    tensor([8, 8])
     """
     check_choice("method", method, METHODS)
     check_choice("overlap", overlap, OVERLAPS)

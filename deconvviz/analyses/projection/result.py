@@ -19,6 +19,10 @@ class Projection(LayerResult, OnePictureResult):
     in the input's own scale, `boxes` (K, 4) top, left, bottom, right of the receptive field clipped to the
     picture, half-open; `image` (C, H, W) is the preprocessed input, `mean` and `std` its normalisation (empty
     for a bare module); `policy` and `model` say how it was made and of what. Zeiler & Fergus 2014, section 2.1.
+
+    >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv1", top=2)
+    >>> p.images().shape, p.crops()[0].shape, p.policy["method"]
+    ((2, 224, 224, 3), (7, 7, 3), 'deconvnet')
     """
 
     units: Tensor

@@ -33,6 +33,10 @@ def scheme(net: Network, image: str | os.PathLike[str] | Image.Image | Tensor) -
     takes the most of it where it is active.
 
     Raises `UnsupportedOperatorError` for a network without a convolution, a max pooling and a convolution above it.
+
+    >>> s = deconvviz.scheme(deconvviz.load("zfnet"), "image.jpg")
+    >>> s.layer, s.window
+    ('conv1', (3, 2, 0))
     """
     x = net.preprocess(image)
     rec = record(net.module, x)

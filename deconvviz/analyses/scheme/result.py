@@ -32,6 +32,10 @@ class Scheme(OnePictureResult):
     maps after the transposed filters. `image` (C, H, W) is the preprocessed input. `corner` (row, column) is where a
     piece of 3 x 3 pool outputs is worth a closer look; `window` has kernel, stride and padding of the pool, one for
     both axes.
+
+    >>> s = deconvviz.scheme(deconvviz.load("zfnet"), "image.jpg")
+    >>> s.above[0], s.pixels.shape
+    ('relu2', torch.Size([3, 224, 224]))
     """
 
     layer: str
