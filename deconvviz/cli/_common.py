@@ -36,25 +36,22 @@ def options(*several: Options) -> Options:
     return add
 
 
-_checkpoint = click.option(
-    "--checkpoint", type=click.Path(exists=True, dir_okay=False), help="Weights file for package.module:callable."
-)
-# What `get_network` takes.
-model_options = options(
-    click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
-    click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
-    _checkpoint,
-)
+def network_options(weights: str = "what the model has", model: str = "", **more: Any) -> Options:
+    """Add the options that `get_network` takes; `weights` and `model` say their defaults, `more` is for `--model`."""
+    return options(
+        click.option("--model", help=f"Name in the zoo, or package.module:callable.{model}", **more),
+        click.option("--weights", help=f"bundled, imagenet, random, or a file. Default: {weights}."),
+        click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable."),
+    )
+
+
+model_options = network_options(required=True)
 # A store, and what may be said of its network and pictures; see `network_of`.
 store_options = options(
-    click.option("--store", required=True, type=FILE,
-                 help="What deconvviz scan has written."),
-    click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
-    click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
-    _checkpoint,
-    click.option("--images", type=FOLDER,
-                 help="Folder of the scanned pictures. Default: where they were."),
-)  # fmt: skip
+    click.option("--store", required=True, type=FILE, help="What deconvviz scan has written."),
+    network_options("as the store says", " Default: as the store says."),
+    click.option("--images", type=FOLDER, help="Folder of the scanned pictures. Default: where they were."),
+)
 # How units are sent back.
 method_options = options(
     click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet"),
@@ -91,7 +88,7 @@ def layers_option(name: str = "--layer", default: str | None = None) -> Options:
     )
 
 
-def get_network(model: str, weights: str | None, checkpoint: str | None) -> Network:
+def get_network(model: str, weights: str | None, checkpoint: Path | None) -> Network:
     """Return the network that the options name; contradicting options are a usage error."""
     from deconvviz.network.load import load, load_custom, looks_like_a_path
 
@@ -109,7 +106,10 @@ def get_network(model: str, weights: str | None, checkpoint: str | None) -> Netw
 def network_from(options: Mapping[str, Any]) -> Network:
     """Return the network that `--model`, `--weights` and `--checkpoint` name, on `--device`."""
     net = get_network(options["model"], options["weights"], options["checkpoint"])
-    to_device(net, options["device"])
+    try:
+        net.module.to(options["device"])
+    except (RuntimeError, AssertionError) as error:
+        raise click.BadParameter(f"cannot use {options['device']!r}: {error}", param_hint="--device") from error
     return net
 
 
@@ -173,14 +173,6 @@ def parse_fill(given: str) -> str | float | list[float]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def to_device(net: Network, device: str) -> None:
-    """Move the network to what `--device` names; a usage error if that cannot be."""
-    try:
-        net.module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise click.BadParameter(f"cannot use {device!r}: {error}", param_hint="--device") from error
-
-
 def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     """Return where a command writes its one file: `--out`, or `name` in the folder that it is, or here.
 
@@ -191,11 +183,7 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
         return _writable(Path(name))
     suffix = out.suffix[1:].lower()
     if out.is_dir() or not suffix:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
-        return _writable(out / name)
+        return _writable(make_folder(out) / name)
     if suffix not in FORMATS:
         raise click.BadParameter(
             f"cannot write .{suffix}; allowed: {', '.join(FORMATS)}, or a folder", param_hint="--out"
@@ -205,6 +193,15 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     if not out.parent.is_dir():
         raise click.BadParameter(f"the folder {out.parent} does not exist", param_hint="--out")
     return _writable(out)
+
+
+def make_folder(out: Path) -> Path:
+    """Return the folder `out`, made if need be; a usage error if that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
+    return out
 
 
 def _writable(path: Path) -> Path:

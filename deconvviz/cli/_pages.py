@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import FILE, FOLDER, device_option, json_option, network_from
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, parts_of
 
@@ -18,29 +17,26 @@ if TYPE_CHECKING:
     from deconvviz.paper.sources import Sources
 
 
-def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what a page is made from; `sources` makes them one object."""
-    for option in (
-        device_option,
-        click.option("--image", "images", multiple=True, type=FILE, help="Picture to use; may be repeated."),
-        click.option("--parts", type=FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
-        click.option("--store", type=FILE, help="Store of `deconvviz scan`, for figure 2."),
-        click.option("--run", type=FOLDER, help="Folder of a training run with kept epochs."),
-        click.option("--data", type=FOLDER, help="Folder with one folder of pictures for each category."),
-        click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable."),
-        click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has."),
-        click.option(
-            "--model", default="zfnet", show_default=True, help="Name in the zoo, or package.module:callable."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--format`, which may be repeated."""
-    kinds = click.Choice(["png", "pdf", "svg"])
-    return click.option("--format", "formats", multiple=True, type=kinds, help="Default: all three.")(command)
+# What a page is made from; `sources` makes them one object.
+source_options = common.options(
+    common.network_options(default="zfnet", show_default=True),
+    click.option("--data", type=common.FOLDER, help="Folder with one folder of pictures for each category."),
+    click.option("--run", type=common.FOLDER, help="Folder of a training run with kept epochs."),
+    click.option("--store", type=common.FILE, help="Store of `deconvviz scan`, for figure 2."),
+    click.option("--parts", type=common.FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
+    click.option("--image", "images", multiple=True, type=common.FILE, help="Picture to use; may be repeated."),
+    common.device_option,
+)
+format_option = click.option(
+    "--format", "formats", multiple=True, type=click.Choice(["png", "pdf", "svg"]), help="Default: all three."
+)
+# What `figure` and `table` have in common.
+page_options = common.options(
+    source_options,
+    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to. Default: here."),
+    format_option,
+    common.json_option,
+)
 
 
 def sources(options: dict[str, Any], progress: Progress | None = None) -> Sources:
@@ -49,16 +45,7 @@ def sources(options: dict[str, Any], progress: Progress | None = None) -> Source
 
     paths = {name: options[name] for name in ("data", "run", "store", "parts")}
     reach = (lambda done, total: None) if progress is None else progress.share
-    return Sources(partial(network_from, options), images=tuple(options["images"]), progress=reach, **paths)
-
-
-def make_folder(out: Path) -> Path:
-    """Return the folder `out`, made if need be; a usage error if that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from error
-    return out
+    return Sources(partial(common.network_from, options), images=tuple(options["images"]), progress=reach, **paths)
 
 
 def one_page(name: str, options: dict[str, Any]) -> None:
@@ -72,7 +59,7 @@ def one_page(name: str, options: dict[str, Any]) -> None:
     lacking = missing(page, given)
     if lacking:  # before torch is loaded
         raise click.UsageError("; ".join(lacking))
-    out = make_folder(options["out"] or Path())
+    out = common.make_folder(options["out"] or Path())
     from deconvviz.paper.book import make_page
     from deconvviz.paper.writing import FORMATS
 
@@ -89,12 +76,3 @@ def one_page(name: str, options: dict[str, Any]) -> None:
         click.echo(written.table.text())
     for file in files:
         click.echo(file)
-
-
-def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what `figure` and `table` have in common."""
-    folder = click.Path(file_okay=False, path_type=Path)
-    out_option = click.option("--out", type=folder, help="Folder to write to. Default: here.")
-    for add in (json_option, format_option, out_option, source_options):
-        command = add(command)
-    return command

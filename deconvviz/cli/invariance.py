@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import (
-    batch_option,
-    model_options,
-    network_from,
-    output_file,
-    output_options,
-    parse_fill,
-    write_result,
-)
+from deconvviz.cli import _common as common
 from deconvviz.cli._pictures import PictureFiles
 from deconvviz.cli._progress import Progress
 
@@ -57,7 +49,7 @@ def range_options(command: Any) -> Any:
 
 @click.command(short_help="Show how features change as a picture is moved, scaled, turned.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@model_options
+@common.model_options
 @click.option("--label", "labels", multiple=True, help="True class, by name or number: one for all, or one each.")
 @click.option("--transform", "transforms", multiple=True, type=click.Choice(KINDS), help="Default: the paper's three.")
 @range_options
@@ -65,8 +57,8 @@ def range_options(command: Any) -> Any:
 @click.option("--high", help="A high layer. Default: the highest number among the aliases, such as 7.")
 @click.option("--fill", default="grey", show_default=True, help="Outside: grey, reflect, edge, a number or a colour.")
 @click.option("--normalise", type=click.Choice(["none", "norm", "max"]), default="none", help="Of the drawn distances.")
-@batch_option
-@output_options
+@common.batch_option
+@common.output_options
 def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how features and the answer change as IMAGES (pictures, or folders of them) are moved, scaled and turned.
 
@@ -80,9 +72,9 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
     """
     chosen = _transforms(options)
     pictures = PictureFiles(images, None, None).files
-    net = network_from(options)
+    net = common.network_from(options)
     first = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
-    path = output_file(out, kind, f"{first}{net.card.name}-invariance")
+    path = common.output_file(out, kind, f"{first}{net.card.name}-invariance")
     from deconvviz.analyses.invariance.compute import invariance as compute
 
     with Progress(len(pictures)) as progress:
@@ -93,11 +85,11 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
             chosen,
             options["low"],
             options["high"],
-            parse_fill(options["fill"]),
+            common.parse_fill(options["fill"]),
             options["batch"],
             progress.share,
         )
-    write_result(result, path, as_json, normalise=options["normalise"])
+    common.write_result(result, path, as_json, normalise=options["normalise"])
 
 
 def _transforms(options: dict[str, Any]) -> dict[str, list[float] | None]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import print_table
+from deconvviz.cli import _common as common
 
 ORDER = 160
 
 
 @click.command(short_help="List the networks of the zoo and their weights.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@common.json_option
 def models(as_json: bool) -> None:
     """List the networks of the zoo and their weights.
 
@@ -28,7 +28,7 @@ def models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": [_facts(card) for card in cards]}))
         return
-    print_table(("name", "input", "classes", "weights", "accuracy", "licence"), map(_row, cards))
+    common.print_table(("name", "input", "classes", "weights", "accuracy", "licence"), map(_row, cards))
 
 
 def _row(card: Any) -> list[str]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._pages import format_option, make_folder, source_options, sources
+from deconvviz.cli import _common as common
+from deconvviz.cli._pages import format_option, source_options, sources
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME
 
@@ -31,7 +32,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--only", multiple=True, type=click.Choice(list(BY_NAME)), help="Only this page; may be repeated.")
 @click.option("--fresh", is_flag=True, help="Make pages again that are there.")
 @click.option("--gallery", type=_FOLDER, help="Second folder, for lean copies: WebP of at most 150 KB, and Markdown.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@common.json_option
 def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_json: bool, **options: Any) -> None:
     """Make every figure and table of the paper that the given data allow, an index page, and check its claims.
 
@@ -47,7 +48,7 @@ def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_
 
     for folder in (out, gallery):
         if folder is not None:
-            make_folder(folder)
+            common.make_folder(folder)
     formats, command = options["formats"] or FORMATS, _command(options, gallery)
     with Progress(len(only or BY_NAME), "pages") as progress:
 

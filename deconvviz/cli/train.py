@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import FILE, data_option
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Stages
 
 ORDER = 170
@@ -26,7 +26,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 
 @click.command(short_help="Train a network on a folder of pictures.")
 @click.option("--model", required=True, help="Name in the zoo.")
-@data_option
+@common.data_option
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for checkpoints and metrics."
 )
@@ -59,12 +59,22 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     show_default=True,
     help="Epochs between tests; those of kept checkpoints are always tested.",
 )
-@click.option("--weights", type=FILE, help="File with weights to start from.")
+@click.option("--weights", type=common.FILE, help="File with weights to start from.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--fresh", is_flag=True, help="Start again, over what is in --out.")
 @click.option("--evolve", is_flag=True, help="At the end draw how features evolved, as `deconvviz evolve` does.")
 @click.pass_context
-def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **options: Any) -> None:
+def train(
+    context: click.Context,
+    /,
+    model: str,
+    data: Path,
+    out: Path,
+    resume: bool,
+    fresh: bool,
+    evolve: bool,
+    **options: Any,
+) -> None:
     """Train a network on a folder of pictures; Ctrl-C stops it, --resume goes on.
 
     \b
@@ -77,7 +87,6 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
     """
     if resume and fresh:
         raise click.UsageError("--resume contradicts --fresh")
-    out: Path = options["out"]
     last = out / "last.pt"
     if last.is_file() and not (resume or fresh):
         raise click.UsageError(f"{last} is there already; give --resume to go on, --fresh to overwrite it")
@@ -91,9 +100,6 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
     from deconvviz.training import leads
     from deconvviz.training import train as run
 
-    data: Path = options.pop("data")
-    model: str = options.pop("model")
-    options.pop("out")
     with Stages() as bars:
         report = partial(_report, bars)
         run(model, data, out, resume=resume, fresh=fresh, report=report, shown=bars.report, **options)

@@ -28,8 +28,8 @@ from deconvviz.scanning.rows import (
     run_from,
 )
 
-_TOP = "SELECT layer, unit, rank, picture, row, col, activation FROM top "
-_PICTURE = "SELECT id, path, label, width, height, error FROM pictures "
+_TOP = "SELECT * FROM top "
+_PICTURE = "SELECT * FROM pictures "
 _AMONG = {"all": "1", "unreadable": "error IS NOT NULL", "top": "id IN (SELECT picture FROM top)"}
 
 
@@ -101,20 +101,13 @@ class Store:
 
     def runs(self) -> tuple[ScanRun, ...]:
         """The runs that made this store, first one first."""
-        rows = self._db.execute(
-            "SELECT id, started, ended, folder, pictures, seconds, processes, machine FROM runs ORDER BY id"
-        )
-        return tuple(run_from(row) for row in rows)
+        return tuple(run_from(row) for row in self._db.execute("SELECT * FROM runs ORDER BY id"))
 
     # Layers and units -------------------------------------------------------------------------------------------------
 
     def layers(self) -> tuple[StoreLayer, ...]:
         """The layers, in the order of the network."""
-        rows = self._db.execute(
-            "SELECT id, name, alias, operator, maps, height, width, stride_rows, stride_columns, field_rows, "
-            "field_columns, position FROM layers ORDER BY id"
-        )
-        return tuple(layer_from(row) for row in rows)
+        return tuple(layer_from(row) for row in self._db.execute("SELECT * FROM layers ORDER BY id"))
 
     def layer(self, layer: int | str | StoreLayer) -> StoreLayer:
         """A layer by its number in the store, its alias or its module path. Raises `UnknownNameError`."""

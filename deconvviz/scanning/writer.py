@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deconvviz.errors import StoreError
 from deconvviz.scanning.rows import BINS, FORMAT, SCHEMA, StoreLayer, path_to
 from deconvviz.scanning.store import Store, check_format
+from deconvviz.scanning.tally import Tally, sum_of
 
 
 def blank(path: Path) -> bool:
@@ -37,21 +38,15 @@ def blank(path: Path) -> bool:
 
 @dataclass
 class Commit:
-    """What one commit adds: the state of the units after `done` pictures, and what is known of the new pictures.
+    """What one commit adds: the `tally` of the units after `done` pictures, and what is known of the new pictures.
 
-    The arrays go over the units of all layers in order; `parts` (U, n) are what a scan needs to go on with its sums.
     `top` holds (layer, unit, places) for every unit whose list changed; `pictures` (id, label, width, height, error).
     """
 
     done: int
-    count: int
-    total: NDArray[np.float64]
-    maximum: NDArray[np.float64]
-    fires: NDArray[np.int64]
-    histogram: NDArray[np.int64]
+    tally: Tally
     top: Sequence[tuple[int, int, Sequence[tuple[int, int, int, float]]]]
     pictures: Sequence[tuple[int, str | None, int | None, int | None, str | None]]
-    parts: NDArray[np.int64] | None = None
 
 
 class Writer(Store):
@@ -67,7 +62,7 @@ class Writer(Store):
         if not path.absolute().parent.is_dir():
             raise StoreError(f"the folder {path.parent} does not exist")
         try:
-            db = _connect(path)
+            db = sqlite3.connect(path, isolation_level=None, timeout=30)
         except sqlite3.Error as error:
             raise StoreError(f"cannot write the store {path}: {error}") from error
         store = Writer(path, db)
@@ -148,7 +143,7 @@ class Writer(Store):
             )
 
     def parts(self) -> NDArray[np.int64] | None:
-        """What `Commit.parts` was at the last commit, (U, n); None before the first."""
+        """What `Tally.parts` was at the last commit, (U, n); None before the first."""
         rows = [r[0] for r in self._db.execute("SELECT parts FROM units ORDER BY layer, unit")]
         return None if None in rows else np.array([np.frombuffer(r, "<i8") for r in rows])
 
@@ -161,7 +156,7 @@ class Writer(Store):
             if self.done != before:
                 raise StoreError(f"another scan writes {self.path} at the same time")
             db.execute("UPDATE facts SET value = ? WHERE key = 'done'", (json.dumps(commit.done),))
-            _write_units(db, commit)
+            _write_units(db, commit.tally)
             db.executemany(
                 "INSERT OR REPLACE INTO top VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -180,18 +175,13 @@ class Writer(Store):
             )
 
 
-def _write_units(db: sqlite3.Connection, commit: Commit) -> None:
+def _write_units(db: sqlite3.Connection, tally: Tally) -> None:
     keys = db.execute("SELECT layer, unit FROM units ORDER BY layer, unit").fetchall()
-    parts = [None] * len(keys) if commit.parts is None else [p.tobytes() for p in commit.parts.astype("<i8")]
-    peaks = [peak if commit.count else None for peak in commit.maximum.tolist()]
-    bins = [b.tobytes() for b in commit.histogram.astype("<i8")]
-    columns = (commit.total.tolist(), parts, peaks, commit.fires.tolist(), bins, keys)
+    parts, bins = ([row.tobytes() for row in table.astype("<i8")] for table in (tally.parts, tally.histogram))
+    peaks = [peak if tally.count else None for peak in tally.maximum.tolist()]
+    columns = (sum_of(tally.parts).tolist(), parts, peaks, tally.fires.tolist(), bins, keys)
     db.executemany(
         "UPDATE units SET count = ?, total = ?, parts = ?, maximum = ?, fires = ?, histogram = ? "
         "WHERE layer = ? AND unit = ?",
-        [(commit.count, *row, *key) for *row, key in zip(*columns, strict=True)],
+        [(tally.count, *row, *key) for *row, key in zip(*columns, strict=True)],
     )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, timeout=30)
