@@ -53,9 +53,6 @@ def _compute(net: Network, picture: Path, options: dict[str, Any]) -> Projection
         net,
         net.preprocess(picture),
         options["layer"],
-        units=options["units"],
-        top=options["top"],
         place=options["place"] or None,
-        method=options["method"],
-        overlap=options["overlap"],
+        **{k: options[k] for k in ("units", "top", "method", "overlap")},
     )

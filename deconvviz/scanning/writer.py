@@ -62,7 +62,7 @@ class Writer(Store):
         if not path.absolute().parent.is_dir():
             raise StoreError(f"the folder {path.parent} does not exist")
         try:
-            db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            db = _connect(path)
         except sqlite3.Error as error:
             raise StoreError(f"cannot write the store {path}: {error}") from error
         store = Writer(path, db)
@@ -185,3 +185,7 @@ def _write_units(db: sqlite3.Connection, tally: Tally) -> None:
         "WHERE layer = ? AND unit = ?",
         [(tally.count, *row, *key) for *row, key in zip(*columns, strict=True)],
     )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, timeout=30)
