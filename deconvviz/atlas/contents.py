@@ -108,12 +108,6 @@ class Contents:
     classes: bool  # whether the groups are classes
 
     @property
-    def network(self) -> Mapping[str, Any]:
-        """What the store knows of the network: name, weights, sha256."""
-        known: Mapping[str, Any] = self.facts["model"]
-        return known
-
-    @property
     def units(self) -> int:
         """Number of units in all layers."""
         return sum(len(layer.units) for layer in self.layers)

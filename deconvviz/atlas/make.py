@@ -47,8 +47,8 @@ def build(
     with store.snapshot():
         contents = reading.read(store)
         folder = Folder(Path(out))
-        # Another network must not be mixed into a folder's atlas.
-        folder.claim({"model": contents.network["name"], "weights": contents.network["sha256"]})
+        network = contents.facts["model"]
+        folder.claim({"model": network["name"], "weights": network["sha256"]})  # not to be mixed with another's
         unfinished = Unfinished(folder.path)
         try:
             maker = PlateMaker(folder, unfinished, contents, source, report)

@@ -11,20 +11,7 @@ from PIL import Image
 
 from deconvviz.atlas import similar
 from deconvviz.atlas.contents import AtlasLayer, AtlasUnit, Contents, hashed
-from deconvviz.atlas.sheets import (
-    COLUMNS,
-    MOSAIC,
-    ROWS,
-    PanelLike,
-    Pixels,
-    SheetGrid,
-    compose,
-    cut,
-    encode,
-    mosaic,
-    pair,
-    tile_size,
-)
+from deconvviz.atlas.sheets import PanelLike, Pixels, SheetGrid, compose, cut, encode, grid_of, mosaic, pair, tile_size
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
 from deconvviz.scanning.rows import StoreLayer, StorePicture
@@ -107,7 +94,7 @@ class PlateMaker:
             if unit.places
         }
         self._compute_sheets(layer, sheets, tile)
-        grid = SheetGrid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
+        grid = grid_of(len(layer.units))
         descriptors = np.zeros((len(layer.units), similar.LENGTH))
         cells: dict[int, Cell | None] = {}
         piece = grid.columns * grid.rows

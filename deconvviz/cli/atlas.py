@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,6 @@ def atlas(store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
         source = PanelSource(common.network_of(opened, options), opened, options["images"])
         site = build(opened, folder, source, stages.report)
     if as_json:
-        facts = {"units": site.units, "pictures": site.pictures, "files": site.files, "bytes": site.bytes}
-        click.echo(json.dumps({"index": str(site.index), **facts}))
+        click.echo(json.dumps(dataclasses.asdict(site), default=str))
     else:
         click.echo(str(site.index))

@@ -39,12 +39,11 @@ def parse_values(given: str, option: str) -> list[float]:
     return [round(start + k * step, 9) for k in range(int(steps + 1e-6) + 1)]
 
 
-def range_options(command: Any) -> Any:
-    """Add one option for the values of each transform."""
-    for kind in reversed(KINDS[:-1]):
-        text = f"Values of this transform: {_VALUES}." if kind == KINDS[0] else "As --translation."
-        command = click.option(f"--{kind}", metavar="VALUES", help=text)(command)
-    return command
+# One option for the values of each transform.
+range_options = common.options(
+    click.option(f"--{KINDS[0]}", metavar="VALUES", help=f"Values of this transform: {_VALUES}."),
+    *(click.option(f"--{kind}", metavar="VALUES", help="As --translation.") for kind in KINDS[1:-1]),
+)
 
 
 @click.command(short_help="Show how features change as a picture is moved, scaled, turned.")

@@ -14,19 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnknownNameError, suggest
-from deconvviz.scanning.rows import (
-    BINS,
-    FORMAT,
-    Place,
-    ScanRun,
-    StoreLayer,
-    StorePicture,
-    UnitStatistics,
-    layer_from,
-    path_from,
-    picture_from,
-    run_from,
-)
+from deconvviz.scanning.rows import BINS, FORMAT, Place, ScanRun, StoreLayer, StorePicture, UnitStatistics, path_from
 
 _TOP = "SELECT * FROM top "
 _PICTURE = "SELECT * FROM pictures "
@@ -97,17 +85,18 @@ class Store:
     def folder(self) -> Path | None:
         """The folder of the latest run, in which the pictures' paths start; None for a data set."""
         row = self._db.execute("SELECT folder FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        return None if row is None or row[0] is None else Path(path_from(row[0]))
+        path = path_from(row[0]) if row else None
+        return None if path is None else Path(path)
 
     def runs(self) -> tuple[ScanRun, ...]:
         """The runs that made this store, first one first."""
-        return tuple(run_from(row) for row in self._db.execute("SELECT * FROM runs ORDER BY id"))
+        return tuple(ScanRun.of(row) for row in self._db.execute("SELECT * FROM runs ORDER BY id"))
 
     # Layers and units -------------------------------------------------------------------------------------------------
 
     def layers(self) -> tuple[StoreLayer, ...]:
         """The layers, in the order of the network."""
-        return tuple(layer_from(row) for row in self._db.execute("SELECT * FROM layers ORDER BY id"))
+        return tuple(StoreLayer.of(row) for row in self._db.execute("SELECT * FROM layers ORDER BY id"))
 
     def layer(self, layer: int | str | StoreLayer) -> StoreLayer:
         """A layer by its number in the store, its alias or its module path. Raises `UnknownNameError`."""
@@ -176,7 +165,7 @@ class Store:
                 _PICTURE + f"WHERE id > ? AND {_AMONG[among]} ORDER BY id LIMIT 1000", (last,)
             ).fetchall()
             for row in rows:
-                yield picture_from(row)
+                yield StorePicture.of(row)
             if not rows:
                 return
             last = rows[-1][0]
@@ -186,7 +175,7 @@ class Store:
         row = self._db.execute(_PICTURE + "WHERE id = ?", (number,)).fetchone()
         if row is None:
             raise DeconvvizValueError(f"picture {number} does not exist; allowed: 0 to {self.count - 1}")
-        return picture_from(row)
+        return StorePicture.of(row)
 
     def units_of(self, picture: int) -> tuple[Place, ...]:
         """The units among whose strongest places this picture is, by layer, unit and rank."""

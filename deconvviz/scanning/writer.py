@@ -129,17 +129,16 @@ class Writer(Store):
     ) -> None:  # fmt: skip
         """Note a new run, new pictures (path, label) under the next numbers, and changed labels of old ones."""
         with self._transaction() as db:
-            kept = None if folder is None else path_to(folder)
             made = db.execute(
                 "INSERT INTO runs (started, folder, pictures, seconds, processes, machine) VALUES (?, ?, ?, 0, ?, ?)",
-                (started, kept, self.done, processes, json.dumps(machine)),
+                (started, path_to(folder), self.done, processes, json.dumps(machine)),
             )
             self.run = made.lastrowid or 0
             db.executemany("UPDATE pictures SET label = ? WHERE id = ?", [(v, n) for n, v in (labels or {}).items()])
             start = self.count
             db.executemany(
                 "INSERT INTO pictures (id, path, label) VALUES (?, ?, ?)",
-                ((start + n, None if p is None else path_to(p), label) for n, (p, label) in enumerate(pictures)),
+                ((start + n, path_to(p), label) for n, (p, label) in enumerate(pictures)),
             )
 
     def parts(self) -> NDArray[np.int64] | None:
