@@ -88,9 +88,8 @@ class PictureGroup:
     number: int
     name: str
     pictures: list[AtlasPicture] = field(default_factory=list)
-    units: list[tuple[AtlasLayer, AtlasUnit, int]] = field(
-        default_factory=list
-    )  # those of whose places this class has a majority
+    # Those of whose places this class has a majority.
+    units: list[tuple[AtlasLayer, AtlasUnit, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,6 @@ class Contents:
     pictures: Mapping[int, AtlasPicture]
     groups: tuple[PictureGroup, ...]
     classes: bool  # whether the groups are classes
-
-    @property
-    def network(self) -> Mapping[str, Any]:
-        """What the store knows of the network: name, weights, sha256."""
-        known: Mapping[str, Any] = self.facts["model"]
-        return known
 
     @property
     def units(self) -> int:
@@ -172,22 +165,17 @@ def read(store: Store) -> Contents:
 
 def _groups(pictures: Sequence[StorePicture]) -> tuple[list[PictureGroup], dict[int, int], bool]:
     """The groups, the group of every picture, and whether groups are classes."""
-    labels = {picture.label for picture in pictures}
-    if len(labels - {None}) > 1:
-        names = sorted({printable(label or "no class") for label in labels}, key=lambda name: (name.lower(), name))
+    classes = len({picture.label for picture in pictures} - {None}) > 1
+    if classes:
+        name_of = {p.id: printable(p.label or "no class") for p in pictures}
+        names = sorted(set(name_of.values()), key=lambda name: (name.lower(), name))
         at = {name: n for n, name in enumerate(names)}
-        return (
-            [PictureGroup(n, name) for n, name in enumerate(names)],
-            {p.id: at[printable(p.label or "no class")] for p in pictures},
-            True,
-        )
-    count = -(-len(pictures) // GROUP)
-    names = [f"Pictures {n * GROUP + 1} to {min((n + 1) * GROUP, len(pictures))}" for n in range(count)]
-    return (
-        [PictureGroup(n, name) for n, name in enumerate(names)],
-        {p.id: n // GROUP for n, p in enumerate(pictures)},
-        False,
-    )
+        group_of = {picture: at[name] for picture, name in name_of.items()}
+    else:
+        starts = range(0, len(pictures), GROUP)
+        names = [f"Pictures {start + 1} to {min(start + GROUP, len(pictures))}" for start in starts]
+        group_of = {p.id: n // GROUP for n, p in enumerate(pictures)}
+    return [PictureGroup(n, name) for n, name in enumerate(names)], group_of, classes
 
 
 def _layer(

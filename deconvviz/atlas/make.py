@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deconvviz.atlas import contents as reading
-from deconvviz.atlas.contents import Contents
 from deconvviz.atlas.plates import PlateMaker, Report, Source
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
@@ -49,7 +47,8 @@ def build(
     with store.snapshot():
         contents = reading.read(store)
         folder = Folder(Path(out))
-        folder.claim(_identity(contents))
+        network = contents.facts["model"]
+        folder.claim({"model": network["name"], "weights": network["sha256"]})  # not to be mixed with another's
         unfinished = Unfinished(folder.path)
         try:
             maker = PlateMaker(folder, unfinished, contents, source, report)
@@ -62,8 +61,3 @@ def build(
     folder.sweep()
     sizes = [path.stat().st_size for path in folder.written]
     return Site(folder.path / "index.html", contents.units, len(contents.pictures), len(sizes), sum(sizes))
-
-
-def _identity(contents: Contents) -> dict[str, Any]:
-    """What a folder's atlas is of; another network must not be mixed into it."""
-    return {"model": contents.network["name"], "weights": contents.network["sha256"]}

@@ -50,7 +50,7 @@ def percent(share: float) -> str:
     """`0 %`, `0.04 %`, `3.1 %`, `56 %`; a share that is not all never reads as 100 %."""
     percents = 100 * share
     if 0 < percents < 0.01:
-        return f"<{NARROW}0.01{NARROW}%".replace(f"<{NARROW}", "<")
+        return f"<0.01{NARROW}%"
     if percents < 1:
         text = f"{percents:.2g}"
     elif percents < 10 or 99 <= percents < 100:
@@ -88,12 +88,7 @@ def search_index(contents: Contents) -> str:
         {"number": x.number, "name": x.name, "aliases": x.aliases, "units": len(x.units), "labels": x.labels}
         for x in contents.layers
     ]
-    return script(
-        "DECONVVIZ_INDEX",
-        {
-            "classes": contents.classes,
-            "layers": layers,
-            "groups": [[group.name, len(group.pictures)] for group in contents.groups],
-            "pictures": [[p.number, p.name, p.group] for p in contents.pictures.values()],
-        },
-    )
+    groups = [[group.name, len(group.pictures)] for group in contents.groups]
+    pictures = [[p.number, p.name, p.group] for p in contents.pictures.values()]
+    index = {"classes": contents.classes, "layers": layers, "groups": groups, "pictures": pictures}
+    return script("DECONVVIZ_INDEX", index)

@@ -11,20 +11,7 @@ from PIL import Image
 
 from deconvviz.atlas import similar
 from deconvviz.atlas.contents import AtlasLayer, AtlasUnit, Contents, hashed
-from deconvviz.atlas.sheets import (
-    COLUMNS,
-    MOSAIC,
-    ROWS,
-    PanelLike,
-    Pixels,
-    SheetGrid,
-    compose,
-    cut,
-    encode,
-    mosaic,
-    pair,
-    tile_size,
-)
+from deconvviz.atlas.sheets import PanelLike, Pixels, SheetGrid, compose, cut, encode, grid_of, mosaic, pair, tile_size
 from deconvviz.atlas.site import Folder
 from deconvviz.atlas.unfinished import Unfinished
 from deconvviz.scanning.rows import StoreLayer, StorePicture
@@ -62,14 +49,6 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """The file with a unit's tiles: column = rank, row 0 = projections, row 1 = crops."""
-
-    file: str
-    grid: SheetGrid
-
-
-@dataclass(frozen=True)
 class Cell:
     """Where a unit stands on the sheets of its layer's grid."""
 
@@ -81,10 +60,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plates:
-    """A layer with the files of its pictures."""
+    """A layer with the files of its pictures.
+
+    `sheets` are the files with the tiles of each unit, on a grid `tile`: column = rank, row 0 = projections, row 1 =
+    crops.
+    """
 
     layer: AtlasLayer
-    sheets: Mapping[int, Sheet]
+    sheets: Mapping[int, str]
     tile: SheetGrid
     grid: SheetGrid
     cells: Mapping[int, Cell | None]
@@ -106,60 +89,59 @@ class PlateMaker:
         height, width = tile_size(*layer.field)
         tile = SheetGrid(width, height, self._contents.facts["top"], 2)
         sheets = {
-            unit.number: Sheet(f"images/units/{layer.number}/{unit.number}-{unit.key}.webp", tile)
+            unit.number: f"images/units/{layer.number}/{unit.number}-{unit.key}.webp"
             for unit in layer.units
             if unit.places
         }
-        self._compute_sheets(layer, sheets)
-        grid = SheetGrid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-len(layer.units) // COLUMNS)))
+        self._compute_sheets(layer, sheets, tile)
+        grid = grid_of(len(layer.units))
         descriptors = np.zeros((len(layer.units), similar.LENGTH))
         cells: dict[int, Cell | None] = {}
         piece = grid.columns * grid.rows
         for n, start in enumerate(range(0, len(layer.units), piece)):
             units = layer.units[start : start + piece]
-            tiles = {unit.number: self._tiles(unit, sheets[unit.number]) for unit in units if unit.places}
+            tiles = {unit.number: self._tiles(unit, sheets[unit.number], tile) for unit in units if unit.places}
             for number, (projections, crops) in tiles.items():
                 descriptors[number] = similar.descriptor(projections, crops)
             cells.update(self._grid(f"{layer.number}-{{}}-{n}", grid, units, tiles))
         table = similar.cosines(descriptors)
         return Plates(layer, sheets, tile, grid, cells, table, similar.order(table))
 
-    def _compute_sheets(self, layer: AtlasLayer, sheets: Mapping[int, Sheet]) -> None:
+    def _compute_sheets(self, layer: AtlasLayer, sheets: Mapping[int, str], grid: SheetGrid) -> None:
         """Write the sheets that are not there; panels come picture by picture, so units become complete late."""
         kept = self._unfinished.ranks()
         missing = {
             number: set(range(len(layer.units[number].places))) - kept.get(layer.units[number].key, set())
             for number, sheet in sheets.items()
-            if not self._folder.has(sheet.file)
+            if not self._folder.has(sheet)
         }
         total = sum(len(layer.units[number].places) for number in sheets)
         left = sum(map(len, missing.values()))
         self._report(layer.name, total - left, total)
         for number in [n for n, ranks in missing.items() if not ranks]:
-            self._finish(layer, layer.units[number], sheets[number])
+            self._finish(layer, layer.units[number], sheets[number], grid)
         wanted = {(number, rank) for number, ranks in missing.items() for rank in ranks}
         for number, rank, panel in self._source.panels(layer.stored, wanted) if wanted else ():
-            sheet, unit = sheets[number], layer.units[number]
-            self._unfinished.add(unit.key, rank, *pair(panel, sheet.grid.height, sheet.grid.width))
+            unit = layer.units[number]
+            self._unfinished.add(unit.key, rank, *pair(panel, grid.height, grid.width))
             missing[number].discard(rank)
             if not missing[number]:
-                self._finish(layer, unit, sheet)
+                self._finish(layer, unit, sheets[number], grid)
             left -= 1
             self._report(layer.name, total - left, total)
         self._unfinished.commit()
 
-    def _finish(self, layer: AtlasLayer, unit: AtlasUnit, sheet: Sheet) -> None:
+    def _finish(self, layer: AtlasLayer, unit: AtlasUnit, file: str, grid: SheetGrid) -> None:
         tiles = {(rank, y): both[y] for rank, both in self._unfinished.pairs(unit.key).items() for y in (0, 1)}
-        picture = compose(sheet.grid, tiles)
-        self._folder.bytes(sheet.file, encode(picture, QUALITY, lossless=max(layer.field) <= LOSSLESS))
+        self._folder.bytes(file, encode(compose(grid, tiles), QUALITY, lossless=max(layer.field) <= LOSSLESS))
         # The sheet is there before the panels go: whatever happens between, nothing is lost.
         self._unfinished.drop(unit.key)
 
-    def _tiles(self, unit: AtlasUnit, sheet: Sheet) -> tuple[list[Pixels], list[Pixels]]:
+    def _tiles(self, unit: AtlasUnit, file: str, grid: SheetGrid) -> tuple[list[Pixels], list[Pixels]]:
         """Projections and crops of a unit, from its sheet."""
-        with Image.open(self._folder.path / sheet.file) as opened:
+        with Image.open(self._folder.path / file) as opened:
             picture = opened.convert("RGBA")
-        projections, crops = ([cut(picture, sheet.grid, rank, y) for rank in range(len(unit.places))] for y in (0, 1))
+        projections, crops = ([cut(picture, grid, rank, y) for rank in range(len(unit.places))] for y in (0, 1))
         return projections, crops
 
     def _grid(

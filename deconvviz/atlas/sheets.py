@@ -79,6 +79,11 @@ def tile_size(height: int, width: int) -> tuple[int, int]:
     return height * factor, width * factor
 
 
+def grid_of(units: int) -> SheetGrid:
+    """Measures of the sheets for the grid of a layer of so many units."""
+    return SheetGrid(MOSAIC, MOSAIC, COLUMNS, min(ROWS, -(-units // COLUMNS)))
+
+
 def fitted(tile: Pixels, height: int, width: int) -> Pixels:
     """A tile (h, w, 4) in another size: enlarged pixel by pixel, made smaller with averages; no half opaque pixels."""
     if tile.shape[:2] == (height, width):

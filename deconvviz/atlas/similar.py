@@ -33,8 +33,7 @@ def _mean(tiles: Iterable[Pixels], side: int) -> NDArray[np.float64]:
         small = np.asarray(Image.fromarray(tile, "RGBA").resize((side, side), Image.Resampling.BOX), np.float64)
         total += (small[..., :3] - 128) * (small[..., 3:] / 255)
     length = np.linalg.norm(total)
-    flat: NDArray[np.float64] = (total / length if length else total).ravel()
-    return flat
+    return (total / length if length else total).ravel()
 
 
 def cosines(descriptors: Matrix) -> Matrix:

@@ -25,7 +25,6 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.written: set[Path] = set()
-        self._made: set[Path] = set()
 
     def claim(self, identity: Mapping[str, Any]) -> None:
         """Make the folder, or take one that holds the same atlas.
@@ -68,9 +67,7 @@ class Folder:
         path = self.path / name
         self.written.add(path)
         try:
-            if path.parent not in self._made:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._made.add(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
                 return
             write_whole(path, data)

@@ -13,7 +13,7 @@ import numpy as np
 from deconvviz.atlas import contents as reading
 from deconvviz.atlas import pages, similar
 from deconvviz.atlas.contents import AtlasLayer, AtlasPicture, AtlasUnit, Contents
-from deconvviz.atlas.plates import Box, Photo, Plates, Report, Sheet, Source
+from deconvviz.atlas.plates import Box, Photo, Plates, Report, Source
 from deconvviz.atlas.site import Folder
 
 # Units that a page shows beside another one, and that a layer shows on the overview.
@@ -36,8 +36,8 @@ def write_pages(
     for name in ("atlas.css", "atlas.js", "icon.svg", "theme.js"):
         folder.bytes(f"assets/{name}", (files("deconvviz.atlas") / "assets" / name).read_bytes())
     folder.text("index.js", pages.search_index(contents))
-    for n, one in enumerate(plates):
-        write.layer(one, plates[n - 1].layer if n else None, plates[n + 1].layer if n + 1 < len(plates) else None)
+    for one in plates:
+        write.layer(one)
     write.groups(plates, photos)
     write.pictures(plates, photos, source)
     write.overview(plates)
@@ -47,10 +47,7 @@ class _PageWriter:
     """Writes the pages of one site."""
 
     def __init__(self, folder: Folder, env: jinja2.Environment, report: Report, contents: Contents) -> None:
-        self.folder = folder
-        self.env = env
-        self.report = report
-        self.contents = contents
+        self.folder, self.env, self.report, self.contents = folder, env, report, contents
         self.done = 0
         self.total = 2 + len(contents.layers) + contents.units + len(contents.groups) + len(contents.pictures)
 
@@ -65,30 +62,20 @@ class _PageWriter:
     def overview(self, plates: Sequence[Plates]) -> None:
         """The first page, and the list of classes."""
         rows = [
-            {
-                "layer": one.layer,
-                "facts": facts_line(one.layer),
-                "grid": one.grid,
-                "cells": one.cells,
-                "units": _strip(one),
-            }
-            for one in plates
+            {"layer": one.layer, "facts": facts_line(one.layer), "plates": one, "units": _strip(one)} for one in plates
         ]
         self.page("pictures.html", "pictures.html", "pictures", True)
         self.page(
-            "index.html", "overview.html", None, rows=rows, what_a_square_shows=what_a_square_shows(self.contents),
-            network_facts=network_facts(self.contents),
-        )  # fmt: skip
+            "index.html", "overview.html", None, rows=rows, what_a_square_shows=what_a_square_shows(self.contents)
+        )
 
-    def layer(self, plates: Plates, before: AtlasLayer | None, after: AtlasLayer | None) -> None:
+    def layer(self, plates: Plates) -> None:
         """A layer and its units."""
         layer = plates.layer
         self.page(
             f"layers/{layer.number}.html", "layer.html", layer.number, True,
             layer=layer, facts=facts_line(layer), grid=plates.grid, cells=plates.cells,
             position={unit: n for n, unit in enumerate(plates.order)},
-            before=before and (before.name, f"{before.number}.html"),
-            after=after and (after.name, f"{after.number}.html"),
         )  # fmt: skip
         keepers: dict[int, set[int]] = {}
         for unit in layer.units:
@@ -104,33 +91,25 @@ class _PageWriter:
         shared = Counter(n for picture in {p.picture for p in unit.places} for n in keepers[picture] - {unit.number})
         most = sorted(shared.items(), key=lambda item: (-item[1], item[0]))[:NEIGHBOURS]
         bars, silent = reading.histogram_bars(unit.histogram)
-        number = unit.number
         self.page(
-            f"layers/{plates.layer.number}/{number}.html", "unit.html", plates.layer.number,
-            layer=plates.layer, unit=unit, sheet=plates.sheets.get(number, Sheet("", plates.tile)),
+            f"layers/{plates.layer.number}/{unit.number}.html", "unit.html", plates.layer.number,
+            layer=plates.layer, unit=unit, sheet=plates.sheets.get(unit.number, ""), tile=plates.tile,
             grid=plates.grid, cells=plates.cells, bars=bars, silent=silent,
             columns=int(np.ceil(np.sqrt(max(len(unit.places), 1)))),
             like=[(units[n], how) for n, how in like], shares=[(units[n], how) for n, how in most],
-            before=(number - 1, f"{number - 1}.html") if number else None,
-            after=(number + 1, f"{number + 1}.html") if number + 1 < len(units) else None,
         )  # fmt: skip
 
     def groups(self, plates: Sequence[Plates], photos: Mapping[int, Photo]) -> None:
         """A page for each class, or for each group of pictures."""
-        by_layer = {one.layer.number: one for one in plates}
-        groups = self.contents.groups
-        for group in groups:
+        for group in self.contents.groups:
             members = []
-            for number, one in by_layer.items():
-                units = [(unit, count) for layer, unit, count in group.units if layer.number == number]
+            for one in plates:
+                units = [(unit, count) for layer, unit, count in group.units if layer is one.layer]
                 if units:
                     members.append((one.layer, one.grid, one.cells, sorted(units, key=lambda u: (-u[1], u[0].number))))
-            n = group.number
             self.page(
-                f"classes/{n}.html", "group.html", "pictures", group=group, members=members, photos=photos,
-                before=(groups[n - 1].name, f"{n - 1}.html") if n else None,
-                after=(groups[n + 1].name, f"{n + 1}.html") if n + 1 < len(groups) else None,
-            )  # fmt: skip
+                f"classes/{group.number}.html", "group.html", "pictures", group=group, members=members, photos=photos
+            )
 
     def pictures(self, plates: Sequence[Plates], photos: Mapping[int, Photo], source: Source) -> None:
         """A page for each picture: the units that it excites most."""
@@ -138,12 +117,9 @@ class _PageWriter:
         boxes = {one.layer.stored.id: _boxes(one, source) for one in plates}
         for group in self.contents.groups:
             for n, picture in enumerate(group.pictures):
-                before, after = group.pictures[max(n - 1, 0) : n], group.pictures[n + 1 : n + 2]
                 self.page(
                     f"pictures/{picture.number}.html", "picture.html", "pictures",
-                    picture=picture, photo=photos[picture.number], layers=_fires(picture, by_id, boxes),
-                    before=("before", f"{before[0].number}.html") if before else None,
-                    after=("next", f"{after[0].number}.html") if after else None,
+                    picture=picture, position=n, photo=photos[picture.number], layers=_fires(picture, by_id, boxes),
                 )  # fmt: skip
 
 
@@ -158,12 +134,12 @@ def _fires(
     """The units of a picture by layer, the strongest rank first; `pair` joins a unit with its box."""
     parts = []
     for number, plates in by_id.items():
-        places = [p for p in picture.places if p.layer == number and p.activation > 0]
+        places = [p for p in picture.places if p.layer == number]
         places.sort(key=lambda p: (p.rank, p.unit))
         fires = [
             {
                 "place": place,
-                "file": plates.sheets[place.unit].file,
+                "file": plates.sheets[place.unit],
                 "box": boxes[number].get((place.row, place.col)),
                 "pair": f"{number}-{n}",
             }
@@ -203,8 +179,3 @@ def facts_line(layer: AtlasLayer) -> str:
         parts.append(f"each place sees {layer.stored.field[0]} × {layer.stored.field[1]} pixels")
     silent = f"{layer.dead} never fire{'s' if layer.dead == 1 else ''}" if layer.dead else "all of them fire"
     return f"{', '.join(parts)}; {silent}"
-
-
-def network_facts(contents: Contents) -> list[tuple[str, str]]:
-    """What the store knows of the network, for the overview."""
-    return [("Weights", reading.printable(str(contents.network["weights"])))]

@@ -37,20 +37,20 @@ def options(*several: Options) -> Options:
     return add
 
 
-weights_option = click.option("--weights", help="bundled, imagenet, random, or a file. Default: what the model has.")
-checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable.")
-# What `get_network` takes.
-model_options = options(
-    click.option("--model", required=True, help="Name in the zoo, or package.module:callable."),
-    weights_option,
-    checkpoint_option,
-)
+def network_options(weights: str = "what the model has", model: str = "", **more: Any) -> Options:
+    """Add the options that `get_network` takes; `weights` and `model` say their defaults, `more` is for `--model`."""
+    return options(
+        click.option("--model", help=f"Name in the zoo, or package.module:callable.{model}", **more),
+        click.option("--weights", help=f"bundled, imagenet, random, or a file. Default: {weights}."),
+        click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable."),
+    )
+
+
+model_options = network_options(required=True)
 # A store, and what may be said of its network and pictures; see `network_of`.
 store_options = options(
     click.option("--store", required=True, type=FILE, help="What deconvviz scan has written."),
-    click.option("--model", help="Name in the zoo, or package.module:callable. Default: as the store says."),
-    click.option("--weights", help="bundled, imagenet, random, or a file. Default: as the store says."),
-    checkpoint_option,
+    network_options("as the store says", " Default: as the store says."),
     click.option("--images", type=FOLDER, help="Folder of the scanned pictures. Default: where they were."),
 )
 # How units are sent back.
@@ -111,7 +111,10 @@ def get_network(model: str, weights: str | None, checkpoint: Path | None) -> Net
 def network_from(options: Mapping[str, Any]) -> Network:
     """Return the network that `--model`, `--weights` and `--checkpoint` name, on `--device`."""
     net = get_network(options["model"], options["weights"], options["checkpoint"])
-    to_device(net, options["device"])
+    try:
+        net.module.to(options["device"])
+    except (RuntimeError, AssertionError) as error:
+        raise click.BadParameter(f"cannot use {options['device']!r}: {error}", param_hint="--device") from error
     return net
 
 
@@ -173,14 +176,6 @@ def parse_fill(given: str) -> str | float | list[float]:
     except ValueError:
         return given
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def to_device(net: Network, device: str) -> None:
-    """Move the network to what `--device` names; a usage error if that cannot be."""
-    try:
-        net.module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise click.BadParameter(f"cannot use {device!r}: {error}", param_hint="--device") from error
 
 
 def output_file(out: Path | None, kind: str | None, name: str) -> Path:

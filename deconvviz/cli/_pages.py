@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import (
-    FILE,
-    FOLDER,
-    NEW_FOLDER,
-    checkpoint_option,
-    device_option,
-    json_option,
-    make_folder,
-    network_from,
-    options,
-    weights_option,
-)
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, parts_of
 
@@ -28,27 +17,25 @@ if TYPE_CHECKING:
     from deconvviz.paper.sources import Sources
 
 
-# What a page is made from; `sources` makes it one object.
-source_options = options(
-    click.option("--model", default="zfnet", show_default=True, help="Name in the zoo, or package.module:callable."),
-    weights_option,
-    checkpoint_option,
-    click.option("--data", type=FOLDER, help="Folder with one folder of pictures for each category."),
-    click.option("--run", type=FOLDER, help="Folder of a training run with kept epochs."),
-    click.option("--store", type=FILE, help="Store of `deconvviz scan`, for figure 2."),
-    click.option("--parts", type=FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
-    click.option("--image", "images", multiple=True, type=FILE, help="Picture to use; may be repeated."),
-    device_option,
+# What a page is made from; `sources` makes them one object.
+source_options = common.options(
+    common.network_options(default="zfnet", show_default=True),
+    click.option("--data", type=common.FOLDER, help="Folder with one folder of pictures for each category."),
+    click.option("--run", type=common.FOLDER, help="Folder of a training run with kept epochs."),
+    click.option("--store", type=common.FILE, help="Store of `deconvviz scan`, for figure 2."),
+    click.option("--parts", type=common.FILE, help="JSON file with the boxes of parts, for figure 8 and table 1."),
+    click.option("--image", "images", multiple=True, type=common.FILE, help="Picture to use; may be repeated."),
+    common.device_option,
 )
 format_option = click.option(
     "--format", "formats", multiple=True, type=click.Choice(["png", "pdf", "svg"]), help="Default: all three."
 )
 # What `figure` and `table` have in common.
-page_options = options(
+page_options = common.options(
     source_options,
-    click.option("--out", type=NEW_FOLDER, help="Folder to write to. Default: here."),
+    click.option("--out", type=common.NEW_FOLDER, help="Folder to write to. Default: here."),
     format_option,
-    json_option,
+    common.json_option,
 )
 
 
@@ -58,7 +45,7 @@ def sources(options: dict[str, Any], progress: Progress | None = None) -> Source
 
     paths = {name: options[name] for name in ("data", "run", "store", "parts")}
     reach = (lambda done, total: None) if progress is None else progress.share
-    return Sources(partial(network_from, options), images=tuple(options["images"]), progress=reach, **paths)
+    return Sources(partial(common.network_from, options), images=tuple(options["images"]), progress=reach, **paths)
 
 
 def one_page(name: str, options: dict[str, Any]) -> None:
@@ -72,7 +59,7 @@ def one_page(name: str, options: dict[str, Any]) -> None:
     lacking = missing(page, given)
     if lacking:  # before torch is loaded
         raise click.UsageError("; ".join(lacking))
-    out = make_folder(options["out"] or Path())
+    out = common.make_folder(options["out"] or Path())
     from deconvviz.paper.book import make_page
     from deconvviz.paper.writing import FORMATS
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deconvviz.cli._common import output_file
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Progress
 from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError, in_one_line
 
@@ -102,7 +102,7 @@ def _single(out: Path | None, kind: str | None, pictures: Sequence[Path]) -> Pat
     """Return --out if it names a file, None if a folder (made here) or not given."""
     if out is None:
         return None
-    path = output_file(out, kind, "in a folder")
+    path = common.output_file(out, kind, "in a folder")
     if path != out:
         return None
     if len(pictures) > 1:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deconvviz.cli._common import device_option, json_option, network_of, store_options
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Stages
 
 ORDER = 50
 
 
 @click.command(short_help="Make a site to browse a scanned network.")
-@store_options
+@common.store_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the site. Default: named like the store.")
-@device_option
-@json_option
+@common.device_option
+@common.json_option
 def atlas(store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
     """Make a site to browse a scanned network: every unit, its strongest pictures, what in them excites it.
 
@@ -35,10 +36,9 @@ def atlas(store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
 
     folder = out or Path(f"{store.stem}-site")
     with Store.open(store) as opened, Stages() as stages:
-        source = PanelSource(network_of(opened, options), opened, options["images"])
+        source = PanelSource(common.network_of(opened, options), opened, options["images"])
         site = build(opened, folder, source, stages.report)
     if as_json:
-        facts = {"units": site.units, "pictures": site.pictures, "files": site.files, "bytes": site.bytes}
-        click.echo(json.dumps({"index": str(site.index), **facts}))
+        click.echo(json.dumps(dataclasses.asdict(site), default=str))
     else:
         click.echo(str(site.index))

@@ -8,40 +8,32 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import (
-    FOLDER,
-    layers_option,
-    method_options,
-    output_file,
-    output_options,
-    parse_layers,
-    parse_units,
-)
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Progress
 
 ORDER = 130
 
 
 @click.command(short_help="Show how features evolve over a training run, and when layers settle.")
-@click.option("--run", required=True, type=FOLDER, help="Folder of a run, with its checkpoints.")
+@click.option("--run", required=True, type=common.FOLDER, help="Folder of a run, with its checkpoints.")
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
     help="Pictures: a folder, or a file. Default: those that the run was trained on.",
 )
-@layers_option(default="all with a number that have maps")
+@common.layers_option(default="all with a number that have maps")
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7, in every layer.")
 @click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Maps drawn in each layer.")
 @click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="Pictures, evenly spread.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For the draw of maps.")
 @click.option("--model", help="Network, if the checkpoints do not say: in the zoo, or package.module:callable.")
-@method_options
+@common.method_options
 @click.option("--scale", type=click.Choice(["panel", "unit", "layer"]), default="panel", help="Contrast of a panel.")
 @click.option(
     "--level", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Similarity of a settled layer."
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Pictures at once.")
-@output_options
+@common.output_options
 def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how what maps respond to evolves over a training run, and when each layer settles.
 
@@ -53,13 +45,13 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
       deconvviz evolve --run run
       deconvviz evolve --run run --images photos/ --layer 1-5 --out figures
     """
-    layers, units = parse_layers(options["layers"]), parse_units(options["units"])
+    layers, units = common.parse_layers(options["layers"]), common.parse_units(options["units"])
     model = options["model"]
     if model is not None and ":" in model:
         from deconvviz.network.load import load_custom
 
         model = load_custom(model)
-    path = output_file(out, kind, f"{run.resolve().name}-evolution")
+    path = common.output_file(out, kind, f"{run.resolve().name}-evolution")
     from deconvviz.analyses.evolution.compute import evolve as compute
 
     with Progress(100, "percent") as progress:

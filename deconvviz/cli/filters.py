@@ -7,21 +7,21 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import FOLDER, model_options, network_from, output_file, output_options, write_result
+from deconvviz.cli import _common as common
 
 ORDER = 90
 
 
 @click.command(short_help="Show the first filters of a network and what is wrong with them.")
-@model_options
+@common.model_options
 @click.option("--against", help="Second network: a name in the zoo, or package.module:callable.")
 @click.option("--against-weights", help="Its weights, as --weights.")
 @click.option("--layer", help="Another convolution than the first: an alias (1, conv1) or a module path.")
-@click.option("--images", type=FOLDER, help="Folder of pictures: also look at which filters fire.")
+@click.option("--images", type=common.FOLDER, help="Folder of pictures: also look at which filters fire.")
 @click.option("--radius", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="RMS limit.")
 @click.option("--clip", is_flag=True, help="Show beside them the filters scaled back to --radius.")
 @click.option("--scale", type=click.Choice(["shared", "panel"]), default="shared", help="One contrast for all filters.")
-@output_options
+@common.output_options
 def filters(out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show the first convolution's filters and which are dead, duplicate, saturated or aliased.
 
@@ -33,14 +33,16 @@ def filters(out: Path | None, kind: str | None, as_json: bool, **options: Any) -
     against, images = options["against"], options["images"]
     if against is None and options["against_weights"] is not None:
         raise click.UsageError("--against-weights needs --against")
-    net, other = network_from(options), None
+    net, other = common.network_from(options), None
     if against is not None:
-        other = network_from({**options, "model": against, "weights": options["against_weights"], "checkpoint": None})
+        other = common.network_from(
+            {**options, "model": against, "weights": options["against_weights"], "checkpoint": None}
+        )
     names = [n.card.name for n in (net, other) if n is not None]
-    path = output_file(out, kind, "-".join([*names, "filters"]))
+    path = common.output_file(out, kind, "-".join([*names, "filters"]))
     from deconvviz.analyses.filters.compute import filters as compute
     from deconvviz.data.listing import pictures_in
 
     pictures = pictures_in(images) if images is not None else None
     result = compute(net, other, options["layer"], pictures, radius=options["radius"])
-    write_result(result, path, as_json, result.table().text(), scale=options["scale"], clip=options["clip"])
+    common.write_result(result, path, as_json, result.table().text(), scale=options["scale"], clip=options["clip"])

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import click
 
-from deconvviz.cli._common import TABLES, json_option
+from deconvviz.cli import _common as common
 
 ORDER = 150
 
 
 @click.command(short_help="Show who won the ILSVRC, with depth and size of the networks.")
-@click.option("--table", "kind", type=click.Choice(TABLES), help="Print the table alone.")
+@click.option("--table", "kind", type=click.Choice(common.TABLES), help="Print the table alone.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The chart's file: png, pdf, svg or npz. Default: ilsvrc-history.png.",
 )
-@json_option
+@common.json_option
 def history(kind: str | None, out: Path | None, as_json: bool) -> None:
     """Show who won the ILSVRC classification task, 2010 to 2017, as a chart and a table.
 

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import (
-    batch_option,
-    model_options,
-    network_from,
-    output_file,
-    output_options,
-    parse_fill,
-    pictures_argument,
-    write_result,
-)
+from deconvviz.cli import _common as common
 from deconvviz.cli._pictures import PictureFiles
 from deconvviz.cli._progress import Progress
 
@@ -48,17 +39,16 @@ def parse_values(given: str, option: str) -> list[float]:
     return [round(start + k * step, 9) for k in range(int(steps + 1e-6) + 1)]
 
 
-def range_options(command: Any) -> Any:
-    """Add one option for the values of each transform."""
-    for kind in reversed(KINDS[:-1]):
-        text = f"Values of this transform: {_VALUES}." if kind == KINDS[0] else "As --translation."
-        command = click.option(f"--{kind}", metavar="VALUES", help=text)(command)
-    return command
+# One option for the values of each transform.
+range_options = common.options(
+    click.option(f"--{KINDS[0]}", metavar="VALUES", help=f"Values of this transform: {_VALUES}."),
+    *(click.option(f"--{kind}", metavar="VALUES", help="As --translation.") for kind in KINDS[1:-1]),
+)
 
 
 @click.command(short_help="Show how features change as a picture is moved, scaled, turned.")
-@pictures_argument
-@model_options
+@common.pictures_argument
+@common.model_options
 @click.option("--label", "labels", multiple=True, help="True class, by name or number: one for all, or one each.")
 @click.option("--transform", "transforms", multiple=True, type=click.Choice(KINDS), help="Default: the paper's three.")
 @range_options
@@ -66,8 +56,8 @@ def range_options(command: Any) -> Any:
 @click.option("--high", help="A high layer. Default: the highest number among the aliases, such as 7.")
 @click.option("--fill", default="grey", show_default=True, help="Outside: grey, reflect, edge, a number or a colour.")
 @click.option("--normalise", type=click.Choice(["none", "norm", "max"]), default="none", help="Of the drawn distances.")
-@batch_option
-@output_options
+@common.batch_option
+@common.output_options
 def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how features and the answer change as IMAGES (pictures, or folders of them) are moved, scaled and turned.
 
@@ -81,9 +71,9 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
     """
     chosen = _transforms(options)
     pictures = PictureFiles(images, None, None).files
-    net = network_from(options)
+    net = common.network_from(options)
     first = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
-    path = output_file(out, kind, f"{first}{net.card.name}-invariance")
+    path = common.output_file(out, kind, f"{first}{net.card.name}-invariance")
     from deconvviz.analyses.invariance.compute import invariance as compute
 
     with Progress(len(pictures)) as progress:
@@ -94,11 +84,11 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
             chosen,
             options["low"],
             options["high"],
-            parse_fill(options["fill"]),
+            common.parse_fill(options["fill"]),
             options["batch"],
             progress.share,
         )
-    write_result(result, path, as_json, normalise=options["normalise"])
+    common.write_result(result, path, as_json, normalise=options["normalise"])
 
 
 def _transforms(options: dict[str, Any]) -> dict[str, list[float] | None]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import click
 
-from deconvviz.cli._common import get_network, json_option, model_options, print_table
+from deconvviz.cli import _common as common
 
 ORDER = 60
 
 
 @click.command(short_help="List the layers of a network, their sizes and receptive fields.")
-@model_options
-@json_option
+@common.model_options
+@common.json_option
 def layers(model: str, weights: str | None, checkpoint: Path | None, as_json: bool) -> None:
     """List the layers of a network, their sizes and receptive fields.
 
@@ -24,25 +25,13 @@ def layers(model: str, weights: str | None, checkpoint: Path | None, as_json: bo
     Example:
       deconvviz layers --model zfnet
     """
-    net = get_network(model, weights or ("random" if ":" not in model else None), checkpoint)
+    net = common.get_network(model, weights or ("random" if ":" not in model else None), checkpoint)
     found = net.layers()
     if as_json:
-        rows = [
-            {
-                "name": x.name,
-                "aliases": list(x.aliases),
-                "operator": x.operator,
-                "maps": x.maps,
-                "size": list(x.size) if x.size else None,
-                "stride": list(x.stride),
-                "receptive_field": list(x.receptive_field),
-            }
-            for x in found
-        ]
-        click.echo(json.dumps({"model": net.card.name, "layers": rows}))
+        click.echo(json.dumps({"model": net.card.name, "layers": [dataclasses.asdict(x) for x in found]}))
         return
     headings = ("layer", "aliases", "operator", "maps", "size", "receptive field", "stride")
-    print_table(
+    common.print_table(
         headings,
         (
             (x.name, ", ".join(x.aliases), x.operator, str(x.maps), *map(_pair, (x.size, x.receptive_field, x.stride)))

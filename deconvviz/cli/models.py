@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import json_option, print_table
+from deconvviz.cli import _common as common
 
 ORDER = 160
 
 
 @click.command(short_help="List the networks of the zoo and their weights.")
-@json_option
+@common.json_option
 def models(as_json: bool) -> None:
     """List the networks of the zoo and their weights.
 
@@ -28,7 +28,7 @@ def models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": [_facts(card) for card in cards]}))
         return
-    print_table(("name", "input", "classes", "weights", "accuracy", "licence"), map(_row, cards))
+    common.print_table(("name", "input", "classes", "weights", "accuracy", "licence"), map(_row, cards))
 
 
 def _row(card: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import FILE, model_options, network_from, output_options, pictures_argument
+from deconvviz.cli import _common as common
 from deconvviz.cli._pictures import PictureFiles, Tick
 
 if TYPE_CHECKING:
@@ -30,23 +30,19 @@ def _pair(_: click.Context, option: click.Parameter, text: str | None) -> tuple[
     return int(parts[0]), int(parts[-1])
 
 
-def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[float]:
-    if text in _FILLS:
-        return text
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        from deconvviz.errors import suggest
+def _fill(_: click.Context, option: click.Parameter, text: str) -> str | float | list[float]:
+    fill = common.parse_fill(text)
+    if fill in _FILLS or not isinstance(fill, str):
+        return fill
+    from deconvviz.errors import suggest
 
-        allowed = f"{', '.join(_FILLS)}, a number, or one for each channel such as 0.5,0,-1"
-        raise click.BadParameter(
-            f"{text!r} is not a fill{suggest(text, _FILLS)} (allowed: {allowed})", param=option
-        ) from None
+    allowed = f"{', '.join(_FILLS)}, a number, or one for each channel such as 0.5,0,-1"
+    raise click.BadParameter(f"{text!r} is not a fill{suggest(text, _FILLS)} (allowed: {allowed})", param=option)
 
 
 @click.command(short_help="Show what the network makes of a picture with each place covered.")
-@pictures_argument
-@model_options
+@common.pictures_argument
+@common.model_options
 @click.option("--target", help="Class, as label or number. Default: the picture's most probable.")
 @click.option("--window", callback=_pair, help="Size of the occluder: 32, or 32x48. Default: a seventh of the input.")
 @click.option("--stride", callback=_pair, help="Step: 8, or 8x16. Default: a quarter of the window.")
@@ -54,7 +50,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
     "--fill", callback=_fill, default="grey", show_default=True,
     help="grey or mean (the mean colour), blur, noise, or numbers in the scale of the network's input.",
 )  # fmt: skip
-@click.option("--mask", type=FILE,
+@click.option("--mask", type=common.FILE,
               help="Picture of the occluder's shape: what is light covers. Its size is the window.")  # fmt: skip
 @click.option("--layer", help="Alias, module path, or none. Default: layer 5 if the network has one.")
 @click.option("--positions", type=click.Choice(["all", "captum"]), default="all", show_default=True,
@@ -63,7 +59,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | list[fl
 @click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
 @click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
-@output_options
+@common.output_options
 def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Cover one place after the other of IMAGES (pictures, or folders of them) and show what the network says.
 
@@ -75,7 +71,7 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz occlude --model zfnet --window 64 --fill blur --target cup --view attribution photos/
     """
     pictures = PictureFiles(images, options["out"], options["kind"])
-    net = network_from(options)
+    net = common.network_from(options)
     options["mask"] = _mask(options["mask"])
     options["window"] = options["window"] or _window(net, options["mask"])
     options["stride"] = options["stride"] or tuple(max(side // 4, 1) for side in options["window"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import NEW_FOLDER, json_option, make_folder
+from deconvviz.cli import _common as common
 from deconvviz.cli._pages import format_option, source_options, sources
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME
@@ -24,15 +24,15 @@ ORDER = 120
 
 
 @click.command(short_help="Make all figures and tables of the paper, and check its claims.")
-@click.option("--out", type=NEW_FOLDER, default=Path("paper"), show_default=True, help="Folder to write to.")
+@click.option("--out", type=common.NEW_FOLDER, default=Path("paper"), show_default=True, help="Folder to write to.")
 @source_options
 @format_option
 @click.option("--only", multiple=True, type=click.Choice(list(BY_NAME)), help="Only this page; may be repeated.")
 @click.option("--fresh", is_flag=True, help="Make pages again that are there.")
 @click.option(
-    "--gallery", type=NEW_FOLDER, help="Second folder, for lean copies: WebP of at most 150 KB, and Markdown."
+    "--gallery", type=common.NEW_FOLDER, help="Second folder, for lean copies: WebP of at most 150 KB, and Markdown."
 )
-@json_option
+@common.json_option
 def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_json: bool, **options: Any) -> None:
     """Make every figure and table of the paper that the given data allow, an index page, and check its claims.
 
@@ -48,7 +48,7 @@ def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_
 
     for folder in (out, gallery):
         if folder is not None:
-            make_folder(folder)
+            common.make_folder(folder)
     formats, command = options["formats"] or FORMATS, _command(options, gallery)
     with Progress(len(only or BY_NAME), "pages") as progress:
 

@@ -7,27 +7,16 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import (
-    TABLES,
-    batch_option,
-    data_option,
-    layers_option,
-    model_options,
-    network_from,
-    output_file,
-    output_options,
-    parse_layers,
-    write_result,
-)
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Progress
 
 ORDER = 140
 
 
 @click.command(short_help="Show how well a linear classifier does on the features of each layer.")
-@model_options
-@data_option
-@layers_option(default="all with a number")
+@common.model_options
+@common.data_option
+@common.layers_option(default="all with a number")
 @click.option(
     "--per-category",
     "counts",
@@ -44,9 +33,11 @@ ORDER = 140
     "--held-out",
     help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
 )
-@batch_option
-@click.option("--table", type=click.Choice(TABLES), default="text", show_default=True, help="How the table is printed.")
-@output_options
+@common.batch_option
+@click.option(
+    "--table", type=click.Choice(common.TABLES), default="text", show_default=True, help="How the table is printed."
+)
+@common.output_options
 def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show how well a linear classifier does on the features of each layer, trained on a few pictures a category.
 
@@ -55,9 +46,9 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
       deconvviz probe --model zfnet --data photos/ --layer 1-5,7
       deconvviz probe --model zfnet --data photos/ --per-category 15 --splits 5 --table latex
     """
-    layers, held_out = parse_layers(options["layers"]), _held_out(options["held_out"])
-    net = network_from(options)
-    path = output_file(out, kind, f"{net.card.name}-probes")
+    layers, held_out = common.parse_layers(options["layers"]), _held_out(options["held_out"])
+    net = common.network_from(options)
+    path = common.output_file(out, kind, f"{net.card.name}-probes")
     from deconvviz.analyses.probes.compute import probe as compute
 
     with Progress(100, "percent") as progress:
@@ -70,7 +61,7 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             progress=progress.share,
             **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
         )
-    write_result(result, path, as_json, result.table().render(options["table"]))
+    common.write_result(result, path, as_json, result.table().render(options["table"]))
 
 
 def _held_out(given: str | None) -> float | str | None:

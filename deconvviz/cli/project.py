@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import (
-    layer_option,
-    method_options,
-    model_options,
-    network_from,
-    output_options,
-    parse_units,
-    pictures_argument,
-    scale_option,
-)
+from deconvviz.cli import _common as common
 from deconvviz.cli._pictures import PictureFiles
 
 if TYPE_CHECKING:
@@ -27,15 +18,15 @@ ORDER = 10
 
 
 @click.command(short_help="Show what the strongest maps of a layer respond to in a picture.")
-@pictures_argument
-@model_options
-@layer_option
+@common.pictures_argument
+@common.model_options
+@common.layer_option
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7; may be repeated.")
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Number of strongest maps.")
 @click.option("--place", nargs=2, type=int, help="Row and column of the map, instead of its strongest place.")
-@method_options
-@scale_option
-@output_options
+@common.method_options
+@common.scale_option
+@common.output_options
 def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Show what the strongest maps of a layer respond to in IMAGES (pictures, or folders of them).
 
@@ -44,9 +35,9 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz project --model zfnet --layer 5 image.jpg
       deconvviz project --model zfnet --layer conv4 --unit 3,8-10 --out figures photos/
     """
-    options["units"] = parse_units(options["units"])
+    options["units"] = common.parse_units(options["units"])
     pictures = PictureFiles(images, options["out"], options["kind"])
-    net = network_from(options)
+    net = common.network_from(options)
     pictures.run(
         lambda picture, _: _compute(net, picture, options),
         lambda result: f"{net.card.name}-{result.name}",
@@ -62,9 +53,6 @@ def _compute(net: Network, picture: Path, options: dict[str, Any]) -> Projection
         net,
         net.preprocess(picture),
         options["layer"],
-        units=options["units"],
-        top=options["top"],
         place=options["place"] or None,
-        method=options["method"],
-        overlap=options["overlap"],
+        **{k: options[k] for k in ("units", "top", "method", "overlap")},
     )

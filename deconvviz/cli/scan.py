@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deconvviz.cli._common import device_option, json_option, layers_option, model_options, network_from, parse_layers
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Stages
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ ORDER = 30
 
 
 @click.command(short_help="Find the strongest pictures of every unit of some layers.")
-@model_options
+@common.model_options
 @click.option(
     "--images",
     required=True,
     type=click.Path(exists=True, path_type=Path),
     help="Folder of pictures; its sub-folders are class labels if there are several.",
 )
-@layers_option("--layers")
+@common.layers_option("--layers")
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Places kept for a unit.")
 @click.option("--per-picture", type=click.IntRange(1), default=1, show_default=True, help="At most, for a unit.")
 @click.option("--store", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
@@ -40,8 +40,8 @@ ORDER = 30
     show_default=True,
     help="Seconds between commits to the store.",
 )
-@device_option
-@json_option
+@common.device_option
+@common.json_option
 def scan(as_json: bool, **options: Any) -> None:
     """Find the strongest places of every unit of some layers over a folder of pictures, with statistics.
 
@@ -53,9 +53,9 @@ def scan(as_json: bool, **options: Any) -> None:
       deconvviz scan --model zfnet --images photos/ --layers 1-5 --store atlas.db
       torchrun --nproc-per-node 4 -m deconvviz scan --model zfnet --images photos/ --layers 5 --store atlas.db
     """
-    layers = parse_layers(options["layers"])
+    layers = common.parse_layers(options["layers"])
     assert layers is not None  # the option is required
-    net = network_from({**options, "device": _own(options["device"])})
+    net = common.network_from({**options, "device": _own(options["device"])})
     from deconvviz.processes import leads
     from deconvviz.scanning import scan as run
 

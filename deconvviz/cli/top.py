@@ -7,27 +7,18 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import (
-    layer_option,
-    method_options,
-    network_of,
-    output_file,
-    output_options,
-    scale_option,
-    store_options,
-    write_result,
-)
+from deconvviz.cli import _common as common
 
 ORDER = 40
 
 
 @click.command(short_help="Show what a scanned unit responds to most, with its projections.")
-@store_options
-@layer_option
+@common.store_options
+@common.layer_option
 @click.option("--unit", required=True, type=click.IntRange(0), help="Number of the unit in its layer.")
-@method_options
-@scale_option
-@output_options
+@common.method_options
+@common.scale_option
+@common.output_options
 def top(store: Path, layer: str, unit: int, out: Path | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """Show what a unit responds to most in a scanned data set: projections beside the pieces of the pictures (Fig. 2).
 
@@ -41,7 +32,7 @@ def top(store: Path, layer: str, unit: int, out: Path | None, kind: str | None, 
     with Store.open(store) as opened:
         title = opened.layer(layer).title
         opened.top(layer, unit)  # an unknown unit is said before the network is loaded
-        path = output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
-        net = network_of(opened, options)
+        path = common.output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
+        net = common.network_of(opened, options)
         result = panels(net, opened, layer, unit, options["images"], options["method"], options["overlap"])
-    write_result(result, path, as_json, scale=options["scale"])
+    common.write_result(result, path, as_json, scale=options["scale"])

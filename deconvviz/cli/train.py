@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from deconvviz.cli._common import FILE, NEW_FOLDER, data_option
+from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Stages
 
 ORDER = 170
@@ -26,8 +26,8 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 
 @click.command(short_help="Train a network on a folder of pictures.")
 @click.option("--model", required=True, help="Name in the zoo.")
-@data_option
-@click.option("--out", required=True, type=NEW_FOLDER, help="Folder for checkpoints and metrics.")
+@common.data_option
+@click.option("--out", required=True, type=common.NEW_FOLDER, help="Folder for checkpoints and metrics.")
 @click.option("--recipe", help="zfnet, paper, small or lenet. Default: what suits the model.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
 @click.option("--size", type=click.IntRange(1), help="Input size, instead of the recipe's growing one.")
@@ -57,12 +57,22 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     show_default=True,
     help="Epochs between tests; those of kept checkpoints are always tested.",
 )
-@click.option("--weights", type=FILE, help="File with weights to start from.")
+@click.option("--weights", type=common.FILE, help="File with weights to start from.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--fresh", is_flag=True, help="Start again, over what is in --out.")
 @click.option("--evolve", is_flag=True, help="At the end draw how features evolved, as `deconvviz evolve` does.")
 @click.pass_context
-def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **options: Any) -> None:
+def train(
+    context: click.Context,
+    /,
+    model: str,
+    data: Path,
+    out: Path,
+    resume: bool,
+    fresh: bool,
+    evolve: bool,
+    **options: Any,
+) -> None:
     """Train a network on a folder of pictures; Ctrl-C stops it, --resume goes on.
 
     \b
@@ -75,7 +85,6 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
     """
     if resume and fresh:
         raise click.UsageError("--resume contradicts --fresh")
-    out: Path = options["out"]
     last = out / "last.pt"
     if last.is_file() and not (resume or fresh):
         raise click.UsageError(f"{last} is there already; give --resume to go on, --fresh to overwrite it")
@@ -89,9 +98,6 @@ def train(context: click.Context, /, resume: bool, fresh: bool, evolve: bool, **
     from deconvviz.training import leads
     from deconvviz.training import train as run
 
-    data: Path = options.pop("data")
-    model: str = options.pop("model")
-    options.pop("out")
     with Stages() as bars:
         report = partial(_report, bars)
         run(model, data, out, resume=resume, fresh=fresh, report=report, shown=bars.report, **options)

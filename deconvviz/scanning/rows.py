@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,13 @@ class StoreLayer:
     field: tuple[int, int] | None
     position: int
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> StoreLayer:
+        """A row of `layers`."""
+        number, name, alias, operator, maps, *measures, position = row
+        size, stride, field = (_pair(*measures[k : k + 2]) for k in (0, 2, 4))
+        return cls(number, name, alias, operator, maps, size, stride, field, position)
+
     @property
     def title(self) -> str:
         """The short name if there is one, else the module path."""
@@ -81,6 +89,12 @@ class StorePicture:
     width: int | None
     height: int | None
     error: str | None
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> StorePicture:
+        """A row of `pictures`."""
+        number, path, *known = row
+        return cls(number, path_from(path), *known)
 
     @property
     def title(self) -> str:
@@ -123,14 +137,12 @@ class UnitStatistics:
     @property
     def share(self) -> NDArray[np.float64]:
         """Share of the pictures on which each unit fires, (U,)."""
-        shares: NDArray[np.float64] = self.fires / max(self.count, 1)
-        return shares
+        return self.fires / max(self.count, 1)
 
     @property
     def dead(self) -> NDArray[np.bool_]:
         """Which units fire on no picture, (U,)."""
-        silent: NDArray[np.bool_] = self.fires == 0
-        return silent
+        return np.equal(self.fires, 0)
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,12 @@ class ScanRun:
     processes: int
     machine: dict[str, Any]
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> ScanRun:
+        """A row of `runs`."""
+        number, started, ended, folder, pictures, seconds, processes, machine = row
+        return cls(number, started, ended, path_from(folder), pictures, seconds, processes, json.loads(machine))
+
 
 # From a row of SQLite and back ----------------------------------------------------------------------------------------
 
@@ -154,34 +172,15 @@ def _pair(a: int | None, b: int | None) -> tuple[int, int] | None:
     return None if a is None or b is None else (a, b)
 
 
-def run_from(row: tuple[Any, ...]) -> ScanRun:
-    """A row of `runs`."""
-    number, started, ended, folder, pictures, seconds, processes, machine = row
-    kept = None if folder is None else path_from(folder)
-    return ScanRun(number, started, ended, kept, pictures, seconds, processes, json.loads(machine))
-
-
-def layer_from(row: tuple[Any, ...]) -> StoreLayer:
-    """A row of `layers`."""
-    number, name, alias, operator, maps, *measures, position = row
-    size, stride, field = (_pair(*measures[k : k + 2]) for k in (0, 2, 4))
-    return StoreLayer(number, name, alias, operator, maps, size, stride, field, position)
-
-
-def picture_from(row: tuple[Any, ...]) -> StorePicture:
-    """A row of `pictures`."""
-    return StorePicture(row[0], None if row[1] is None else path_from(row[1]), *row[2:])
-
-
-def path_to(path: str) -> str | bytes:
-    """A path as SQLite keeps it: text, or bytes for a name that is not UTF-8."""
+def path_to(path: str | None) -> str | bytes | None:
+    """A path, if there is one, as SQLite keeps it: text, or bytes for a name that is not UTF-8."""
     try:
-        path.encode("utf-8")
+        (path or "").encode("utf-8")
     except UnicodeEncodeError:
-        return os.fsencode(path)
+        return os.fsencode(path or "")
     return path
 
 
-def path_from(stored: str | bytes) -> str:
-    """The path that `path_to` made this of."""
+def path_from(stored: str | bytes | None) -> str | None:
+    """What `path_to` made this of."""
     return os.fsdecode(stored) if isinstance(stored, bytes) else stored

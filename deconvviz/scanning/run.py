@@ -30,7 +30,7 @@ from deconvviz.scanning.plan import Plan, make_plan, now
 from deconvviz.scanning.rows import StoreLayer
 from deconvviz.scanning.sources import Blocks, PictureBlock, PictureSource, Told
 from deconvviz.scanning.store import Store
-from deconvviz.scanning.tally import Tally, sum_of
+from deconvviz.scanning.tally import Tally
 from deconvviz.scanning.writer import Commit, Writer
 
 Spot = tuple[int, int, int, float]  # picture, row, column, activation
@@ -249,12 +249,8 @@ class _Job:
     def _commit(self, ended: str | None = None) -> None:
         if self.writer is None or not self.sound or (ended is None and self.done == self.committed):
             return
-        tally, plan = self.tally, self.plan
-        commit = Commit(
-            done=self.done, count=tally.count, total=sum_of(tally.parts), maximum=tally.maximum, fires=tally.fires,
-            histogram=tally.histogram, top=_rows(tally, plan, np.flatnonzero(self.changed)), pictures=self.told,
-            parts=tally.parts,
-        )  # fmt: skip
+        top = _rows(self.tally, self.plan, np.flatnonzero(self.changed))
+        commit = Commit(self.done, self.tally, top, self.told)
         self.writer.commit(self.committed, commit, time.monotonic() - self.started, ended)
         self.committed, self.told = self.done, []
         self.changed[:] = False
@@ -278,13 +274,7 @@ def load_blocks(blocks: Blocks, numbers: Sequence[int], workers: int | None) -> 
     workers = min(workers, len(numbers))
     # A generator of its own: the loader would draw a seed from the caller's.
     own = torch.Generator()
-    return DataLoader(
-        blocks, batch_size=None, sampler=numbers, num_workers=workers, collate_fn=_as_it_is, generator=own
-    )
-
-
-def _as_it_is(block: Any) -> Any:
-    return block
+    return DataLoader(blocks, batch_size=None, sampler=numbers, num_workers=workers, generator=own)
 
 
 def _stored(writer: Writer, plan: Plan) -> Tally:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
@@ -34,19 +34,6 @@ class Item:
     height: int
 
 
-class PictureSource(Protocol):
-    """Numbered pictures."""
-
-    kind: str
-    folder: str | None
-
-    def names(self) -> Names:
-        """Path below the folder (None without files) and label (None if not known yet) of each picture."""
-
-    def load(self, number: int) -> Item:
-        """Read a picture; raises one of `UNREADABLE` if it cannot be read."""
-
-
 def preprocessor(net: Network) -> Network:
     """What prepares pictures for `net`, without its weights: small enough to be sent to other processes."""
     like = next((p for p in net.module.parameters() if p.is_floating_point()), torch.zeros(()))
@@ -70,7 +57,7 @@ class Files:
         return self._names
 
     def load(self, number: int) -> Item:
-        """Read and preprocess a file."""
+        """Read and preprocess a file; raises one of `UNREADABLE` if it cannot be read."""
         path, label = self._names[number]
         return self.read(str(path), label)
 
@@ -102,7 +89,7 @@ class Items:
         return [(None, None)] * len(self._data)
 
     def load(self, number: int) -> Item:
-        """Take an item and preprocess it."""
+        """Take an item and preprocess it; raises one of `UNREADABLE` if it cannot be read."""
         item = self._data[number]
         image, *rest = item if isinstance(item, tuple | list) else (item,)
         if isinstance(image, Image.Image):
@@ -128,7 +115,11 @@ class Items:
         return str(classes[number]) if known and classes is not None else str(number)
 
 
-def source_of(net: Network, images: Any, root: Path | None = None) -> Files | Items:
+# Numbered pictures.
+PictureSource: TypeAlias = Files | Items
+
+
+def source_of(net: Network, images: Any, root: Path | None = None) -> PictureSource:
     """The source that `images` stands for; `root` is where the paths of a list started in an earlier run.
 
     Raises `ImageError` for a folder without pictures, `DeconvvizTypeError`.

@@ -14,22 +14,10 @@ from urllib.parse import quote
 import numpy as np
 
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnknownNameError, suggest
-from deconvviz.scanning.rows import (
-    BINS,
-    FORMAT,
-    Place,
-    ScanRun,
-    StoreLayer,
-    StorePicture,
-    UnitStatistics,
-    layer_from,
-    path_from,
-    picture_from,
-    run_from,
-)
+from deconvviz.scanning.rows import BINS, FORMAT, Place, ScanRun, StoreLayer, StorePicture, UnitStatistics, path_from
 
-_TOP = "SELECT layer, unit, rank, picture, row, col, activation FROM top "
-_PICTURE = "SELECT id, path, label, width, height, error FROM pictures "
+_TOP = "SELECT * FROM top "
+_PICTURE = "SELECT * FROM pictures "
 _AMONG = {"all": "1", "unreadable": "error IS NOT NULL", "top": "id IN (SELECT picture FROM top)"}
 
 
@@ -103,24 +91,18 @@ class Store:
     def folder(self) -> Path | None:
         """The folder of the latest run, in which the pictures' paths start; None for a data set."""
         row = self._db.execute("SELECT folder FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        return None if row is None or row[0] is None else Path(path_from(row[0]))
+        path = path_from(row[0]) if row else None
+        return None if path is None else Path(path)
 
     def runs(self) -> tuple[ScanRun, ...]:
         """The runs that made this store, first one first."""
-        rows = self._db.execute(
-            "SELECT id, started, ended, folder, pictures, seconds, processes, machine FROM runs ORDER BY id"
-        )
-        return tuple(run_from(row) for row in rows)
+        return tuple(ScanRun.of(row) for row in self._db.execute("SELECT * FROM runs ORDER BY id"))
 
     # Layers and units -------------------------------------------------------------------------------------------------
 
     def layers(self) -> tuple[StoreLayer, ...]:
         """The layers, in the order of the network."""
-        rows = self._db.execute(
-            "SELECT id, name, alias, operator, maps, height, width, stride_rows, stride_columns, field_rows, "
-            "field_columns, position FROM layers ORDER BY id"
-        )
-        return tuple(layer_from(row) for row in rows)
+        return tuple(StoreLayer.of(row) for row in self._db.execute("SELECT * FROM layers ORDER BY id"))
 
     def layer(self, layer: int | str | StoreLayer) -> StoreLayer:
         """A layer by its number in the store, its alias or its module path. Raises `UnknownNameError`."""
@@ -189,7 +171,7 @@ class Store:
                 _PICTURE + f"WHERE id > ? AND {_AMONG[among]} ORDER BY id LIMIT 1000", (last,)
             ).fetchall()
             for row in rows:
-                yield picture_from(row)
+                yield StorePicture.of(row)
             if not rows:
                 return
             last = rows[-1][0]
@@ -199,7 +181,7 @@ class Store:
         row = self._db.execute(_PICTURE + "WHERE id = ?", (number,)).fetchone()
         if row is None:
             raise DeconvvizValueError(f"picture {number} does not exist; allowed: 0 to {self.count - 1}")
-        return picture_from(row)
+        return StorePicture.of(row)
 
     def units_of(self, picture: int) -> tuple[Place, ...]:
         """The units among whose strongest places this picture is, by layer, unit and rank."""

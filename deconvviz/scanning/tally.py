@@ -80,8 +80,7 @@ class Places:
     @property
     def floor(self) -> NDArray[np.float64]:
         """The weakest activation that each list holds, (U,): -inf while it has room."""
-        lowest: NDArray[np.float64] = self.activations[:, -1]
-        return lowest
+        return self.activations[:, -1]
 
     def add(self, other: Places) -> NDArray[np.bool_]:
         """Take in another's places; returns which lists may have changed, (U,)."""

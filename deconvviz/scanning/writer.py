@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deconvviz.errors import StoreError
 from deconvviz.scanning.rows import BINS, FORMAT, SCHEMA, StoreLayer, path_to
 from deconvviz.scanning.store import Store, check_format
+from deconvviz.scanning.tally import Tally, sum_of
 
 
 def blank(path: Path) -> bool:
@@ -37,21 +38,15 @@ def blank(path: Path) -> bool:
 
 @dataclass
 class Commit:
-    """What one commit adds: the state of the units after `done` pictures, and what is known of the new pictures.
+    """What one commit adds: the `tally` of the units after `done` pictures, and what is known of the new pictures.
 
-    The arrays go over the units of all layers in order; `parts` (U, n) are what a scan needs to go on with its sums.
     `top` holds (layer, unit, places) for every unit whose list changed; `pictures` (id, label, width, height, error).
     """
 
     done: int
-    count: int
-    total: NDArray[np.float64]
-    maximum: NDArray[np.float64]
-    fires: NDArray[np.int64]
-    histogram: NDArray[np.int64]
+    tally: Tally
     top: Sequence[tuple[int, int, Sequence[tuple[int, int, int, float]]]]
     pictures: Sequence[tuple[int, str | None, int | None, int | None, str | None]]
-    parts: NDArray[np.int64] | None = None
 
 
 class Writer(Store):
@@ -134,21 +129,20 @@ class Writer(Store):
     ) -> None:  # fmt: skip
         """Note a new run, new pictures (path, label) under the next numbers, and changed labels of old ones."""
         with self._transaction() as db:
-            kept = None if folder is None else path_to(folder)
             made = db.execute(
                 "INSERT INTO runs (started, folder, pictures, seconds, processes, machine) VALUES (?, ?, ?, 0, ?, ?)",
-                (started, kept, self.done, processes, json.dumps(machine)),
+                (started, path_to(folder), self.done, processes, json.dumps(machine)),
             )
             self.run = made.lastrowid or 0
             db.executemany("UPDATE pictures SET label = ? WHERE id = ?", [(v, n) for n, v in (labels or {}).items()])
             start = self.count
             db.executemany(
                 "INSERT INTO pictures (id, path, label) VALUES (?, ?, ?)",
-                ((start + n, None if p is None else path_to(p), label) for n, (p, label) in enumerate(pictures)),
+                ((start + n, path_to(p), label) for n, (p, label) in enumerate(pictures)),
             )
 
     def parts(self) -> NDArray[np.int64] | None:
-        """What `Commit.parts` was at the last commit, (U, n); None before the first."""
+        """What `Tally.parts` was at the last commit, (U, n); None before the first."""
         rows = [r[0] for r in self._db.execute("SELECT parts FROM units ORDER BY layer, unit")]
         return None if None in rows else np.array([np.frombuffer(r, "<i8") for r in rows])
 
@@ -161,7 +155,7 @@ class Writer(Store):
             if self.done != before:
                 raise StoreError(f"another scan writes {self.path} at the same time")
             db.execute("UPDATE facts SET value = ? WHERE key = 'done'", (json.dumps(commit.done),))
-            _write_units(db, commit)
+            _write_units(db, commit.tally)
             db.executemany(
                 "INSERT OR REPLACE INTO top VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -180,16 +174,15 @@ class Writer(Store):
             )
 
 
-def _write_units(db: sqlite3.Connection, commit: Commit) -> None:
+def _write_units(db: sqlite3.Connection, tally: Tally) -> None:
     keys = db.execute("SELECT layer, unit FROM units ORDER BY layer, unit").fetchall()
-    parts = [None] * len(keys) if commit.parts is None else [p.tobytes() for p in commit.parts.astype("<i8")]
-    peaks = [peak if commit.count else None for peak in commit.maximum.tolist()]
-    bins = [b.tobytes() for b in commit.histogram.astype("<i8")]
-    columns = (commit.total.tolist(), parts, peaks, commit.fires.tolist(), bins, keys)
+    parts, bins = ([row.tobytes() for row in table.astype("<i8")] for table in (tally.parts, tally.histogram))
+    peaks = [peak if tally.count else None for peak in tally.maximum.tolist()]
+    columns = (sum_of(tally.parts).tolist(), parts, peaks, tally.fires.tolist(), bins, keys)
     db.executemany(
         "UPDATE units SET count = ?, total = ?, parts = ?, maximum = ?, fires = ?, histogram = ? "
         "WHERE layer = ? AND unit = ?",
-        [(commit.count, *row, *key) for *row, key in zip(*columns, strict=True)],
+        [(tally.count, *row, *key) for *row, key in zip(*columns, strict=True)],
     )
 
 
