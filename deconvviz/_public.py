@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import sys
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
-STUB = _PACKAGE / "__init__.pyi"
+STUB = Path(__file__).parent / "__init__.pyi"
 # The parts whose `__all__` is public; every analysis is one of them.
 _PARTS = ("card.py", "errors.py", "network/__init__.py", "results/__init__.py", "scanning/__init__.py",
           "analyses/*/__init__.py")  # fmt: skip
@@ -19,12 +19,15 @@ _PARTS = ("card.py", "errors.py", "network/__init__.py", "results/__init__.py", 
 @functools.cache
 def homes() -> dict[str, str]:
     """Return each public name with the module that has it."""
-    files = sorted(path for part in _PARTS for path in _PACKAGE.glob(part))
-    return {name: _module(path) for path in files for name in _exported(path)}
+    found: dict[str, str] = {}
+    for root in map(Path, sys.modules["deconvviz"].__path__):
+        for path in sorted(file for part in _PARTS for file in root.glob(part)):
+            found.update(dict.fromkeys(_exported(path), _module(path.relative_to(root.parent))))
+    return found
 
 
 def _module(path: Path) -> str:
-    names = path.relative_to(_PACKAGE.parent).with_suffix("").parts
+    names = path.with_suffix("").parts
     return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 

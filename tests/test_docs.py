@@ -22,6 +22,7 @@ import deconvviz
 import deconvviz.analyses
 import deconvviz.cli
 import deconvviz.models
+from deconvviz import _public
 from deconvviz.cli import cli
 from deconvviz.engine.rules import base as rules
 from deconvviz.models import registry
@@ -92,19 +93,28 @@ def names(place: Path) -> dict[str, Any]:
 @pytest.fixture
 def grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Adds a file to the project, as the guides do; afterwards it is as before."""
-    packages = {"models": deconvviz.models, "deconvviz/analyses": deconvviz.analyses, "deconvviz/cli": deconvviz.cli}
+    packages = {
+        "models": deconvviz.models, "deconvviz": deconvviz, "deconvviz/analyses": deconvviz.analyses,
+        "deconvviz/cli": deconvviz.cli,
+    }  # fmt: skip
     for folder, package in packages.items():
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / folder)])
     monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
-    before = set(sys.modules)
+    before, public = set(sys.modules), set(vars(deconvviz))
 
     def add(name: str, text: str) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-        registry._families.cache_clear()
+        forget()
+
+    def forget() -> None:
+        for found in (registry._families, _public.homes, deconvviz.cli.names):
+            found.cache_clear()
 
     yield add
-    registry._families.cache_clear()
+    forget()
+    for name in set(vars(deconvviz)) - public:
+        delattr(deconvviz, name)  # what was asked for is kept there
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
