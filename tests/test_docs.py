@@ -22,6 +22,7 @@ import deconvviz
 import deconvviz.analyses
 import deconvviz.cli
 import deconvviz.models
+import deconvviz.rules
 from deconvviz import _public
 from deconvviz.cli import cli
 from deconvviz.engine.rules import base as rules
@@ -169,3 +170,9 @@ def test_every_link_leads_somewhere() -> None:
             if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists():
                 dead.append(f"{name_of(page)}: {target}")
     assert not dead
+
+
+def test_the_reference_names_all_that_is_public() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    assert not {*deconvviz.__all__, *deconvviz.rules.__all__} - named

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import rule_of
-
-Places = np.ndarray[Any, np.dtype[np.int64]]
+from deconvviz.engine.windows import Places
 
 
 def spans(rec: Recording, value: int, start: Places, axis: int, clipped: bool) -> tuple[Places, Places]:

@@ -11,7 +11,7 @@ from deconvviz.engine.capture import TappedModel
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.scanning.plan import Plan
 from deconvviz.scanning.sources import PictureBlock, Told
-from deconvviz.scanning.tally import Places, Tally
+from deconvviz.scanning.tally import StrongestPlaces, Tally
 
 Part = tuple[Tally, list[Told]]
 
@@ -85,5 +85,5 @@ class _BlockTally:
         if not self.rows:
             return self.plan.nothing()
         unit, picture, spot = (np.concatenate(c) for c in zip(*self.found, strict=True))
-        places = Places.of(self.plan.units, self.plan.top, unit, np.concatenate(self.strengths), picture, spot)
+        places = StrongestPlaces.of(self.plan.units, self.plan.top, unit, np.concatenate(self.strengths), picture, spot)
         return Tally.of(self.peaks[self.rows], self.means[self.rows], places)

@@ -46,7 +46,7 @@ def bins_of(peaks: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 @dataclass
-class Places:
+class StrongestPlaces:
     """For each of U units its strongest places in order, (U, top) each; an empty entry has activation -inf.
 
     The order: higher activation, then lower picture, then raster order of the place (row × width + column).
@@ -57,7 +57,7 @@ class Places:
     spots: NDArray[np.int64]
 
     @classmethod
-    def empty(cls, units: int, top: int) -> Places:
+    def empty(cls, units: int, top: int) -> StrongestPlaces:
         """No place for any unit."""
         none = np.full((units, top), np.iinfo(np.int64).max)
         return cls(np.full((units, top), -np.inf), none, none.copy())
@@ -66,7 +66,7 @@ class Places:
     def of(
         cls, units: int, top: int, unit: NDArray[np.int64], activation: NDArray[np.float64],
         picture: NDArray[np.int64], spot: NDArray[np.int64],
-    ) -> Places:  # fmt: skip
+    ) -> StrongestPlaces:  # fmt: skip
         """The strongest of a list of places, each of some unit."""
         order = np.lexsort((spot, picture, -activation, unit))
         unit, activation, picture, spot = unit[order], activation[order], picture[order], spot[order]
@@ -82,7 +82,7 @@ class Places:
         """The weakest activation that each list holds, (U,): -inf while it has room."""
         return self.activations[:, -1]
 
-    def add(self, other: Places) -> NDArray[np.bool_]:
+    def add(self, other: StrongestPlaces) -> NDArray[np.bool_]:
         """Take in another's places; returns which lists may have changed, (U,)."""
         touched: NDArray[np.bool_] = (other.activations[:, 0] > -np.inf) & (other.activations[:, 0] >= self.floor)
         if touched.any():
@@ -105,18 +105,18 @@ class Tally:
     maximum: NDArray[np.float64]
     fires: NDArray[np.int64]
     histogram: NDArray[np.int64]
-    places: Places
+    places: StrongestPlaces
 
     @classmethod
     def empty(cls, units: int, top: int) -> Tally:
         """Nothing seen yet."""
         return cls(
             0, np.zeros((units, len(_SCALES)), np.int64), np.full(units, -np.inf), np.zeros(units, np.int64),
-            np.zeros((units, BINS), np.int64), Places.empty(units, top),
+            np.zeros((units, BINS), np.int64), StrongestPlaces.empty(units, top),
         )  # fmt: skip
 
     @classmethod
-    def of(cls, peaks: NDArray[np.float64], means: NDArray[np.float64], places: Places) -> Tally:
+    def of(cls, peaks: NDArray[np.float64], means: NDArray[np.float64], places: StrongestPlaces) -> Tally:
         """The tally of N pictures from their units' maxima and means over the map, (N, U) each."""
         if not len(peaks):
             return cls.empty(peaks.shape[1], places.activations.shape[1])

@@ -12,7 +12,7 @@ import pytest
 from deconvviz.errors import DeconvvizValueError, StoreError, UnknownNameError
 from deconvviz.scanning.rows import BINS, Place, StoreLayer
 from deconvviz.scanning.store import Store
-from deconvviz.scanning.tally import Places, Tally, exact_parts
+from deconvviz.scanning.tally import StrongestPlaces, Tally, exact_parts
 from deconvviz.scanning.writer import Commit, Writer
 
 LAYERS = (
@@ -32,7 +32,7 @@ def progress(done: int, count: int) -> Commit:
             maximum=np.array([3.0, 0.0, -1.0]),
             fires=np.array([count, 0, 0]),
             histogram=np.eye(3, BINS, dtype=np.int64) * (rising[:, None] + count),
-            places=Places.empty(3, 2),
+            places=StrongestPlaces.empty(3, 2),
         ),
         top=[(0, 0, [(1, 4, 3, 3.0), (0, 2, 2, 2.5)]), (1, 0, [(1, 0, 0, -1.0)])],
         pictures=[(0, "cat", 10, 20, None), (1, None, None, None, "torn")],

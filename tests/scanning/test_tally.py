@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deconvviz.scanning.rows import BINS, EDGES
-from deconvviz.scanning.tally import Places, Tally, bins_of, exact_parts, sum_of
+from deconvviz.scanning.tally import StrongestPlaces, Tally, bins_of, exact_parts, sum_of
 
 
 def test_sums_are_exact_in_every_order() -> None:
@@ -34,12 +34,12 @@ def test_places_are_those_of_a_plain_sort() -> None:
     rng = np.random.default_rng(1)
     # Few different activations: ties everywhere.
     rows = {(int(u), int(p), int(s)): float(a) for u, p, s, a in rng.integers(0, (3, 20, 5, 4), (400, 4))}
-    made = [Places.empty(3, 6) for _ in range(2)]
+    made = [StrongestPlaces.empty(3, 6) for _ in range(2)]
     for n, order in enumerate((list(rows), sorted(rows))):
         for start in range(0, len(order), 37):
             part = order[start : start + 37]
             unit, picture, spot = np.array(part).T
-            made[n].add(Places.of(3, 6, unit, np.array([rows[k] for k in part]), picture, spot))
+            made[n].add(StrongestPlaces.of(3, 6, unit, np.array([rows[k] for k in part]), picture, spot))
     for u in range(3):
         best = sorted((-a, p, s) for (unit, p, s), a in rows.items() if unit == u)[:6]
         for places in made:
@@ -48,15 +48,17 @@ def test_places_are_those_of_a_plain_sort() -> None:
 
 
 def test_what_changed_is_told() -> None:
-    places = Places.empty(3, 1)
+    places = StrongestPlaces.empty(3, 1)
     one = np.array([1])
-    assert places.add(Places.of(3, 1, one, np.array([5.0]), one, one)).tolist() == [False, True, False]
-    assert not places.add(Places.of(3, 1, one, np.array([4.0]), one, one)).any()
-    assert places.add(Places.of(3, 1, one, np.array([5.0]), np.array([0]), one)).any(), "a lower picture wins a tie"
+    assert places.add(StrongestPlaces.of(3, 1, one, np.array([5.0]), one, one)).tolist() == [False, True, False]
+    assert not places.add(StrongestPlaces.of(3, 1, one, np.array([4.0]), one, one)).any()
+    assert places.add(StrongestPlaces.of(3, 1, one, np.array([5.0]), np.array([0]), one)).any(), (
+        "a lower picture wins a tie"
+    )
     assert places.pictures[1].tolist() == [0]
 
 
 def test_the_tally_of_nothing_changes_nothing() -> None:
-    some = Tally.of(np.array([[1.0, -2.0]]), np.array([[0.5, -2.5]]), Places.empty(2, 3))
-    some.add(Tally.of(np.empty((0, 2)), np.empty((0, 2)), Places.empty(2, 3)))
+    some = Tally.of(np.array([[1.0, -2.0]]), np.array([[0.5, -2.5]]), StrongestPlaces.empty(2, 3))
+    some.add(Tally.of(np.empty((0, 2)), np.empty((0, 2)), StrongestPlaces.empty(2, 3)))
     assert some.count == 1 and some.maximum.tolist() == [1.0, -2.0] and some.fires.tolist() == [1, 0]

@@ -105,27 +105,27 @@ def _boxes(net: Network, given: list[Pictured], names: tuple[str, ...], inputs: 
     size = (inputs.shape[2], inputs.shape[3])
     found = []
     for (picture, boxes), name in zip(given, names, strict=True):
-        frame = _frame(net, picture, size)
+        frame = _shown(net, picture, size)
         found.append([_mapped(box, frame, size, f"{name}: box of '{part}'") for part, box in boxes.items()])
     return torch.tensor(found, dtype=torch.long).transpose(0, 1).contiguous()
 
 
 @dataclass(frozen=True)
-class _Frame:
+class _ShownRegion:
     """A picture's own (height, width), and the region of it that the input shows."""
 
     size: tuple[int, int]
     region: tuple[float, float, float, float]
 
 
-def _frame(net: Network, picture: Picture, size: tuple[int, int]) -> _Frame:
+def _shown(net: Network, picture: Picture, size: tuple[int, int]) -> _ShownRegion:
     if isinstance(picture, Tensor):
-        return _Frame(size, (0.0, 0.0, float(size[0]), float(size[1])))
+        return _ShownRegion(size, (0.0, 0.0, float(size[0]), float(size[1])))
     seen = read_image(picture)  # upright, and smaller if it is very large
     own = _own_size(picture) if not isinstance(picture, Image.Image) else _upright(picture)
     top, left, bottom, right = shown_region((seen.height, seen.width), net.card)
     down, across = own[0] / seen.height, own[1] / seen.width
-    return _Frame(own, (top * down, left * across, bottom * down, right * across))
+    return _ShownRegion(own, (top * down, left * across, bottom * down, right * across))
 
 
 def _own_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -139,7 +139,7 @@ def _upright(picture: Image.Image) -> tuple[int, int]:
     return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
-def _mapped(box: Any, frame: _Frame, size: tuple[int, int], what: str) -> list[int]:
+def _mapped(box: Any, frame: _ShownRegion, size: tuple[int, int], what: str) -> list[int]:
     """A box of the picture as rows and columns of the input."""
     try:
         top, left, bottom, right = (float(v) for v in box)

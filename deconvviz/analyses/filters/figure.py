@@ -24,7 +24,7 @@ _GRID, _GAP, _LEFT, _HEAD = 3.3, 0.2, 0.3, 0.5  # inches: width of a grid; betwe
 _CHARTS = 1.15  # height of the charts
 
 
-class _Grid(NamedTuple):
+class _Sheet(NamedTuple):
     """One grid: whose filters, as pictures, and what is said above."""
 
     result: Filters
@@ -66,16 +66,16 @@ def draw(result: Filters, scale: str = "shared", clip: bool | float = False) -> 
     return figure
 
 
-def _grids(result: Filters, scale: str, clip: bool | float) -> list[_Grid]:
+def _grids(result: Filters, scale: str, clip: bool | float) -> list[_Sheet]:
     grids = []
     for r in result.networks():
         name = r.model_name
-        grids.append(_Grid(r, r.images(scale), f"{name}, {r.name}: {_sizes(r)}"))
+        grids.append(_Sheet(r, r.images(scale), f"{name}, {r.name}: {_sizes(r)}"))
         if clip is not False:
             radius = r.policy["radius"] if clip is True else float(clip)
             over = int((r.rms > radius).sum())
             said = f"{name}, clipped to RMS {radius:g}: {over or 'none'} of {len(r)} changed"
-            grids.append(_Grid(r, r.images(scale, radius), said))
+            grids.append(_Sheet(r, r.images(scale, radius), said))
     return grids
 
 
@@ -92,18 +92,18 @@ def _columns(count: int) -> int:
     return max(1, min(count, math.ceil(math.sqrt(count * 1.5))))
 
 
-def _tile(grid: _Grid) -> float:
+def _tile(grid: _Sheet) -> float:
     """Side of a filter's place, in inches; a few filters are not blown up to the whole width."""
     return min(_GRID / _columns(len(grid.pictures)), 0.6)
 
 
-def _height(grid: _Grid) -> float:
+def _height(grid: _Sheet) -> float:
     count = len(grid.pictures)
     tall, wide = grid.pictures.shape[1:3]
     return math.ceil(count / _columns(count)) * _tile(grid) * (float(tall) / float(wide) * 0.86 + 0.14)
 
 
-def _draw_grid(figure: Figure, grid: _Grid, left: float, top: float) -> None:
+def _draw_grid(figure: Figure, grid: _Sheet, left: float, top: float) -> None:
     width, height = figure.get_size_inches()
     figure.text(left / width, (top - 0.08) / height, grid.title, va="top", fontsize=7.5, weight="bold")
     _legend(figure, grid.result, left, top - 0.3)

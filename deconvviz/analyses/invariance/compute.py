@@ -65,7 +65,7 @@ def invariance(
     logits = plain.get(OUTPUT) if len(wanted) > 2 else None
     targets, named = _targets(net, logits, labels, len(inputs))
     jobs = [(kind, float(v)) for kind, values in chosen.items() for v in values.tolist()]
-    rows = _Rows(net, wanted, keys, kept, batch, progress)
+    rows = _TransformedPasses(net, wanted, keys, kept, batch, progress)
     with plain_mode(inputs.device.type):
         curves = rows.run(inputs, plain, targets, jobs)
     return Invariance(
@@ -122,7 +122,7 @@ def _length(vectors: Tensor) -> Tensor:
     return length
 
 
-class _Rows:
+class _TransformedPasses:
     """Runs the transformed pictures, a batch at a time, and keeps three numbers of each."""
 
     def __init__(

@@ -108,7 +108,7 @@ def _one(
     check_counts(batch=batch)
     check_choice("positions", positions, POSITIONS)
     x = net.preprocess(image)
-    grid = _grid(x, window, stride, positions)
+    grid = _positions(x, window, stride, positions)
     cover = _cover(x, fill, mask, grid, seed)
     rec = record(net.plain, x)
     logits = rec.values[rec.logits("occlude")]
@@ -138,7 +138,7 @@ def _float(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class _Positions:
     """Positions in raster order: `origins` (P, 2), `shape` (rows, cols) of the grid, the picture's `size`."""
 
     origins: NDArray[np.int64]
@@ -148,7 +148,7 @@ class _Grid:
     size: tuple[int, int]
 
 
-def _grid(x: Tensor, window: Any, stride: Any, positions: str) -> _Grid:
+def _positions(x: Tensor, window: Any, stride: Any, positions: str) -> _Positions:
     sides, steps = _pair("window", window), _pair("stride", stride)
     size = (int(x.shape[2]), int(x.shape[3]))
     if sides[0] > size[0] or sides[1] > size[1]:
@@ -162,7 +162,7 @@ def _grid(x: Tensor, window: Any, stride: Any, positions: str) -> _Grid:
         lines.append(line if positions == "captum" else np.minimum(line, full - side))
     rows, cols = np.meshgrid(*lines, indexing="ij")
     origins = np.stack([rows.ravel(), cols.ravel()], 1)
-    return _Grid(origins, (len(lines[0]), len(lines[1])), sides, steps, size)
+    return _Positions(origins, (len(lines[0]), len(lines[1])), sides, steps, size)
 
 
 def _pair(name: str, given: Any) -> tuple[int, int]:
@@ -182,7 +182,7 @@ class _Cover:
     mask: Tensor | None
 
 
-def _cover(x: Tensor, fill: Any, mask: Any, grid: _Grid, seed: int) -> _Cover:
+def _cover(x: Tensor, fill: Any, mask: Any, grid: _Positions, seed: int) -> _Cover:
     channels = x.shape[1]
     covered: Tensor | None = None
     if mask is not None:
@@ -210,7 +210,7 @@ def _cover(x: Tensor, fill: Any, mask: Any, grid: _Grid, seed: int) -> _Cover:
     return _Cover(colour.to(x).expand(channels).reshape(channels, 1, 1).clone(), words, covered)
 
 
-def _named_fill(x: Tensor, fill: str, grid: _Grid, seed: int) -> Tensor:
+def _named_fill(x: Tensor, fill: str, grid: _Positions, seed: int) -> Tensor:
     if fill in ("grey", "mean"):
         # Normalised inputs: the mean colour is 0, for a bare module as for a card's mean.
         return x.new_zeros(x.shape[1], 1, 1)
@@ -257,7 +257,7 @@ class _Seen:
     arithmetic: float
 
 
-def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch: int,
+def _run(rec: Recording, grid: _Positions, cover: _Cover, watch: _Watch | None, batch: int,
          progress: Callable[[int, int], object] | None) -> _Seen:  # fmt: skip
     assert rec.output is not None
     classes = rec.values[rec.output]
@@ -287,7 +287,7 @@ def _run(rec: Recording, grid: _Grid, cover: _Cover, watch: _Watch | None, batch
 
 
 def _first_patch(
-    picture: RecordedMap, filled: RecordedMap | None, cover: _Cover, grid: _Grid, origins: NDArray[np.int64]
+    picture: RecordedMap, filled: RecordedMap | None, cover: _Cover, grid: _Positions, origins: NDArray[np.int64]
 ) -> Patch:
     """The picture's changed windows: covered pixels over its own."""
     k, (h, w) = len(origins), grid.window

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine import costs
+from deconvviz.engine.windows import Places
 
 # The sixth point is infinity: of a polynomial the leading coefficient.
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
@@ -30,7 +31,6 @@ _BOTH_ONE = _POINTS.index(1.0) * (_COUNT + 1)
 _BLOCKS = ((2,), (3,), (4,), (3, 2), (3, 3), (4, 3), (4, 4))
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
-Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def suits(weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
