@@ -8,7 +8,7 @@ from deconvviz.analyses.filters import Filters, filters
 from deconvviz.analyses.history import History, history
 from deconvviz.analyses.invariance import Invariance, invariance
 from deconvviz.analyses.occlusion import Occlusion, occlude
-from deconvviz.analyses.panels import Panels, panels
+from deconvviz.analyses.panels import PanelSource, Panels, PanelsPage, panels, panels_page
 from deconvviz.analyses.probes import Probes, probe
 from deconvviz.analyses.projection import Projection, project
 from deconvviz.analyses.scheme import Scheme, scheme
@@ -48,7 +48,9 @@ __all__ = [
     "LearningCurves",
     "Network",
     "Occlusion",
+    "PanelSource",
     "Panels",
+    "PanelsPage",
     "Probes",
     "Projection",
     "Result",
@@ -70,6 +72,7 @@ __all__ = [
     "load",
     "occlude",
     "panels",
+    "panels_page",
     "probe",
     "project",
     "receptive_field",

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import deconvviz
-from deconvviz.analyses.panels.compute import PanelSource
 from deconvviz.atlas import build
 
 
@@ -41,7 +40,7 @@ def make(images: Path, out: Path, layers: list[str]) -> None:
     ) as scanned:
         pictures, middle = scanned.done, time.monotonic()
         again = len(scanned.runs()) > 1
-        site = build(scanned, out, PanelSource(net, scanned), tell)
+        site = build(scanned, out, deconvviz.PanelSource(net, scanned), tell)
     end = time.monotonic()
     print(f"scan   {middle - start:7.0f} s   {pictures} pictures, {site.units} units -> {store}")
     print(f"atlas  {end - middle:7.0f} s   {site.files} files, {site.bytes / 1e6:.0f} MB -> {site.index}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from deconvviz.analyses.panels.compute import page as units_of
+from deconvviz.analyses.panels.compute import panels_page
 from deconvviz.analyses.panels.result import PanelsPage
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
@@ -24,7 +24,7 @@ def make(sources: Sources, page: Page) -> Made:
             known = {layer.name for layer in store.layers()}
             # The store's own layers, if those of the paper are not among them.
             there = [layer for layer in layers if sources.net.card.aliases.get(layer, layer) in known]
-            result, count = units_of(sources.net, store, units_per_layer=UNITS, layers=there or None), store.done
+            result, count = panels_page(sources.net, store, units_per_layer=UNITS, layers=there or None), store.done
     else:
         result, count = _scanned(sources, layers)
     caption = (
@@ -44,4 +44,4 @@ def _scanned(sources: Sources, layers: list[str]) -> tuple[PanelsPage, int]:
         path = Path(folder) / "scan.db"
         scan(sources.net, files, layers, store=path, workers=0, report=sources.progress).close()
         with Store.open(path) as store:
-            return units_of(sources.net, store, units_per_layer=UNITS), store.done
+            return panels_page(sources.net, store, units_per_layer=UNITS), store.done

@@ -61,6 +61,12 @@ class PanelSource:
 
     `images`: the folder in which the pictures' paths start (None: where they were at the latest run), or the data set
     that was scanned. Raises `StoreError` for another network's store.
+
+    >>> net = deconvviz.load("zfnet")
+    >>> with deconvviz.scan(net, "photos", ["conv2"], top=2, store="source.db") as store:
+    ...     source = deconvviz.PanelSource(net, store)
+    ...     [rank for unit, rank, panel in source.panels(store.layer("conv2"), [(7, 0), (7, 1)])]
+    [0, 1]
     """
 
     def __init__(
@@ -246,7 +252,7 @@ def _unit(source: PanelSource, layer: StoreLayer, unit: int, own: Tensor | None 
     )  # fmt: skip
 
 
-def page(
+def panels_page(
     model: Network | nn.Module,
     store: Store | str | os.PathLike[str],
     seed: int = 0,
@@ -257,10 +263,15 @@ def page(
     """A page of random units of every layer of a store, as Fig. 2; a layer that reads the picture shows its filters.
 
     `seed` chooses among the units that fire on some picture; `layers` are layers of the store, None for all.
+
+    >>> net = deconvviz.load("zfnet")
+    >>> with deconvviz.scan(net, "photos", ["conv2"], top=2, store="page.db") as store:
+    ...     len(deconvviz.panels_page(net, store, units_per_layer=3))
+    3
     """
     if not isinstance(store, Store):
         with Store.open(store) as opened:
-            return page(model, opened, seed, units_per_layer, images, layers)
+            return panels_page(model, opened, seed, units_per_layer, images, layers)
     if units_per_layer < 1:
         raise DeconvvizValueError(f"units_per_layer is {units_per_layer}; allowed: a whole number from 1")
     source = PanelSource(model, store, images)

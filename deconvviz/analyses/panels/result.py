@@ -1,4 +1,4 @@
-"""The results of `panels` and `page`: the strongest places of units over a data set, as in Fig. 2."""
+"""The results of `panels` and `panels_page`: the strongest places of units over a data set, as in Fig. 2."""
 
 from __future__ import annotations
 
@@ -63,7 +63,13 @@ class Panels(LayerResult):
 
 @dataclass(frozen=True, eq=False)
 class PanelsPage(Result):
-    """Panels of some units of some layers, in the order of the layers; `seed` chose the units (Fig. 2)."""
+    """Panels of some units of some layers, in the order of the layers; `seed` chose the units (Fig. 2).
+
+    >>> net = deconvviz.load("zfnet")
+    >>> with deconvviz.scan(net, "photos", ["conv2"], top=2, store="fig2.db") as store:
+    ...     deconvviz.panels_page(net, store, units_per_layer=2).title
+    'zfnet strongest places of random units of conv2'
+    """
 
     kind: ClassVar[str] = "page of panels"
     drawn_by: ClassVar[str] = "draw_page"

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 import deconvviz
 from deconvviz import Network, StoreError
-from deconvviz.analyses.panels.compute import Panel, PanelSource, page, panels
+from deconvviz.analyses.panels.compute import Panel, PanelSource, panels, panels_page
 from deconvviz.analyses.panels.result import Panels, PanelsPage
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, UnknownNameError
 from deconvviz.scanning.store import Store
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_said(scanned: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="made of files; give the folder of these files"):
         panels(net, scanned, "1", 0, TensorDataset(torch.zeros(8, 3, SIZE, SIZE)))
     with pytest.raises(DeconvvizValueError, match="units_per_layer is 0"):
-        page(net, scanned, units_per_layer=0)
+        panels_page(net, scanned, units_per_layer=0)
     (tmp_path / "other" / "a").mkdir(parents=True)
     (tmp_path / "other" / "b").mkdir()
     for n in range(8):
@@ -175,11 +175,11 @@ def texts(result: Panels | PanelsPage) -> str:
 
 
 def test_a_page(scanned: Path, tmp_path: Path) -> None:
-    made = page(make(), scanned, seed=3, units_per_layer=4, layers=["1", "2"])
+    made = panels_page(make(), scanned, seed=3, units_per_layer=4, layers=["1", "2"])
     by_layer = {name: [p.unit for p in made.panels if p.name == name] for name in ("1", "2")}
     assert len(by_layer["1"]) == len(by_layer["2"]) == 4 and 2 not in by_layer["2"], "dead units are not drawn"
-    again = page(make(), scanned, seed=3, units_per_layer=4, layers=["1", "2"])
-    other = page(make(), scanned, seed=4, units_per_layer=4, layers=["1", "2"])
+    again = panels_page(make(), scanned, seed=3, units_per_layer=4, layers=["1", "2"])
+    other = panels_page(make(), scanned, seed=4, units_per_layer=4, layers=["1", "2"])
     assert made == again and [p.unit for p in other.panels] != [p.unit for p in made.panels]
     for panel in made.panels:
         if panel.name == "1":
