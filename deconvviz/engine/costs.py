@@ -1,10 +1,10 @@
 """What the engine's choices between equal ways are priced with: every tuned constant, in one place.
 
-None of them changes an answer, only how fast it comes. `python benchmarks/calibrate.py` measures them on the machine
-at hand and prints what it would choose. The unit of a price is an **operation**, a multiplication or addition of a plain
-convolution, unless another is named, so that fast and slow machines agree; and the choices are flat: with all that a
-processor with AVX2 measures of itself (a quarter to five times of the values here, found with AVX-512) it is no faster
-than with these, but for `NUMBERS`, which it measures too small for networks that go by whole maps.
+None of them changes an answer, only how fast it comes. `python benchmarks/calibrate.py` measures them on the machine at
+hand and prints what it would choose. The unit of a price is an **operation**, a multiplication or addition of a plain
+convolution, unless another is named, so that fast and slow machines agree; and the choices are flat. With all that a
+processor with AVX2 measures of itself (from a quarter to five times of the values here, found with AVX-512) it is no
+faster than with these; `NUMBERS` it measures too small for networks that go by whole maps.
 """
 
 # Batches of a replay ------------------------------------------------------------------------------------------------
