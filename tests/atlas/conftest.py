@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deconvviz.atlas import build
 from deconvviz.scanning.rows import BINS, StoreLayer, StorePicture
 from deconvviz.scanning.store import Store as Opened
-from deconvviz.scanning.tally import Places, Tally, exact_parts
+from deconvviz.scanning.tally import StrongestPlaces, Tally, exact_parts
 from deconvviz.scanning.writer import Commit, Writer
 
 Pixels = NDArray[np.uint8]
@@ -96,7 +96,7 @@ def write_store(
             maximum=np.array([places[0][3] for _, _, places in tops]),
             fires=rng.integers(1, pictures, count) * alive,
             histogram=histogram,
-            places=Places.empty(count, top),
+            places=StrongestPlaces.empty(count, top),
         ),
         top=tops,
         pictures=[(n, None, 64, 48, None) for n in range(pictures - 1)] + [(pictures - 1, None, None, None, "no <b>")],
