@@ -153,10 +153,18 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "record_to": lambda m: Network(m).record_to(IMAGE, "bn2"),
     "find_layer": lambda m: Network(m).find_layer(record(m, IMAGE), "bn2"),
 }
+# A public function of a model, pictures and layers that has no line is called with these alone.
+BY_ITSELF = {
+    name for name in deconvviz.__all__
+    if inspect.isfunction(function := getattr(deconvviz, name)) and name not in CALLS
+    and list(inspect.signature(function).parameters)[:3] == ["model", "images", "layers"]
+}  # fmt: skip
+CALLS.update({name: lambda m, name=name: getattr(deconvviz, name)(m, IMAGE, ["bn2"]) for name in BY_ITSELF})
 # These run no forward pass, so nothing in one can fail.
 NO_PASS = {"preprocess", "inputs", "weights_hash", "facts", "provenance"}
 # These only read values, for which no operator needs a rule.
 NO_RULE = {"record_to", "find_layer", "correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
+NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
 
 
 def scan(model: nn.Module) -> None:
