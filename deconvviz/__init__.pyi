@@ -8,7 +8,7 @@ from deconvviz.analyses.filters import Filters, filters
 from deconvviz.analyses.history import History, history
 from deconvviz.analyses.invariance import Invariance, invariance
 from deconvviz.analyses.occlusion import Occlusion, occlude
-from deconvviz.analyses.panels import PanelSource, Panels, PanelsPage, panels, panels_page
+from deconvviz.analyses.panels import Panels, PanelSource, PanelsPage, panels, panels_page
 from deconvviz.analyses.probes import Probes, probe
 from deconvviz.analyses.projection import Projection, project
 from deconvviz.analyses.scheme import Scheme, scheme

@@ -42,7 +42,9 @@ def stub() -> str:
     """Return the text of `__init__.pyi`: the same names as imports, for type checkers."""
     lines = ["# Written by `python -m deconvviz._public` from the `__all__` of the parts: change those."]
     for module in sorted(set(homes().values())):
-        names = ", ".join(sorted(name for name, home in homes().items() if home == module))
+        # As import sorters have them: classes first, whatever the case of letters.
+        found = (name for name, home in homes().items() if home == module)
+        names = ", ".join(sorted(found, key=lambda name: (name[0].islower(), name.lower())))
         line = f"from {module} import {names}"
         lines.append(line if len(line) <= 120 else f"from {module} import (\n    {_one_a_line(names)}\n)")
     everything = ", ".join(f'"{name}"' for name in sorted(homes()))

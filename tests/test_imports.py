@@ -33,7 +33,7 @@ def parts() -> dict[str, list[Path]]:
 
 def rows() -> list[list[str]]:
     """Parts in the order of the table in docs/architecture.md, top first; parts of one row may know each other."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("\n## ")[0]
     first_cells = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
     return [re.findall(r"`(\w+)(?:\.py|/)`", cell) for cell in first_cells]
 

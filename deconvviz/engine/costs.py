@@ -1,9 +1,10 @@
 """What the engine's choices between equal ways are priced with: every tuned constant, in one place.
 
-None of them changes an answer, only how fast it comes. `python benchmarks/calibrate.py` measures them on the machine
-at hand and prints what it would choose; the values here are between those of several processors, and the choices are
-flat around them: a factor of two in any one costs a few per cent. The unit of a price is an **operation**, a
-multiplication or addition of a plain convolution, unless another is named.
+None of them changes an answer, only how fast it comes. `python benchmarks/calibrate.py` measures them on the machine at
+hand and prints what it would choose. The unit of a price is an **operation**, a multiplication or addition of a plain
+convolution, unless another is named, so that fast and slow machines agree; and the choices are flat. With all that a
+processor with AVX2 measures of itself (from a quarter to five times of the values here, found with AVX-512) it is no
+faster than with these; `NUMBERS` it measures too small for networks that go by whole maps.
 """
 
 # Batches of a replay ------------------------------------------------------------------------------------------------
@@ -15,7 +16,7 @@ WEIGHT = 100.0
 # And for every number that is carried from windows to whole maps.
 SPREAD = 300.0
 # An operator without filters, for each of its maps at each place.
-PLAIN = 50.0
+PLAIN = 120.0
 # Whole maps take so many numbers of one value at once, 28 MB in float32: larger blocks come from the system anew each
 # time, and that is what they would wait for.
 NUMBERS = 7 << 20
