@@ -123,17 +123,23 @@ def grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_runs(
-    page: Path, place: Path, grown: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+    page: Path, place: Path, tmp_path: Path, grown: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    known = names(place)
+    known, written = names(place), False
     with matplotlib.rc_context():
         for line, file, text in snippets(page, "python"):
             if file:
                 grown(file, text)
+                written |= file.startswith("tests/")
             else:
                 # Padded, so that a traceback names the line of the page.
                 exec(compile("\n" * line + text, str(page), "exec"), known)
+    if written:
+        # In this process, which knows what the page has added.
+        (tmp_path / "tests" / "cli" / "conftest.py").write_bytes((ROOT / "tests" / "cli" / "conftest.py").read_bytes())
+        options = ["-q", "--import-mode=importlib", "-p", "no:cacheprovider", "-W", "error", "--rootdir", str(tmp_path)]
+        assert pytest.main([*options, str(tmp_path / "tests")]) == pytest.ExitCode.OK
 
 
 COMMANDS = [
@@ -146,8 +152,13 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{p}: {c[:60]}" for p, c in COMMANDS])
-def test_commands_are_understood(page: str, command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_understood(
+    page: str, command: str, place: Path, grown: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command exists, with these options and values; what the examples name and no test has is made up."""
+    for _, file, text in snippets(ROOT / page, "python"):
+        if file:
+            grown(file, text)
     words = shlex.split(command, comments=True)[1:]
     for word in words:
         stand_in = place / word

@@ -143,6 +143,8 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "evolve": lambda m: deconvviz.evolve({1: Network(m, (12, 10)), 2: m.state_dict()}, [IMAGE], "bn2", count=2),
     "probe": lambda m: deconvviz.probe(m, (IMAGE.repeat(4, 1, 1, 1), [0, 0, 1, 1]), "bn2", 1),
     "scan": lambda m: scan(m),
+    "panels": lambda m: scan(m, lambda store, images: deconvviz.panels(m, store, "bn2", 0, images)),
+    "panels_page": lambda m: scan(m, lambda store, images: deconvviz.panels_page(m, store, images=images)),
     "layers": lambda m: Network(m, (12, 10)).layers(),
     "receptive_field": lambda m: receptive_field(Network(m, (12, 10)), "bn2", (0, 0)),
     "preprocess": lambda m: Network(m, (12, 10)).preprocess(IMAGE),
@@ -153,17 +155,29 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "record_to": lambda m: Network(m).record_to(IMAGE, "bn2"),
     "find_layer": lambda m: Network(m).find_layer(record(m, IMAGE), "bn2"),
 }
+# A public function of a model, pictures and layers that has no line is called with these alone.
+BY_ITSELF = {
+    name for name in deconvviz.__all__
+    if inspect.isfunction(function := getattr(deconvviz, name)) and name not in CALLS
+    and list(inspect.signature(function).parameters)[:3] == ["model", "images", "layers"]
+}  # fmt: skip
+CALLS.update({name: lambda m, name=name: getattr(deconvviz, name)(m, IMAGE, ["bn2"]) for name in BY_ITSELF})
 # These run no forward pass, so nothing in one can fail.
 NO_PASS = {"preprocess", "inputs", "weights_hash", "facts", "provenance"}
 # These only read values, for which no operator needs a rule.
 NO_RULE = {"record_to", "find_layer", "correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
+NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
 
 
-def scan(model: nn.Module) -> None:
-    """Two pictures, into a store that goes away again."""
+def scan(model: nn.Module, read: Callable[[deconvviz.Store, TensorDataset], object] | None = None) -> None:
+    """Two pictures, into a store that goes away again; `read` makes something of it first."""
     pictures = TensorDataset(IMAGE.repeat(2, 1, 1, 1), torch.tensor([0, 1]))
-    with tempfile.TemporaryDirectory() as folder:
-        deconvviz.scan(model, pictures, ["bn2"], top=2, store=Path(folder) / "store.sqlite", workers=0).close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        deconvviz.scan(model, pictures, ["bn2"], top=2, store=Path(folder) / "store.sqlite", workers=0) as store,
+    ):
+        if read is not None:
+            read(store, pictures)
 
 
 class Logits(nn.Module):
@@ -226,7 +240,9 @@ def test_every_public_function_that_takes_a_model_is_walked() -> None:
     methods = {n for n, f in vars(Network).items() if inspect.isfunction(f) and not n.startswith("_")}
     walked = {name.partition(",")[0] for name in CALLS}
     # `denormalise` only scales the tensor that it is given; the others only read the card.
-    assert runs | methods - {"denormalise", "numbered", "class_number"} == walked, "add a line to CALLS"
+    assert runs | methods - {"denormalise", "numbered", "class_number", "check_normalises"} == walked, (
+        "add a line to CALLS"
+    )
 
 
 @pytest.mark.parametrize("layer", ["conv1", "middle", "bn2"])
