@@ -183,7 +183,9 @@ def test_every_link_leads_somewhere() -> None:
     assert not dead
 
 
-def test_the_reference_names_all_that_is_public() -> None:
+def test_the_reference_names_what_is_public() -> None:
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", page))
-    assert not {*deconvviz.__all__, *deconvviz.rules.__all__} - named
+    # An analysis is found, and adds to no list: what it is its own docstring says.
+    listed = {name for name, home in _public.homes().items() if not home.startswith("deconvviz.analyses.")}
+    assert not {*listed, *deconvviz.rules.__all__} - named
