@@ -92,7 +92,7 @@ def build(
     name: str,
     classes: int = len(CALTECH101),
     conv: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256),
-    fc: tuple[int, int] = (512, 512),
+    fc: tuple[int, int] = (512, 1024),
     init: str = "kaiming",
 ) -> nn.Module:
     """The form that ships, narrow at the top; `classes=1000, fc=(4096, 4096)` is the paper's."""

@@ -1,4 +1,4 @@
-"""Pictures to train on: read and decoded once, split into those to train on and those to test on."""
+"""Pictures to train on: read and decoded once, split into those to train on, to choose on and to test on."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from deconvviz.data import likeness
 from deconvviz.data.images import read_image
 from deconvviz.data.listing import Listing, categories
 from deconvviz.data.packed import is_packed, read_packed
@@ -23,6 +27,7 @@ from deconvviz.models import registry
 
 # Categories of Caltech-101 with the same photographs, differently cut: a pair stays on one side of a split.
 SAME_PICTURES = {"Faces_easy": "Faces"}
+_KEY = "deconvviz, three parts"
 CALTECH101 = "Caltech-101 (Li, Andreetto, Ranzato, Perona; CC BY 4.0)"
 
 
@@ -39,6 +44,22 @@ class Pictures:
     unreadable: tuple[str, ...] = ()
     given: Tensor | None = None
     source: str = "unknown"
+
+    @cached_property
+    def hashes(self) -> Tensor:
+        """The perceptual hash (N, 32) of every picture."""
+        return likeness.stack(map(likeness.hash_of_pixels, self.pixels))
+
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """The pictures in groups of those that are alike, or known to be the same photograph.
+
+        Each alone where the data set brings its own split: thumbnails of one kind are alike without being copies.
+        """
+        if self.given is not None:
+            return [[i] for i in range(len(self.names))]
+        same = [group for names in same_photographs(self).values() for group in names.values()]
+        return likeness.groups(self.hashes, same)
 
     def fingerprint(self) -> str:
         """SHA-256 over categories and names: whether two runs saw the same data."""
@@ -112,39 +133,82 @@ def _own_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def split(
-    data: Pictures | Listing, fraction: float = 0.12, per_category: int | None = None, most: int = 50
-) -> tuple[list[int], list[int]]:
-    """Indices (train, test), by a hash of category and name: the same on every machine.
+class Split(NamedTuple):
+    """Indices of the pictures to train on; of those that choices are made on (which epoch, which rate); and of those
+    that are looked at once, at the end."""
 
-    A share `fraction` of each category is for testing; or, with `per_category`, that many pictures of each
-    train and at most `most` others test (the protocol of section 4.3 of the paper); a category without others
-    keeps the share `fraction` for testing. A split that the data set gives itself is taken as it is. Raises
-    `DeconvvizValueError`.
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+
+
+def split(
+    data: Pictures,
+    fraction: float = 0.12,
+    per_category: int | None = None,
+    most: int = 50,
+    validation: float = 0.12,
+) -> Split:
+    """Part the pictures in three, by a hash of category and name: the same on every machine.
+
+    Pictures that are alike (`likeness.groups`: copies, mirror images, retouched versions) stay in one part. Shares
+    `fraction` and `validation` of each category are for the test and for choices; or, with `per_category`, that many
+    pictures of each train, at most `most` others test (the protocol of section 4.3 of the paper) and at most as many
+    of what is left validate; a category without others keeps the share `fraction` for testing. Where the data set
+    itself says which pictures test, those do. Raises `DeconvvizValueError`.
     """
-    given = torch.as_tensor(() if data.given is None else data.given, dtype=torch.bool)
-    if len(given) and per_category is None:
-        return (~given).nonzero()[:, 0].tolist(), given.nonzero()[:, 0].tolist()
     if not 0 < fraction < 1:
         raise DeconvvizValueError(f"the test fraction is {fraction}; allowed: between 0 and 1")
+    if not 0 <= validation < 1 - fraction:
+        raise DeconvvizValueError(
+            f"the validation fraction is {validation}; allowed: 0 to {1 - fraction:g}, that left out"
+        )
     if per_category is not None and per_category < 1:
         raise DeconvvizValueError(f"per_category is {per_category}; allowed: 1 and above")
-    groups = same_photographs(data)
-    train: list[int] = []
-    test: list[int] = []
-    for label in dict.fromkeys(map(_shared, data.labels)):
-        pictures = groups.get(label, {})
-        ranked = [name for _, name in sorted((_hash(f"{label}/{name}"), name) for name in pictures)]
-        count = math.ceil(fraction * len(ranked))
-        if per_category is not None and len(ranked) > per_category:
-            count = len(ranked) - per_category
-        if len(ranked) - count < 1:
+    if data.given is not None and per_category is None:
+        test = data.given.nonzero()[:, 0].tolist()
+        kept, others = _part(data, (~data.given).nonzero()[:, 0].tolist(), lambda n: math.ceil(validation * n))
+        return Split(others, kept, test)
+    everything = list(range(len(data.names)))
+    if per_category is None:
+        test, others = _part(data, everything, lambda n: math.ceil(fraction * n))
+        # A share of all pictures, taken from those that are left.
+        share = validation / (1 - fraction)
+        kept, others = _part(data, others, lambda n: min(round(share * n), n - 1))
+        return Split(others, kept, test)
+    train_on = per_category
+    rest, others = _part(data, everything, lambda n: n - train_on if n > train_on else math.ceil(fraction * n))
+    test, left = _part(data, rest, lambda n: min(n, most), alone=True)
+    return Split(others, _part(data, left, lambda n: min(n, most), alone=True)[0], test)
+
+
+def _part(
+    data: Pictures, among: Sequence[int], wanted: Callable[[int], int], alone: bool = False
+) -> tuple[list[int], list[int]]:
+    """Two parts of the pictures `among`; the first has `wanted(n)` of the n pictures of each category.
+
+    Groups of like pictures are taken in the order of a hash, if they do not go beyond that number in any of their
+    categories. Unless `alone`, each category must have a picture in the second part too.
+    """
+    labels = [_shared(data.labels[c]) for c in data.classes[list(among)].tolist()]
+    counts = Counter(labels)
+    missing = {label: wanted(n) for label, n in counts.items()}
+    for label, n in counts.items():
+        if n - missing[label] < 1 and not alone:
             raise DeconvvizValueError(
-                f"category '{label}' has only {len(ranked)} picture; it needs one to train on and one to test on"
+                f"category '{label}' has only {n} picture{'s' * (n > 1)}; it needs one to train on and one to test on"
             )
-        test += [i for name in ranked[: count if per_category is None else min(count, most)] for i in pictures[name]]
-        train += [i for name in ranked[count:] for i in pictures[name]]
-    return sorted(train), sorted(test)
+    where = {picture: k for k, picture in enumerate(among)}
+    found = [[where[i] for i in group if i in where] for group in data.groups]
+    chosen: set[int] = set()
+    for _, group in sorted((min(_hash(f"{labels[k]}/{data.names[among[k]]}") for k in g), g) for g in found if g):
+        own = Counter(labels[k] for k in group)
+        if all(missing[label] >= n for label, n in own.items()):
+            chosen.update(group)
+            for label, n in own.items():
+                missing[label] -= n
+    first = sorted(among[k] for k in chosen)
+    return first, sorted(among[k] for k in range(len(among)) if k not in chosen)
 
 
 def same_photographs(data: Pictures | Listing) -> dict[str, dict[str, list[int]]]:
@@ -160,4 +224,6 @@ def _shared(label: str) -> str:
 
 
 def _hash(text: str) -> int:
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+    """A number for a picture. The key makes it another one than that of earlier versions, whose test pictures have
+    been looked at."""
+    return int(hashlib.sha256(f"{_KEY}/{text}".encode()).hexdigest()[:15], 16)

@@ -15,6 +15,9 @@ from deconvviz.errors import WeightsError
 from deconvviz.files import write_whole
 
 
+_USED = ("labels", "options", "model", "pictures")
+
+
 def write_weights(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """A safetensors file that `deconvviz.load(name, path)` takes, whole or not at all.
 
@@ -59,7 +62,7 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
             with safe_open(path, framework="pt") as file:
                 stored = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
-            facts = {key: json.loads(stored[key]) for key in ("labels", "options", "model") if key in stored}
+            facts = {key: json.loads(stored[key]) for key in _USED if key in stored}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,13 @@ def logits_of(module: nn.Module, x: Tensor) -> Tensor:
     return y if isinstance(y, Tensor) else y[0]
 
 
-@torch.no_grad()
+class Score(NamedTuple):
+    """Mean per-category accuracy, 0..1, and its standard error, from the spread within each category."""
+
+    mean: float
+    error: float
+
+
 def accuracy(
     module: nn.Module,
     card: Card,
@@ -32,7 +40,21 @@ def accuracy(
     crops: int = 1,
     team: Team | None = None,
 ) -> float:
-    """Mean per-category accuracy, 0..1, at input size `size`, on one centre crop or the mean of ten.
+    """Mean per-category accuracy, 0..1: the mean of `score`."""
+    return score(module, card, data, indices, size, crops, team).mean
+
+
+@torch.no_grad()
+def score(
+    module: nn.Module,
+    card: Card,
+    data: Pictures,
+    indices: Sequence[int],
+    size: int,
+    crops: int = 1,
+    team: Team | None = None,
+) -> Score:
+    """Accuracy on the pictures `indices` at input size `size`, on one centre crop or the mean of ten.
 
     The mode of `module` is put back. The processes of `team` share the pictures among them. Raises
     `DeconvvizValueError` for other `crops`.
@@ -52,8 +74,19 @@ def accuracy(
         for m, mode in modes:
             m.training = mode
     team.add_([right])
-    truth = data.classes[chosen]
-    return float(torch.stack([right[truth == c].mean() for c in torch.unique(truth)]).mean())
+    return score_of(right, data.classes[chosen])
+
+
+def score_of(right: Tensor, truth: Tensor) -> Score:
+    """The score of answers: `right` (N,) 0 or 1, `truth` (N,) their categories.
+
+    The variance of a category with a single picture, which shows none, is that of all answers.
+    """
+    parts = [right[truth == c].double() for c in torch.unique(truth)]
+    means = torch.stack([part.mean() for part in parts])
+    pooled = float(right.double().var(correction=0))
+    spread = sum((float(part.var()) if len(part) > 1 else pooled) / len(part) for part in parts)
+    return Score(float(means.mean()), math.sqrt(spread) / len(parts))
 
 
 def _guess(module: nn.Module, card: Card, pictures: Sequence[Tensor], size: int, crops: int) -> Tensor:

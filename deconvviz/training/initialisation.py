@@ -1,4 +1,4 @@
-"""Data-dependent initialisation: first filters from the pictures themselves, before any label is seen.
+"""Data-dependent initialisation: filters from the pictures themselves, before any label is seen.
 
 After Coates & Ng, "Learning feature representations with k-means" (2012), and Krähenbühl et al.,
 "Data-dependent initializations of convolutional neural networks" (2016). From there layer 1 shows edges and
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvviz.errors import DeconvvizValueError
+from deconvviz.training.first_layer import first_filters
 
 _BATCH = 32
 _SAMPLES = 20_000
@@ -46,9 +47,9 @@ def initialise(
 ) -> dict[str, Response]:
     """Set the weights and biases of the convolutions of `model`, in place, in the order they run.
 
-    `inputs` (N, C, H, W): preprocessed pictures, some hundreds. Of each picture `patches` patches are taken
-    (twice as many in the first layer), contrast-normalised, whitened with their `dims` strongest
-    components, and clustered in `rounds` rounds of spherical k-means. Each response then has unit deviation
+    `inputs` (N, C, H, W): preprocessed pictures, some hundreds. The first layer's filters are those of
+    `first_layer`. For the others `patches` patches are taken of what each picture gives there, contrast-normalised,
+    whitened with their `dims` strongest components, and clustered in `rounds` rounds of spherical k-means. Each response then has unit deviation
     and is positive at a share `fire` of all places. Grouped convolutions, those without a bias and those
     the pictures do not reach keep their weights. `shown` is called with the numbers of layers done and of all.
     Returns the responses by layer name. The mode is put back.
@@ -68,10 +69,11 @@ def initialise(
             for name, conv in order:
                 if shown is not None:
                     shown(len(done), len(order))
-                first = not done
                 x = _inputs_of(model, conv, inputs)
-                count = patches * (2 if first else 1)
-                filters = _filters(x, conv, first, count, dims, rounds, generator)
+                if done:
+                    filters = _filters(x, conv, patches, dims, rounds, generator)
+                else:
+                    filters = first_filters(x, conv, generator)
                 done[name] = _fit(conv, filters, x, fire, generator)
             return done
     finally:
@@ -138,7 +140,6 @@ def _patches(x: Tensor, conv: nn.Conv2d, count: int, generator: torch.Generator)
 def _filters(
     x: Tensor,
     conv: nn.Conv2d,
-    first: bool,
     count: int,
     dims: int,
     rounds: int,
@@ -148,18 +149,13 @@ def _filters(
     patches = _patches(x, conv, count, generator)
     flat = patches - patches.mean(1, keepdim=True)
     contrast = flat.std(1, keepdim=True)
-    # Pictures have wide flat parts, whose noise must not be blown up: a larger constant, and no flat patch
-    # among those that are clustered.
-    flat = flat / (contrast + contrast.median() * (0.3 if first else 0.1) + 1e-8)
+    flat = flat / (contrast + contrast.median() * 0.1 + 1e-8)
     centred = flat - flat.mean(0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
-    keep = len(values) if first else min(dims, len(values))
+    keep = min(dims, len(values))
     shrink = (values[-keep:].clamp_min(0) + 0.1 * values.mean() + 1e-12).rsqrt()
     whiten = vectors[:, -keep:] * shrink
-    points = centred @ whiten
-    if first:
-        points = points[contrast[:, 0] >= contrast.median() * 0.5]
-    filters: Tensor = spherical_kmeans(points, conv.out_channels, rounds, generator) @ whiten.T
+    filters: Tensor = spherical_kmeans(centred @ whiten, conv.out_channels, rounds, generator) @ whiten.T
     return filters - filters.mean(1, keepdim=True)  # the patches' mean was taken away, so is the filters'
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deconvviz.data.pictures import Pictures
+from deconvviz.data.pictures import Pictures, Split
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.models.recipes import RECIPES, Recipe, recipe_for
 from deconvviz.processes import Team
@@ -94,8 +94,7 @@ class Course:
 
     recipe: Recipe
     data: Pictures
-    train: Sequence[int]
-    test: Sequence[int]
+    parts: Split
     seed: int
     workers: int
     test_every: int
@@ -106,19 +105,21 @@ class Course:
     @property
     def batch(self) -> int:
         """Pictures in a step of this process."""
-        return min(self.recipe.batch, len(self.train)) // self.team.size
+        return min(self.recipe.batch, len(self.parts.train)) // self.team.size
 
     @property
     def steps(self) -> int:
         """Steps of an epoch. What is left of the pictures is dropped: BatchNorm on a picture or two would spoil
         the statistics."""
-        return len(self.train) // (self.batch * self.team.size)
+        return len(self.parts.train) // (self.batch * self.team.size)
 
     def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Views, classes, pictures and places of this process's share of each step of `epoch`."""
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed_of(self.seed, epoch)))
+        order = torch.randperm(
+            len(self.parts.train), generator=torch.Generator().manual_seed(seed_of(self.seed, epoch))
+        )
         steps = order[: self.steps * self.batch * self.team.size].view(self.steps, self.team.size, self.batch)
-        mine = [self.train[i] for i in steps[:, self.team.rank].flatten().tolist()]
+        mine = [self.parts.train[i] for i in steps[:, self.team.rank].flatten().tolist()]
         views = Views(self.data, mine, self.recipe.augmentation, size, self.seed, epoch)
         # The loader draws a seed for its workers, from a generator of its own so that the network's is left alone.
         return iter(DataLoader(views, self.batch, num_workers=self.workers, generator=torch.Generator()))

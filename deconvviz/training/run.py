@@ -28,14 +28,25 @@ from deconvviz.models.recipes import Recipe
 from deconvviz.network.checkpoints import KEPT, note_run
 from deconvviz.network.network import Network
 from deconvviz.processes import Team, team
-from deconvviz.training.evaluation import accuracy, logits_of
+from deconvviz.training.evaluation import accuracy, logits_of, score
 from deconvviz.training.plan import Changes, Course, Shown, recipe_of
-from deconvviz.training.scaffold import renormalise
+from deconvviz.training.scaffold import Guess, keep_but_linear, renormalise
 from deconvviz.training.schedule import rate
 from deconvviz.training.start import largest_size, start
-from deconvviz.training.state import CURVES, LAST, UNREADABLE, Run, clear, restore, save, write_metrics
+from deconvviz.training.state import (
+    CURVES,
+    LAST,
+    UNREADABLE,
+    Run,
+    chosen_state,
+    clear,
+    finish,
+    restore,
+    save,
+    write_metrics,
+)
 from deconvviz.training.teacher import Teacher, load_teacher
-from deconvviz.training.views import normalise, resized_side, seed_of
+from deconvviz.training.views import Blend, normalise, resized_side, seed_of
 
 
 def train(
@@ -49,6 +60,7 @@ def train(
     seed: int = 0,
     workers: int = 1,
     fraction: float = 0.12,
+    validation: float = 0.12,
     per_category: int | None = None,
     data_source: str | None = None,
     test_every: int = 1,
@@ -89,21 +101,21 @@ def train(
         pictures = _read(data, model, chosen, teaching, workers, shown)
         if data_source is not None:
             pictures = replace(pictures, source=data_source)
-        parts = split(pictures, fraction, per_category)
+        parts = split(pictures, fraction, per_category, validation=validation)
         settings = {
             "model": model,
             "recipe": json.loads(json.dumps(asdict(chosen))),
             "seed": seed,
             "data": pictures.fingerprint(),
-            "split": {"fraction": fraction, "per_category": per_category},
+            "split": {"fraction": fraction, "validation": validation, "per_category": per_category},
             "start": None if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
             "teacher": None if teaching is None else [teacher, teaching.weights_hash()],
             "processes": processes.size,
         }
         expert = None
         if teaching is not None:
-            expert = Teacher(teaching, pictures, parts[0], chosen.teaching, lambda n, of: shown("teacher", n, of))
-        course = Course(chosen, pictures, *parts, seed, workers, test_every, processes, expert, shown)
+            expert = Teacher(teaching, pictures, parts.train, chosen.teaching, lambda n, of: shown("teacher", n, of))
+        course = Course(chosen, pictures, parts, seed, workers, test_every, processes, expert, shown)
         card = replace(registry.card(model), labels=pictures.labels)
         run = start(model, card, course, settings, None if weights is None else Path(weights), resume)
         if resume:
@@ -167,7 +179,23 @@ def _go(
                 curves.save(folder / name)
         if report is not None:
             report(line)
+    _conclude(run, course, folder)
     return run.metrics
+
+
+def _conclude(run: Run, course: Course, folder: Path) -> None:
+    """Choose the weights by the validation pictures, look at the test pictures with them, once, and write both."""
+    course.team.wait()  # the first process has written the best ones
+    epoch, weights = chosen_state(run, folder)
+    if course.parts.test:
+        module = run.with_weights(weights)
+        size = int(run.metrics[epoch - 1]["size"])
+        for name, crops in (("test", 1), ("test_ten_crops", 10)):
+            found = score(module, run.card, course.data, course.parts.test, size, crops, course.team)
+            run.tested |= {name: found.mean, f"{name}_error": found.error}
+    run.metrics[-1] |= run.tested
+    if course.team.leads:
+        finish(run, folder, course, epoch, weights)
 
 
 def run_epoch(run: Run, course: Course) -> dict[str, Any]:
@@ -176,6 +204,8 @@ def run_epoch(run: Run, course: Course) -> dict[str, Any]:
     # Dropout: the same after a resume, and another in each process.
     torch.manual_seed(seed_of(course.seed, run.epoch, -1 - course.team.rank))
     run.modules.train()
+    if run.epoch >= course.recipe.epochs - course.recipe.head:
+        keep_but_linear(run.modules)
     sums = torch.zeros(2, dtype=torch.float64)
     what = f"epoch {run.epoch + 1}"
     for step, batch in enumerate(course.batches(size, run.epoch)):
@@ -188,19 +218,17 @@ def run_epoch(run: Run, course: Course) -> dict[str, Any]:
     if not math.isfinite(loss):
         raise DeconvvizValueError(f"the loss is no longer a number in epoch {run.epoch}; try a lower lr")
     line: dict[str, Any] = {"epoch": run.epoch, "size": size, "loss": loss, "train": right}
-    line |= _test(run, course, size)
+    line |= _validate(run, course, size)
     run.metrics.append(line)
     return line
 
 
-def _test(run: Run, course: Course, size: int) -> dict[str, float]:
+def _validate(run: Run, course: Course, size: int) -> dict[str, float]:
+    """Accuracy on the validation pictures, after the epochs in which it is measured."""
     last = run.epoch == course.recipe.epochs
-    if not course.test or not (last or run.epoch in KEPT or run.epoch % course.test_every == 0):
-        return {}
-    module = run.written()
-    found = {"test": accuracy(module, run.card, course.data, course.test, size, team=course.team)}
-    if last:
-        found["test_ten_crops"] = accuracy(module, run.card, course.data, course.test, size, 10, course.team)
+    parts, found = course.parts, {}
+    if parts.validation and (last or run.epoch in KEPT or run.epoch % course.test_every == 0):
+        found["validation"] = accuracy(run.written(), run.card, course.data, parts.validation, size, team=course.team)
     return found
 
 
@@ -210,12 +238,16 @@ def _step(run: Run, course: Course, views: Tensor, classes: Tensor, pictures: Te
     lr = rate(recipe, run.step, recipe.epochs * course.steps)
     for group in run.optimiser.param_groups:
         group["lr"] = lr * group["factor"]
+    blend = Blend.drawn(recipe, run.epoch, len(views))
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        logits = logits_of(run.model, normalise(views, run.card)).float()
-    loss = F.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
+        logits = logits_of(run.model, blend.of(normalise(views, run.card))).float()
+    truth = blend.of(F.one_hot(classes, logits.shape[1]).to(logits))
+    loss = F.cross_entropy(logits, truth, label_smoothing=recipe.smoothing)
     if course.teacher is not None:
-        crops = course.teacher.embed(pictures.tolist(), places)
-        loss = course.teacher.loss(logits, run.modules["head"](), loss, crops)
+        student: Guess = run.modules["head"]()
+        rows, columns = student.maps.shape[2:]
+        maps = course.teacher.look(pictures.tolist(), places, (rows, columns))
+        loss = course.teacher.loss(logits, student, loss, blend.of(maps), blend.of(course.teacher.likely(maps)))
     run.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = [p for p in run.modules.parameters() if p.grad is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +84,15 @@ def renormalise(model: nn.Module, radius: float, input_scale: float = 1.0) -> in
     return count
 
 
+def keep_but_linear(modules: nn.Module) -> None:
+    """Leave everything in `modules` but the linear layers, and the norms behind them, as it is."""
+    for m in modules.modules():
+        if isinstance(m, nn.Conv2d):
+            m.requires_grad_(False)
+        elif isinstance(m, nn.BatchNorm2d):
+            m.eval().requires_grad_(False)
+
+
 def set_dropout(model: nn.Module, p: float | None, inputs: float) -> None:
     """Give the dropout layers of `model` the probability `p`, unless it is None, and put dropout with the
     probability `inputs` in front of its first linear layer, while training."""
@@ -130,11 +139,18 @@ def ends_of(model: nn.Module, x: Tensor) -> Ends:
     return Ends(**last)
 
 
-class Head(nn.Module):
-    """A linear map from what `model` computes last to the embedding of a teacher, thrown away after training.
+class Guess(NamedTuple):
+    """What a head makes of a network's features: the teacher's maps (N, width, h, w), and their mean (N, width)."""
 
-    It sees what enters the last linear layer, and the mean over places of the last maps. `x` is an input
-    that tells their sizes. It keeps the values of the latest forward pass.
+    maps: Tensor
+    vector: Tensor | None
+
+
+class Head(nn.Module):
+    """Linear maps from what `model` computes last to the maps of a teacher, thrown away after training.
+
+    One from the last maps, place by place, and one from what enters the last linear layer, if there is one. `x` is an
+    input that tells their sizes. It keeps the values of the latest forward pass.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, width: int) -> None:
@@ -142,18 +158,21 @@ class Head(nn.Module):
         ends = ends_of(model, x)
         self._values: dict[str, Tensor] = {}
         ends.maps.register_forward_hook(self._keep_maps)
+        self.maps = nn.Conv2d(ends.channels, width, 1)
+        self.vector: nn.Linear | None = None
         if ends.linear is not None:
             ends.linear.register_forward_pre_hook(self._keep_vector)
-        self.linear = nn.Linear(ends.channels + (ends.linear.in_features if ends.linear else 0), width)
+            self.vector = nn.Linear(ends.linear.in_features, width)
 
     def _keep_maps(self, _: nn.Module, __: object, y: Tensor) -> None:
-        self._values["maps"] = y.float().mean((2, 3))
+        self._values["maps"] = y.float()
 
     def _keep_vector(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
         self._values["vector"] = args[0].float()
 
-    def forward(self) -> Tensor:
-        """The embeddings (N, width) of the inputs that `model` was given last."""
-        embedding: Tensor = self.linear(torch.cat(list(self._values.values()), 1))
+    def forward(self) -> Guess:
+        """What is made of the inputs that `model` was given last."""
+        maps: Tensor = self.maps(self._values["maps"])
+        vector = None if self.vector is None else self.vector(self._values["vector"])
         self._values.clear()
-        return embedding
+        return Guess(maps, vector)

@@ -90,10 +90,10 @@ def _normal(module: nn.Module, input_scale: float) -> None:
 
 def _sample(card: Card, course: Course) -> Tensor:
     """Up to 600 preprocessed training pictures, at the largest size of the recipe."""
-    order = torch.randperm(len(course.train), generator=torch.Generator().manual_seed(course.seed))[:600].tolist()
+    order = torch.randperm(len(course.parts.train), generator=torch.Generator().manual_seed(course.seed))[:600].tolist()
     size = largest_size(course.recipe, card)
     resize = resized_side(card, size)
-    x = torch.stack([centre(course.data.pixels[course.train[i]], resize, size) for i in order])
+    x = torch.stack([centre(course.data.pixels[course.parts.train[i]], resize, size) for i in order])
     return normalise(x.float() / 255, card)
 
 

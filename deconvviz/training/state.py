@@ -17,7 +17,8 @@ from deconvviz.errors import DeconvvizValueError, WeightsError
 from deconvviz.files import write_whole
 from deconvviz.models import registry
 from deconvviz.network.checkpoints import KEPT, NOTE, checkpoint_name, kept
-from deconvviz.network.weights import write_weights
+from deconvviz.network.seen import Seen, seen_text
+from deconvviz.network.weights import read_weights, write_weights
 from deconvviz.training.plan import Course
 from deconvviz.training.quick import quicken
 from deconvviz.training.scaffold import Norms
@@ -34,7 +35,7 @@ class Run:
 
     `modules`: the network under "model", its "norms", and the "head" for a teacher if there is one. `ema`:
     the moving average of the first two, empty if there is none. `settings`: what a resumed run must share.
-    `options`: what the network is built with.
+    `options`: what the network is built with. `tested`: what it came to on the test pictures, once it is finished.
     """
 
     modules: nn.ModuleDict
@@ -46,6 +47,7 @@ class Run:
     epoch: int = 0
     step: int = 0
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    tested: dict[str, float] = field(default_factory=dict)
 
     @property
     def model(self) -> nn.Module:
@@ -83,16 +85,22 @@ class Run:
 
     def written(self) -> nn.Module:
         """A network of its own with the weights as they are written, so that what is measured is what is kept."""
+        return self.with_weights(self.averaged())
+
+    def with_weights(self, state: Mapping[str, Tensor]) -> nn.Module:
+        """A network of its own with the weights `state`, in eval mode."""
         with torch.random.fork_rng(devices=[]):
             module = registry.build(self.settings["model"], **self.options)
-        module.load_state_dict(self.averaged())
+        module.load_state_dict(state)
         quicken(module)
         return module.eval()
 
-    def is_best(self) -> bool:
-        """Whether no earlier epoch had a better accuracy on the test pictures."""
-        scores = [line["test"] for line in self.metrics if "test" in line]
-        return bool(scores) and scores[-1] > max(scores[:-1], default=-1.0)
+    def best(self) -> int | None:
+        """The epoch with the best accuracy on the validation pictures, of those at the latest input size; the first of
+        equals. None if none was measured."""
+        size = self.metrics[-1]["size"] if self.metrics else None
+        lines = [line for line in self.metrics if "validation" in line and line["size"] == size]
+        return None if not lines else int(max(lines, key=lambda line: float(line["validation"]))["epoch"])
 
 
 def clear(folder: Path) -> None:
@@ -105,14 +113,11 @@ def clear(folder: Path) -> None:
 
 def save(run: Run, folder: Path, course: Course) -> None:
     """Write what the end of an epoch leaves in the folder of a run; `last.pt` comes last."""
-    weights, facts = run.averaged(), _facts(run, course)
-    ends = run.epoch == course.recipe.epochs
-    if ends or run.epoch in KEPT:  # the last one too: that is what an evolution leads to
+    weights, facts = run.averaged(), _facts(run, course, run.epoch)
+    if run.epoch == course.recipe.epochs or run.epoch in KEPT:  # the last one is what an evolution leads to
         write_weights(folder / checkpoint_name(run.epoch), weights, facts)
-    if run.is_best():
+    if run.best() == run.epoch:
         write_weights(folder / BEST, weights, facts)
-    if ends:
-        write_weights(folder / FINAL, _halves(weights), facts)
     write_metrics(run, folder)
     buffer = io.BytesIO()
     state = {
@@ -128,19 +133,37 @@ def save(run: Run, folder: Path, course: Course) -> None:
     write_whole(folder / LAST, buffer.getvalue())
 
 
-def _facts(run: Run, course: Course) -> dict[str, Any]:
+def chosen_state(run: Run, folder: Path) -> tuple[int, dict[str, Tensor]]:
+    """What a finished run comes to: the best of its epochs by the validation pictures, or without them the last one;
+    the epoch and the weights, in half precision."""
+    best = run.best()
+    if best is None or best == run.epoch:
+        return run.epoch, _halves(run.averaged())
+    return best, _halves(read_weights(folder / BEST)[0])
+
+
+def finish(run: Run, folder: Path, course: Course, epoch: int, weights: Mapping[str, Tensor]) -> None:
+    """Write the weights that the run has come to, those of `epoch`, with what was measured on the test pictures."""
+    write_weights(folder / FINAL, weights, _facts(run, course, epoch))
+    write_metrics(run, folder)
+
+
+def _facts(run: Run, course: Course, epoch: int) -> dict[str, Any]:
     """What is written into a file of weights, for `deconvviz.load` and for the reader."""
-    line, settings = run.metrics[-1], run.settings
+    settings, parts = run.settings, course.parts
+    line = {k: v for k, v in run.metrics[epoch - 1].items() if k == "validation"} | run.tested
+    hashes = course.data.hashes
     return {
         "labels": list(run.card.labels),
         "options": run.options,
         "model": settings["model"],
-        "epoch": run.epoch,
-        "accuracy": {k: line[k] for k in ("test", "test_ten_crops") if k in line},
+        "epoch": epoch,
+        "accuracy": line,
+        "pictures": seen_text(Seen(hashes[parts.train], hashes[parts.validation])),
         "data": {
             "source": course.data.source,
             "fingerprint": settings["data"],
-            "split": settings["split"] | {"train": len(course.train), "test": len(course.test)},
+            "split": settings["split"] | {name: len(part) for name, part in parts._asdict().items()},
         },
         **{key: settings[key] for key in ("recipe", "seed", "teacher", "start", "processes")},
     }

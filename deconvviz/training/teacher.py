@@ -21,11 +21,10 @@ from deconvviz.models.recipes import Teaching
 from deconvviz.network.load import load
 from deconvviz.network.network import Network
 from deconvviz.network.weights import load_state, read_weights
-from deconvviz.training.scaffold import ends_of
+from deconvviz.training.scaffold import Guess, ends_of
 from deconvviz.training.views import normalise
 
 _BATCH = 32
-_SAMPLES = 7  # points along each side of a crop at which its maps are read
 
 
 def load_teacher(name: str, weights: str | os.PathLike[str] | None) -> Network:
@@ -62,11 +61,11 @@ def _load_in_order(module: nn.Module, path: Path) -> None:
 
 
 class Teacher:
-    """The embeddings and class scores of a trained network, for crops of the pictures it has looked at.
+    """The maps and class scores of a trained network, for crops of the pictures it has looked at.
 
     `network` sees each picture of `indices` once, squeezed to its input size; its last maps stay, in half
-    precision. The embedding of a crop is their mean over its area, whatever the crop's colours, mirroring or
-    erasures. A linear classifier, fitted to the embeddings of whole pictures, scores the classes. `shown` is
+    precision. Those of a crop are read from its area, whatever its colours or erasures. A linear classifier, fitted to
+    the mean maps (embeddings) of whole pictures, scores the classes. `shown` is
     called with the numbers of pictures looked at and of all.
     """
 
@@ -90,29 +89,39 @@ class Teacher:
         """Length of an embedding."""
         return self._maps.shape[1]
 
-    def embed(self, indices: Sequence[int], places: Tensor) -> Tensor:
-        """Embeddings (N, width) of the crops `places` (N, 4), shares of the pictures `indices`."""
+    def look(self, indices: Sequence[int], places: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (N, width, *size) of the crops `places` (N, 4): left, top, right, bottom in shares of the pictures
+        `indices`. Where left and right are exchanged, the crop is a mirror image."""
         maps = self._maps[[self._row[i] for i in indices]].float()
         scale = maps.new_tensor([maps.shape[3], maps.shape[2]] * 2)
-        boxes = torch.cat([torch.arange(len(maps)).float()[:, None], places * scale], 1)
-        return roi_align(maps, boxes, _SAMPLES, sampling_ratio=1, aligned=True).mean((2, 3))  # type: ignore[no-any-return]
+        mirrored = places[:, 0] > places[:, 2]
+        upright = torch.where(mirrored[:, None], places[:, [2, 1, 0, 3]], places)
+        boxes = torch.cat([torch.arange(len(maps)).float()[:, None], upright * scale], 1)
+        seen: Tensor = roi_align(maps, boxes, size, sampling_ratio=1, aligned=True)
+        return torch.where(mirrored[:, None, None, None], seen.flip(3), seen)
 
     def scores(self, embeddings: Tensor) -> Tensor:
         """Class logits (N, classes) of embeddings (N, width)."""
         return F.linear(embeddings, self._weight, self._bias)
 
-    def loss(self, logits: Tensor, embeddings: Tensor, labelled: Tensor, crops: Tensor) -> Tensor:
-        """The loss of a student with these logits (N, classes) and embeddings (N, width).
+    def likely(self, maps: Tensor) -> Tensor:
+        """Class probabilities (N, classes), softened by the temperature, of crops with these maps."""
+        return (self.scores(maps.mean((2, 3))) / self.teaching.temperature).softmax(1)
 
-        `labelled` is the loss of the labels, `crops` (N, width) are this teacher's embeddings of the same crops.
+    def loss(self, logits: Tensor, student: Guess, labelled: Tensor, maps: Tensor, likely: Tensor) -> Tensor:
+        """The loss of a student with these logits (N, classes) and what its head makes of its features.
+
+        `labelled` is the loss of the labels; `maps` and `likely` are this teacher's, of the same crops.
         """
         how = self.teaching
-        likely = (self.scores(crops) / how.temperature).log_softmax(1)
         guess = (logits / how.temperature).log_softmax(1)
         # The gradient of a softened probability shrinks with the square of the temperature.
-        divergence = F.kl_div(guess, likely, reduction="batchmean", log_target=True) * how.temperature**2
-        apart = 1 - F.cosine_similarity(embeddings, crops, dim=1).mean()
-        return (1 - how.soft) * labelled + how.soft * divergence + how.embedding * apart
+        divergence = F.kl_div(guess, likely, reduction="batchmean") * how.temperature**2
+        loss = (1 - how.soft) * labelled + how.soft * divergence
+        loss = loss + how.maps * (1 - F.cosine_similarity(student.maps, maps, dim=1).mean())
+        if student.vector is None:
+            return loss
+        return loss + how.embedding * (1 - F.cosine_similarity(student.vector, maps.mean((2, 3)), dim=1).mean())
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from deconvviz.card import Card
 from deconvviz.data.pictures import Pictures
-from deconvviz.models.recipes import Augmentation
+from deconvviz.models.recipes import Augmentation, Recipe
 
 
 def seed_of(*parts: int) -> int:
@@ -25,7 +26,7 @@ def augment(picture: Tensor, size: int, how: Augmentation, generator: torch.Gene
     """A random view, float (C, size, size) in 0..1, of `picture`, uint8 (C, h, w); and where it lies.
 
     NaN marks an erased rectangle: its colour is the mean that only the normalisation knows. The place is
-    (left, top, right, bottom) in shares of the picture, (4,).
+    (left, top, right, bottom) in shares of the picture, (4,); of a mirrored view left and right are exchanged.
     """
     draws: Iterator[float] = iter(torch.rand(40, generator=generator).tolist())
 
@@ -41,6 +42,7 @@ def augment(picture: Tensor, size: int, how: Augmentation, generator: torch.Gene
     x = view.float() / 255
     if draw(0, 1) < how.flip:
         x = x.flip(2)
+        place = place[[2, 1, 0, 3]]
     if how.colour:
         x = _recolour(x, how.colour, draw)
     if draw(0, 1) < how.erase:
@@ -81,6 +83,27 @@ def normalise(x: Tensor, card: Card) -> Tensor:
     mean, std = x.new_tensor(card.mean).view(-1, 1, 1), x.new_tensor(card.std).view(-1, 1, 1)
     inputs = ((x * (high - low) + low - mean) / std).nan_to_num(0.0)
     return inputs.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How the views of a batch are blended with one another: mixup, after Zhang et al. (2018). `order` (N,): with
+    which; `share`: of the view itself, 1 where nothing is blended."""
+
+    order: Tensor
+    share: float = 1.0
+
+    @classmethod
+    def drawn(cls, recipe: Recipe, epoch: int, count: int) -> Blend:
+        """A blend of `count` views in `epoch`, from torch's own generator."""
+        if not recipe.mixup or epoch >= recipe.mixup_until * recipe.epochs:
+            return cls(torch.arange(count))
+        share = float(torch.distributions.Beta(recipe.mixup, recipe.mixup).sample())
+        return cls(torch.randperm(count), share)
+
+    def of(self, values: Tensor) -> Tensor:
+        """`values` (N, …) of the views, blended."""
+        return values if self.share == 1 else torch.lerp(values[self.order], values, self.share)
 
 
 class Views(Dataset[tuple[Tensor, int, int, Tensor]]):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvviz.analyses.features import features
+from deconvviz.analyses.filters.measures import above, peak, twins
 from deconvviz.analyses.filters.result import Filters
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
@@ -26,7 +26,6 @@ from deconvviz.network.preprocessing import Picture
 # The paper's inputs are pixels minus their mean: 255 from the darkest to the brightest.
 _PAPER_RANGE = 255.0
 _ALIAS = "filters"
-_SPECTRUM = 64  # places of the spectrum along each axis, for the strongest frequency
 
 
 def filters(
@@ -78,14 +77,14 @@ def _one(
         weights, bias, rectified = _effective(rec, op, kernel)
         scale = _input_scale(net, rec, op, weights.shape[1])
         rms = (weights / torch.tensor(scale).view(1, -1, 1, 1)).pow(2).mean((1, 2, 3)).sqrt()
-        cosine, twin, shift = _twins(weights, kernel.groups)
-        above, peak = _above(weights, kernel.stride, kernel.dilation), _peak(weights, kernel.dilation)
+        cosine, twin, shift = twins(weights, kernel.groups)
+        aliased, strongest = above(weights, kernel.stride, kernel.dilation), peak(weights, kernel.dilation)
         bound = _bound(net, op, weights, bias) if rectified else None
     if images is not None and op.outputs[0] not in rec.calls.get(op.module, []):
         raise DeconvvizValueError(f"the convolution in '{op.module}' is no module of its own; give no images")
     fires, count = (None, 0) if images is None else _fires(net, op.module, images, batch)
     return Filters(
-        op.module, net.card.alias_of(op.module), weights, rms.float(), cosine, twin, shift, above, peak, kernel.stride,
+        op.module, net.card.alias_of(op.module), weights, rms.float(), cosine, twin, shift, aliased, strongest, kernel.stride,
         scale, bound, fires, count, policy=policy, model=net.facts(),
     )  # fmt: skip
 
@@ -145,63 +144,6 @@ def _bound(net: Network, op: Op, weights: Tensor, bias: Tensor) -> Tensor | None
     low = ((net.card.value_range[0] - mean) / std).clamp(max=0)
     high = ((net.card.value_range[1] - mean) / std).clamp(min=0)
     return torch.maximum(weights * low, weights * high).sum((1, 2, 3)) + bias
-
-
-def _twins(weights: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each filter the greatest |cosine| with another at any shift, signed, that filter, and the shift."""
-    count, _, height, width = weights.shape
-    norm = weights.flatten(1).norm(dim=1).clamp(min=1e-30)
-    unit = weights / norm.view(-1, 1, 1, 1)
-    group = torch.arange(count) * groups // count
-    best = [torch.zeros(count), torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=torch.long)]
-    for part in torch.split(torch.arange(count), 32):
-        # Every filter over every other, at every place where they touch.
-        found = F.conv2d(unit[part], unit, padding=(height - 1, width - 1)).flatten(2)
-        found[part[:, None] == torch.arange(count)] = 0
-        found[group[part][:, None] != group] = 0
-        flat = found.abs().flatten(1).argmax(1)
-        best[0][part] = found.flatten(1).gather(1, flat[:, None])[:, 0]
-        best[1][part], best[2][part] = flat // found.shape[2], flat % found.shape[2]
-    shift = torch.stack([best[2] // (2 * width - 1) - (height - 1), best[2] % (2 * width - 1) - (width - 1)], 1)
-    return best[0].clamp(-1, 1), best[1], shift
-
-
-def _spread(weights: Tensor, dilation: tuple[int, int]) -> Tensor:
-    """The filters as they lie on the input: with the dilation's zeros between their values."""
-    if dilation == (1, 1):
-        return weights
-    height, width = ((s - 1) * d + 1 for s, d in zip(weights.shape[2:], dilation, strict=True))
-    spread = weights.new_zeros(*weights.shape[:2], height, width)
-    spread[:, :, :: dilation[0], :: dilation[1]] = weights
-    return spread
-
-
-def _above(weights: Tensor, stride: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
-    """Share of each filter's energy (F,) at frequencies above 1 / (2 × stride) along either axis; NaN for zeros.
-
-    The energy inside a band of frequencies is a quadratic form of the filter's values with the band's sinc: exact,
-    where a discrete spectrum would be coarse for a few pixels.
-    """
-    lying = _spread(weights, dilation).double()
-    inside = lying
-    for axis, step in ((2, stride[0]), (3, stride[1])):
-        if step == 1:
-            continue  # carries everything
-        places = torch.arange(lying.shape[axis], dtype=torch.float64)
-        band = torch.sinc((places[:, None] - places) / step) / step
-        inside = torch.tensordot(inside, band, dims=([axis], [0])).movedim(-1, axis)
-    total = lying.pow(2).sum((1, 2, 3))
-    return (1 - (inside * lying).sum((1, 2, 3)) / total).clamp(0, 1).float()
-
-
-def _peak(weights: Tensor, dilation: tuple[int, int]) -> Tensor:
-    """The strongest frequency (F,) of each filter, in cycles per pixel whatever the direction."""
-    lying = _spread(weights, dilation)
-    size = max(_SPECTRUM, *lying.shape[2:])
-    power = torch.fft.rfft2(lying, s=(size, size)).abs().pow(2).sum(1)
-    down, across = torch.fft.fftfreq(size), torch.fft.rfftfreq(size)
-    flat = power.flatten(1).argmax(1)
-    return torch.hypot(down[flat // len(across)], across[flat % len(across)])
 
 
 def _fires(net: Network, path: str, images: Sequence[Picture], batch: int) -> tuple[Tensor, int]:
