@@ -55,11 +55,11 @@ class Recipe:
     written; 0 is off. `clip`: greatest norm of the gradient; 0 is off. `dropout`: probability of every
     dropout layer while training; None leaves the network's own; `dropout_inputs`: probability of one more,
     in front of the first linear layer. `undecayed`: prefixes of parameters without weight decay, as biases
-    and BatchNorms always are. `mixup`: pairs of views are blended, with a share from Beta(mixup, mixup), during
-    the first `mixup_until` of the training; 0 is off (Zhang et al. 2018). `head`: in so many of the epochs, at the end,
-    only the linear layers learn, from a third of the rate down. `teaching`: how to learn from a teacher. `precision`: "float32", or "bfloat16" for the
-    convolutions and products of a training step (twice as fast on a processor that has it, many times slower
-    on one that has not).
+    and BatchNorms always are. `mixup`: pairs of views are blended, with a share from Beta(mixup, mixup), during the
+    first `mixup_until` of the training; 0 is off (Zhang et al. 2018). `head`: in so many of the epochs, at the end,
+    only the linear layers learn, from a third of the rate down. `teaching`: how to learn from a teacher. `precision`:
+    "float32", or "bfloat16" for the convolutions and products of a training step (twice as fast on a processor that
+    has it, many times slower on one that has not).
     """
 
     name: str

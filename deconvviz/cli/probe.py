@@ -31,7 +31,10 @@ ORDER = 140
 @click.option("--penalty", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of the SVM.")
 @click.option(
     "--held-out",
-    help="Share that `deconvviz train` kept for testing the network, or none. Default: its own, if the categories are.",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="auto: no picture tests that the network was trained or chosen on, if its weights say which. none: any may.",
 )
 @common.batch_option
 @click.option(
@@ -46,7 +49,7 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
       deconvviz probe --model zfnet --data photos/ --layer 1-5,7
       deconvviz probe --model zfnet --data photos/ --per-category 15 --splits 5 --table latex
     """
-    layers, held_out = common.parse_layers(options["layers"]), _held_out(options["held_out"])
+    layers = common.parse_layers(options["layers"])
     net = common.network_from(options)
     path = common.output_file(out, kind, f"{net.card.name}-probes")
     from deconvviz.analyses.probes.compute import probe as compute
@@ -57,17 +60,8 @@ def probe(data: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             data,
             layers,
             options["counts"] or (15, 30),
-            held_out=held_out,
+            held_out=None if options["held_out"] == "none" else "auto",
             progress=progress.share,
             **{k: options[k] for k in ("most", "splits", "seed", "grid", "penalty", "batch")},
         )
     common.write_result(result, path, as_json, result.table().render(options["table"]))
-
-
-def _held_out(given: str | None) -> float | str | None:
-    if given is None or given == "none":
-        return "auto" if given is None else None
-    try:
-        return float(given)
-    except ValueError:
-        raise click.BadParameter(f"{given!r} is neither a share nor none", param_hint="--held-out") from None

@@ -13,6 +13,7 @@ from deconvviz.cli import _common as common
 from deconvviz.cli._progress import Stages
 
 ORDER = 170
+_TESTED = (("test", "test"), ("test_ten_crops", "ten crops"))
 
 
 def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tuple[int, int], ...] | None:
@@ -40,14 +41,21 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
 @click.option("--teacher-weights", help="File with the teacher's weights, or their name in the zoo.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes for data.")
-@click.option("--per-category", type=click.IntRange(1), help="Train on so many of each, test on up to 50.")
+@click.option("--per-category", type=click.IntRange(1), help="Train on so many of each, test on up to 50 others.")
 @click.option(
     "--test",
     "fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.12,
     show_default=True,
-    help="Share of each category that is kept for testing.",
+    help="Share of each category that is looked at once, at the end.",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.12,
+    show_default=True,
+    help="Share of each category by which the best epoch is chosen; 0: the last one.",
 )
 @click.option("--data-source", help="Name and licence of the pictures, for the written files.")
 @click.option(
@@ -55,7 +63,7 @@ def _stages(_: click.Context, __: click.Parameter, text: str | None) -> tuple[tu
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Epochs between tests; those of kept checkpoints are always tested.",
+    help="Epochs between looks at the validation pictures; those of kept checkpoints always get one.",
 )
 @click.option("--weights", type=common.FILE, help="File with weights to start from.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
@@ -100,13 +108,16 @@ def train(
 
     with Stages() as bars:
         report = partial(_report, bars)
-        run(model, data, out, resume=resume, fresh=fresh, report=report, shown=bars.report, **options)
+        lines = run(model, data, out, resume=resume, fresh=fresh, report=report, shown=bars.report, **options)
     if not leads():
         return
     unreadable = out / "unreadable.txt"
     if unreadable.is_file():
         count = len(unreadable.read_text(encoding="utf-8").splitlines())
         click.echo(f"{count} pictures could not be read and were left out; see {unreadable}", err=True)
+    if "test" in lines[-1]:
+        parts = [f"{name} {lines[-1][key]:.2%} ± {lines[-1][f'{key}_error']:.2%}" for key, name in _TESTED]
+        click.echo("  ".join(parts))
     click.echo(str(out / "final.safetensors"))
     if evolve:
         from deconvviz.cli.evolve import evolve as command
@@ -120,7 +131,7 @@ def _report(bars: Stages, line: dict[str, Any]) -> None:
     parts = [f"epoch {line['epoch']}", f"size {line['size']}", f"loss {line['loss']:.4f}"]
     parts += [
         f"{name} {line[key]:.2%}"
-        for key, name in (("train", "train"), ("test", "test"), ("test_ten_crops", "ten crops"))
+        for key, name in (("train", "train"), ("validation", "validation"))
         if key in line
     ]
     click.echo("  ".join(parts))

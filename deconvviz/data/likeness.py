@@ -7,12 +7,17 @@ benchmarking of perceptual image hash functions" (2010), with 16 × 16 frequenci
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from deconvviz.data.images import read_image
+from deconvviz.errors import ImageError
 
 _SIDE = 32  # of the square
 _KEPT = 16  # frequencies along each axis
@@ -43,6 +48,19 @@ def hash_of_pixels(pixels: Tensor) -> Tensor:
     return perceptual_hash(Image.fromarray(values[..., 0] if values.shape[2] == 1 else values))
 
 
+def hashes_of(pictures: Sequence[str | os.PathLike[str] | Image.Image]) -> Tensor:
+    """The hashes (N, 32) of pictures; one that cannot be read gets the hash of a flat one, which is like no other."""
+
+    def one(picture: str | os.PathLike[str] | Image.Image) -> Tensor:
+        try:
+            return perceptual_hash(read_image(picture))
+        except ImageError:
+            return torch.zeros(BYTES, dtype=torch.uint8)
+
+    with ThreadPoolExecutor() as pool:  # most of it is decoding, outside Python
+        return stack(pool.map(one, pictures))
+
+
 def stack(hashes: Iterable[Tensor]) -> Tensor:
     """Hashes as one tensor (N, 32), also if there are none."""
     found = list(hashes)
@@ -58,7 +76,13 @@ def _signs(hashes: Tensor) -> tuple[Tensor, Tensor]:
 
 def _alike(signs: Tensor, others: tuple[Tensor, Tensor]) -> Tensor:
     agreeing = torch.maximum(signs @ others[0].T, signs @ others[1].T)
-    return agreeing >= _KEPT * _KEPT - 2 * LIMIT
+    alike = agreeing >= _KEPT * _KEPT - 2 * LIMIT
+    # A picture of one colour has nothing to be told by.
+    return alike & ~_flat(signs)[:, None] & ~_flat(others[0])
+
+
+def _flat(signs: Tensor) -> Tensor:
+    return (signs < 0).all(1)
 
 
 def known(hashes: Tensor, among: Tensor) -> Tensor:

@@ -211,6 +211,12 @@ def _part(
     return first, sorted(among[k] for k in range(len(among)) if k not in chosen)
 
 
+def in_hash_order(data: Listing) -> list[list[int]]:
+    """The pictures of each category of `data`, indices, in the order of the hash that `split` goes by."""
+    order = sorted(range(len(data)), key=lambda i: _hash(f"{data.labels[data.classes[i]]}/{_own_name(data.names[i])}"))
+    return [[i for i in order if data.classes[i] == c] for c in range(len(data.labels))]
+
+
 def same_photographs(data: Pictures | Listing) -> dict[str, dict[str, list[int]]]:
     """For each category (those with the same photographs count as one) its pictures by name: indices into `data`."""
     groups: dict[str, dict[str, list[int]]] = {}

@@ -17,6 +17,7 @@ from deconvviz.card import Card, Weights
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, WeightsError, suggest
 from deconvviz.models import registry
 from deconvviz.network.network import Network
+from deconvviz.network.seen import Seen, seen_from
 from deconvviz.network.weights import load_state, read_weights
 
 
@@ -46,6 +47,7 @@ def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int 
             torch.manual_seed(seed)
             module = _build(name, options)
         chosen = Weights("random", f"random, seed {seed}", "none")
+        seen: Seen | None = Seen.nothing()
     else:
         state, facts, chosen = _find(name, card, source)
         options = {**facts.get("options", {}), **options}
@@ -54,9 +56,12 @@ def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int 
         load_state(module, adapt(name, state) if adapt else state, chosen.location or source)
         if "labels" in facts:
             card = replace(card, labels=tuple(facts["labels"]))
+        seen = seen_from(facts, chosen.location or source)
     if options.get("classes", len(card.labels)) != len(card.labels):
         card = replace(card, labels=())
-    return Network(module.eval(), card=replace(card, weights=chosen))
+    net = Network(module.eval(), card=replace(card, weights=chosen))
+    net.seen = seen
+    return net
 
 
 def _default(card: Card) -> str:
@@ -134,7 +139,9 @@ def load_custom(
     net = made if isinstance(made, Network) else Network(made, input_size, mean, std)
     if checkpoint is not None:
         path = Path(checkpoint)
-        load_state(net.module, read_weights(path)[0], str(path))
+        state, facts = read_weights(path)
+        load_state(net.module, state, str(path))
+        net.seen = seen_from(facts, str(path))
         net.card = replace(net.card, weights=Weights("file", path.name, "unknown", location=str(path)))
     net.module.eval()
     return net

@@ -19,6 +19,7 @@ from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.network.layers import Layer, layers
 from deconvviz.network.preprocessing import Picture, listed, normalised, per_channel
+from deconvviz.network.seen import Seen
 
 # The hash of a module's weights, under the state of its parameters and buffers.
 _HASHES: PerModule[str] = PerModule()
@@ -83,6 +84,8 @@ class Network:
             )
         self.module = module
         self.card = card
+        # Which pictures its weights have learned from: None where that is not known.
+        self.seen: Seen | None = None
         self._bare = False
         self._check()
 

@@ -24,9 +24,17 @@ class Seen:
     trained: Tensor
     chosen: Tensor
 
+    @classmethod
+    def nothing(cls) -> Seen:
+        """Of weights that have learned from no picture."""
+        return cls(likeness.stack(()), likeness.stack(()))
+
     def untouched(self, hashes: Tensor) -> Tensor:
         """Which pictures (M,) bool, given as `hashes` (M, 32), had no part in it: neither they nor one like them."""
         return ~likeness.known(hashes, torch.cat([self.trained, self.chosen]))
+
+    def __len__(self) -> int:
+        return len(self.trained) + len(self.chosen)
 
 
 def seen_text(seen: Seen) -> dict[str, str]:

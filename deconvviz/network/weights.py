@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from deconvviz.errors import WeightsError
 from deconvviz.files import write_whole
 
-
 _USED = ("labels", "options", "model", "pictures")
 
 

@@ -34,8 +34,8 @@ def make(sources: Sources, page: Page) -> Made:
         table = result.table()
         return Made(draw(table), table.caption, {"accuracy": result}, table)
     caption = (
-        "Accuracy (mean over categories) on pictures that nothing was trained on, against the number of training "
-        f"pictures a category. {result.note}"
+        "Accuracy (mean over categories) on pictures that the classifier was not trained on, against the number of "
+        f"training pictures a category. {result.note}"
     )
     return Made(result.figure(), caption, {"accuracy": result}, result.table(COUNTS))
 
@@ -45,9 +45,9 @@ def _measure(sources: Sources) -> Accuracy:
     assert data is not None
     layer = pair(net)[1]
     own = probe(net, data, layer, per_category=COUNTS, progress=sources.progress)
-    bare = probe(_random(net), data, layer, per_category=COUNTS, held_out=_share(own), progress=sources.progress)
+    bare = probe(_random(net), data, layer, per_category=COUNTS, progress=sources.progress)
     series = [_series(f"features of {net.card.name}, layer {layer}", own), _series("the same, random weights", bare)]
-    said = [own.note] if own.note else []
+    said = [own.note, *_ragged(own)]
     scratch = None if sources.run is None else _scratch(sources.run)
     if scratch is not None and sources.run is not None:
         series.insert(0, scratch)
@@ -63,9 +63,13 @@ def _measure(sources: Sources) -> Accuracy:
     return Accuracy(tuple(series), own.chance, note, policy=own.policy, model=own.model)
 
 
-def _share(own: Probes) -> float | None:
-    share = own.policy["held_out"]
-    return share if isinstance(share, float) else None
+def _ragged(found: Probes) -> list[str]:
+    """What has to be said where some categories have fewer pictures than the numbers say."""
+    short = [p for p, (low, high) in enumerate(found.spans) if low < high]
+    if not short:
+        return []
+    counts = ", ".join(f"{found.spans[p][1]} is {found.count(p)}" for p in short)
+    return [f"Some categories have fewer training pictures: {counts}."]
 
 
 def _series(name: str, found: Probes) -> Series:
@@ -81,7 +85,9 @@ def _random(net: Network) -> Network:
         for m in module.modules():
             if isinstance(m, nn.Conv2d | nn.Linear | nn.modules.batchnorm._BatchNorm):
                 m.reset_parameters()
-    return Network(module.eval(), card=net.card)
+    bare = Network(module.eval(), card=net.card)
+    bare.seen = net.seen  # the same pictures test both
+    return bare
 
 
 def _scratch(run: Path) -> Series | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from deconvviz.analyses.filters.compute import filters
 from deconvviz.paper.pages import Page
-from deconvviz.paper.sources import Made, Sources, first_held_out
+from deconvviz.paper.sources import Made, Sources
 
 
 def make(sources: Sources, page: Page) -> Made:
     """The filters with one scale (and scaled back, if that changes any), charts of RMS and frequency."""
-    pictures = list(first_held_out(sources.data).values()) if sources.data is not None else None
+    pictures = list(sources.firsts.values()) if sources.data is not None else None
     result = filters(sources.net, images=pictures)
     faults = ", ".join(f"{len(found)} {fault}" for fault, found in result.faults().items())
     kernel, stride = (" x ".join(str(int(n)) for n in sides) for sides in (result.weights.shape[2:], result.stride))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import torch
 
 from deconvviz.analyses.features import OUTPUT, features
+from deconvviz.analyses.probes.compute import SHARE, touched_pictures
 from deconvviz.data.listing import listing
-from deconvviz.data.pictures import split
+from deconvviz.data.pictures import in_hash_order
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.models import registry
 from deconvviz.network.network import Network
@@ -105,10 +107,10 @@ class Sources:
         return found
 
     def examples(self, count: int) -> list[Example]:
-        """Return up to `count` pictures: those given; or from the data, held-out ones that the network gets right; or,
+        """Return up to `count` pictures: those given; or from the data, untouched ones that the network gets right; or,
         without data, those of the repository.
 
-        Of each category the first held-out picture (in the order of the split's hash) is looked at; of those that are
+        Of each category the first untouched picture (in the order of a hash) is looked at; of those that are
         right, `count` are taken at equal steps through the alphabet of categories.
 
         Raises `DeconvvizValueError` without pictures and data, or if the network gets none right.
@@ -134,15 +136,47 @@ class Sources:
 
     @functools.cached_property
     def _right(self) -> list[Example]:
-        """One held-out picture of each category, where the network's first guess is right."""
-        assert self.data is not None
+        """One untouched picture of each category, where the network's first guess is right."""
         labels = list(self.net.card.labels)
-        firsts = first_held_out(self.data)
-        found = [Example(path, labels.index(name), name) for name, path in firsts.items() if name in labels]
+        found = [Example(path, labels.index(name), name) for name, path in self.firsts.items() if name in labels]
         if not found:
             return []
         guesses = features(self.net, self._inputs([e.path for e in found]), [OUTPUT])[OUTPUT].argmax(1).tolist()
         return [example for example, guess in zip(found, guesses, strict=True) if guess == example.target]
+
+    @functools.cached_property
+    def untouched(self) -> list[tuple[str, Path]]:
+        """(category, file) of pictures of the data that had no part in the network's training, as far as its weights
+        tell: of each category in the order of a hash, at most an eighth.
+
+        Raises `DeconvvizValueError` for a folder without categories.
+        """
+        assert self.data is not None
+        found = listing(self.data)
+        if not found.labels:
+            raise DeconvvizValueError(f"{self.data} holds no folders of pictures, one for each category")
+        touched = touched_pictures(self.net, found)
+        chosen: list[tuple[str, Path]] = []
+        for pictures in in_hash_order(found):
+            free = [i for i in pictures if touched is None or not touched[i]]
+            files = [found.pictures[i] for i in free[: math.ceil(SHARE * len(pictures))]]
+            chosen += [(found.labels[found.classes[pictures[0]]], file) for file in files if isinstance(file, Path)]
+        return chosen
+
+    @property
+    def firsts(self) -> dict[str, Path]:
+        """The first untouched picture of each category."""
+        firsts: dict[str, Path] = {}
+        for label, path in self.untouched:
+            firsts.setdefault(label, path)
+        return firsts
+
+    @property
+    def standing(self) -> str:
+        """What the pictures of `untouched` are to the network, in words."""
+        if self.net.seen is None:
+            return "pictures of the data; whether the network was trained on them is not known"
+        return "pictures that had no part in the network's training"
 
     def _inputs(self, paths: Sequence[Path]) -> torch.Tensor:
         return torch.cat([self.net.preprocess(path) for path in paths])
@@ -153,23 +187,3 @@ def _state(path: Path) -> str:
     files = [path] if path.is_file() else [path / "metrics.jsonl", *sorted(path.glob("epoch*.safetensors"))]
     there = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
     return json.dumps([str(path.resolve()), there])
-
-
-def held_out(folder: Path) -> list[tuple[str, Path]]:
-    """Return (category, file) of the pictures that `deconvviz train` keeps for testing, category by category.
-
-    Raises `DeconvvizValueError` for a folder without categories.
-    """
-    found = listing(folder)
-    if not found.labels:
-        raise DeconvvizValueError(f"{folder} holds no folders of pictures, one for each category")
-    files = [(found.labels[found.classes[i]], found.pictures[i]) for i in split(found)[1]]
-    return [(label, file) for label, file in files if isinstance(file, Path)]
-
-
-def first_held_out(folder: Path) -> dict[str, Path]:
-    """Return the first held-out picture of each category."""
-    firsts: dict[str, Path] = {}
-    for label, path in held_out(folder):
-        firsts.setdefault(label, path)
-    return firsts

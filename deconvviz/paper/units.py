@@ -9,7 +9,7 @@ from deconvviz.analyses.panels.compute import panels_page
 from deconvviz.analyses.panels.result import PanelsPage
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
-from deconvviz.paper.sources import Made, Sources, held_out
+from deconvviz.paper.sources import Made, Sources
 from deconvviz.scanning import scan
 from deconvviz.scanning.store import Store
 
@@ -17,7 +17,7 @@ UNITS = 8  # of each layer
 
 
 def make(sources: Sources, page: Page) -> Made:
-    """Units of layers 1 to 5, from the store of a scan, or from a scan of the held-out pictures of the data."""
+    """Units of layers 1 to 5, from the store of a scan, or from a scan of the untouched pictures of the data."""
     layers = numbered(sources.net)
     if sources.store is not None:
         with Store.open(sources.store) as store:
@@ -37,9 +37,8 @@ def make(sources: Sources, page: Page) -> Made:
 
 
 def _scanned(sources: Sources, layers: list[str]) -> tuple[PanelsPage, int]:
-    """A scan of the pictures that training has kept for testing: a first look, in a store that is not kept."""
-    assert sources.data is not None
-    files = [path for _, path in held_out(sources.data)]
+    """A scan of pictures that had no part in the training: a first look, in a store that is not kept."""
+    files = [path for _, path in sources.untouched]
     with tempfile.TemporaryDirectory(prefix="deconvviz-") as folder:
         path = Path(folder) / "scan.db"
         scan(sources.net, files, layers, store=path, workers=0, report=sources.progress).close()

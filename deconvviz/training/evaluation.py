@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from deconvviz.card import Card
 from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.processes import Team
+from deconvviz.results.score import Score, score_of
 from deconvviz.training.views import centre, normalise, resized_side, ten_crops
 
 _BATCH = 128
@@ -22,13 +21,6 @@ def logits_of(module: nn.Module, x: Tensor) -> Tensor:
     """Logits (N, classes) of inputs `x`; some networks return further heads while training."""
     y = module(x)
     return y if isinstance(y, Tensor) else y[0]
-
-
-class Score(NamedTuple):
-    """Mean per-category accuracy, 0..1, and its standard error, from the spread within each category."""
-
-    mean: float
-    error: float
 
 
 def accuracy(
@@ -75,18 +67,6 @@ def score(
             m.training = mode
     team.add_([right])
     return score_of(right, data.classes[chosen])
-
-
-def score_of(right: Tensor, truth: Tensor) -> Score:
-    """The score of answers: `right` (N,) 0 or 1, `truth` (N,) their categories.
-
-    The variance of a category with a single picture, which shows none, is that of all answers.
-    """
-    parts = [right[truth == c].double() for c in torch.unique(truth)]
-    means = torch.stack([part.mean() for part in parts])
-    pooled = float(right.double().var(correction=0))
-    spread = sum((float(part.var()) if len(part) > 1 else pooled) / len(part) for part in parts)
-    return Score(float(means.mean()), math.sqrt(spread) / len(parts))
 
 
 def _guess(module: nn.Module, card: Card, pictures: Sequence[Tensor], size: int, crops: int) -> Tensor:

@@ -47,10 +47,10 @@ def initialise(
 ) -> dict[str, Response]:
     """Set the weights and biases of the convolutions of `model`, in place, in the order they run.
 
-    `inputs` (N, C, H, W): preprocessed pictures, some hundreds. The first layer's filters are those of
-    `first_layer`. For the others `patches` patches are taken of what each picture gives there, contrast-normalised,
-    whitened with their `dims` strongest components, and clustered in `rounds` rounds of spherical k-means. Each response then has unit deviation
-    and is positive at a share `fire` of all places. Grouped convolutions, those without a bias and those
+    `inputs` (N, C, H, W): preprocessed pictures, some hundreds. The first layer's filters are those of `first_layer`.
+    For the others `patches` patches are taken of what each picture gives there, contrast-normalised, whitened with
+    their `dims` strongest components, and clustered in `rounds` rounds of spherical k-means. Each response then has
+    unit deviation and is positive at a share `fire` of all places. Grouped convolutions, those without a bias and those
     the pictures do not reach keep their weights. `shown` is called with the numbers of layers done and of all.
     Returns the responses by layer name. The mode is put back.
     Raises `DeconvvizValueError` for inputs or settings that are not allowed.

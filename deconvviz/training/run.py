@@ -74,16 +74,19 @@ def train(
     """Train the network `model` of the zoo on the pictures of the folder `data`; returns the metrics.
 
     Into the folder `out` go `last.pt` after every epoch, for `resume`; `epochN.safetensors` after the
-    epochs `KEPT` and the last one, `best.safetensors` (by accuracy on the test pictures) and, at the end,
-    `final.safetensors` (float16), all for `deconvviz.load(model, path)`; `metrics.jsonl`, one line an epoch,
-    and `curves.png` and `.pdf` of it; `unreadable.txt` if there were such pictures.
+    epochs `KEPT` and the last one, `best.safetensors` (by accuracy on the validation pictures, at the latest input
+    size) and, at the end, `final.safetensors` (the best, or without validation pictures the last, in float16), all for
+    `deconvviz.load(model, path)`; `metrics.jsonl`, one line an epoch, and `curves.png` and `.pdf` of it;
+    `unreadable.txt` if there were such pictures. Every file of weights holds perceptual hashes of the pictures that
+    were trained and chosen on.
 
     `recipe`: a name or a `Recipe`; `changes` to it are the fields of `Changes` (epochs, size, stages, batch, lr,
     flip, precision). `teacher`: a network of the zoo or of timm, with the file of its weights. `weights`: a
     file to start from. `data_source`: name and licence of the pictures, for the written files, where they are not
-    recognised. The test pictures (see `split`) are looked at every `test_every` epochs, after the epochs
-    `KEPT` and at the end; accuracies are means over categories. `report` is called with each line of metrics,
-    `shown` with what is being done, the number done and the number to do.
+    recognised. The validation pictures (shares `fraction` and `validation` of each category are for test and
+    validation, see `split`) are looked at every `test_every` epochs, after the epochs `KEPT` and at the end; the test
+    pictures once, with the final weights, for the last line of metrics. Accuracies are means over categories. `report`
+    is called with each line of metrics, `shown` with what is being done, the number done and the number to do.
 
     Started by `torchrun`, the processes share each batch, and the first one writes, into a folder that all of
     them see. Raises `DeconvvizValueError`, `UnknownNameError`, `WeightsError`.

@@ -163,7 +163,8 @@ def _facts(run: Run, course: Course, epoch: int) -> dict[str, Any]:
         "data": {
             "source": course.data.source,
             "fingerprint": settings["data"],
-            "split": settings["split"] | {name: len(part) for name, part in parts._asdict().items()},
+            "split": settings["split"],
+            "pictures": {name: len(part) for name, part in parts._asdict().items()},
         },
         **{key: settings[key] for key in ("recipe", "seed", "teacher", "start", "processes")},
     }

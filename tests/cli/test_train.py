@@ -77,5 +77,5 @@ def test_bars_come_and_go_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys:
         assert bars._bar._bar.tasks[0].completed == 2 and bars._bar._bar.tasks[0].total == 3
         bars.report("epoch 1", 3, 3)
         assert bars._bar is None
-        _report(bars, {"epoch": 1, "size": 28, "loss": 0.5, "train": 0.25, "test": 0.125})
-    assert capsys.readouterr().out == "epoch 1  size 28  loss 0.5000  train 25.00%  test 12.50%\n"
+        _report(bars, {"epoch": 1, "size": 28, "loss": 0.5, "train": 0.25, "validation": 0.125})
+    assert capsys.readouterr().out == "epoch 1  size 28  loss 0.5000  train 25.00%  validation 12.50%\n"

@@ -45,7 +45,9 @@ def test_cifar(write: object, tmp_path: Path) -> None:
     data = read_data(tmp_path, 3)
     assert data.labels == NAMES and data.classes.tolist() == CLASSES
     assert torch.equal(torch.stack(list(data.pixels)).flatten(1), torch.from_numpy(PIXELS))
-    assert split(data) == (list(range(8)), list(range(8, 12)))
+    assert split(data, validation=0) == (list(range(8)), [], list(range(8, 12)))
+    train, validation, test = split(data)
+    assert sorted(train + validation) == list(range(8)) and validation and test == list(range(8, 12))
     assert data.source.startswith("CIFAR-100 " if "hundred" in write.__name__ else "CIFAR-10 ")
     picture = Image.fromarray(PIXELS[3].reshape(3, 32, 32).transpose(1, 2, 0).copy())
     assert np.array_equal(read_data(tmp_path, 1).pixels[3][0], np.asarray(picture.convert("L")))

@@ -10,44 +10,77 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 import deconvviz.models.registry
 from deconvviz.data.pictures import Pictures, read_data, split
 from deconvviz.errors import DeconvvizValueError
 
 
-def made_up(sizes: dict[str, int]) -> Pictures:
-    names = [(c, f"image_{i:04}.jpg") for c, n in enumerate(sizes.values()) for i in range(n)]
-    return Pictures([], torch.tensor([c for c, _ in names]), tuple(n for _, n in names), tuple(sizes))
+def noise(seed: int) -> Tensor:
+    """A picture (1, 16, 16) like no other: blobs of its own."""
+    x = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
+    return (nn.functional.interpolate(x, (16, 16), mode="bicubic")[0].clamp(0, 1) * 255).to(torch.uint8)
+
+
+def made_up(sizes: dict[str, int], same: dict[tuple[str, int], tuple[str, int]] | None = None) -> Pictures:
+    """So many pictures of each category; `same`: which of them are mirror images of which others."""
+    names = [(label, f"image_{i:04}.jpg") for label, n in sizes.items() for i in range(n)]
+    pixels = [noise(k) for k in range(len(names))]
+    for (label, i), (other, j) in (same or {}).items():
+        k, original = names.index((label, f"image_{i:04}.jpg")), names.index((other, f"image_{j:04}.jpg"))
+        pixels[k] = pixels[original].flip(2)
+    labels = tuple(sizes)
+    return Pictures(pixels, torch.tensor([labels.index(c) for c, _ in names]), tuple(n for _, n in names), labels)
+
+
+def of(data: Pictures, part: list[int], label: str) -> set[str]:
+    return {data.names[i] for i in part if data.labels[int(data.classes[i])] == label}
 
 
 def test_split_by_share_keeps_pairs_together() -> None:
-    data = made_up({"Faces": 40, "Faces_easy": 40, "ant": 33, "bass": 9})
-    train_, test = split(data, 0.12)
-    assert sorted(train_ + test) == list(range(122))
-    chosen = [(data.labels[int(data.classes[i])], data.names[i]) for i in test]
-    faces = {n for c, n in chosen if c == "Faces"}
-    assert faces == {n for c, n in chosen if c == "Faces_easy"} and len(faces) == 5
-    assert sum(c == "ant" for c, _ in chosen) == 4 and sum(c == "bass" for c, _ in chosen) == 2
-    assert split(data, 0.12) == (train_, test)
-    # A picture more changes no other's side of the split but at the border.
-    more = split(made_up({"Faces": 40, "Faces_easy": 40, "ant": 33, "bass": 10}), 0.12)[1]
-    assert [i for i in more if i < 113] == [i for i in test if i < 113]
+    sizes = {"Faces": 40, "Faces_easy": 40, "ant": 33, "bass": 9}
+    data = made_up(sizes)
+    parts = split(data, 0.12, validation=0.2)
+    assert sorted(i for part in parts for i in part) == list(range(122))
+    for part in parts:
+        assert of(data, part, "Faces") == of(data, part, "Faces_easy")
+    assert [len(of(data, part, "Faces")) for part in parts] == [27, 8, 5]
+    assert [len(of(data, part, "ant")) for part in parts] == [22, 7, 4]
+    assert [len(of(data, part, "bass")) for part in parts] == [5, 2, 2]
+    assert split(made_up(sizes), 0.12, validation=0.2) == parts
+
+
+def test_like_pictures_stay_in_one_part_whatever_their_names() -> None:
+    pairs = {("bass", k): ("ant", 2 * k) for k in range(20)}
+    data = made_up({"ant": 60, "bass": 60}, pairs)
+    for part in split(data, 0.2, validation=0.2):
+        ants, basses = of(data, part, "ant"), of(data, part, "bass")
+        assert all((f"image_{k:04}.jpg" in basses) == (f"image_{2 * k:04}.jpg" in ants) for k in range(20))
+    assert [len(part) for part in split(data, 0.2, validation=0.2)] == [72, 24, 24]
+
+
+def test_a_group_larger_than_a_part_trains() -> None:
+    data = made_up({"ant": 20, "bass": 20}, {("ant", k): ("ant", 0) for k in range(1, 10)})
+    parts = split(data, 0.12, validation=0.12)
+    assert {f"image_{k:04}.jpg" for k in range(10)} <= of(data, parts.train, "ant")
+    assert len(of(data, parts.test, "ant")) == 3
 
 
 def test_split_by_count() -> None:
-    data = made_up({"ant": 100, "bass": 31})
-    train_, test = split(data, per_category=30)
-    assert not set(train_) & set(test)
-    assert [int((data.classes[train_] == c).sum()) for c in (0, 1)] == [30, 30]
-    assert [int((data.classes[test] == c).sum()) for c in (0, 1)] == [50, 1]
-    train_, test = split(data, per_category=31)  # no others in "bass": an eighth of it is for testing
-    assert [int((data.classes[train_] == c).sum()) for c in (0, 1)] == [31, 27]
-    assert [int((data.classes[test] == c).sum()) for c in (0, 1)] == [50, 4]
-    with pytest.raises(DeconvvizValueError, match="'bass' has only 1 picture"):
+    data = made_up({"ant": 170, "bass": 31})
+    parts = split(data, per_category=30)
+    assert not set(parts.train) & set(parts.test) and not set(parts.validation) & set(parts.train + parts.test)
+    assert [len(of(data, part, "ant")) for part in parts] == [30, 50, 50]
+    assert [len(of(data, part, "bass")) for part in parts] == [30, 0, 1]
+    parts = split(data, per_category=31)  # no others in "bass": an eighth of it is for testing
+    assert [len(of(data, part, "bass")) for part in parts] == [27, 0, 4]
+    with pytest.raises(DeconvvizValueError, match="'bass' has only 1 picture;"):
         split(made_up({"ant": 100, "bass": 1}), per_category=30)
     with pytest.raises(DeconvvizValueError, match="per_category is 0"):
         split(data, per_category=0)
+    with pytest.raises(DeconvvizValueError, match=r"validation fraction is 0.9; allowed: 0 to 0.88"):
+        split(data, validation=0.9)
 
 
 def test_read_folder(folder: Path) -> None:
@@ -70,7 +103,7 @@ def test_read_idx(tmp_path: Path) -> None:
     data = read_data(tmp_path, 1)
     assert data.pixels[1].tolist() == [[[6, 7, 8], [9, 10, 11]]]
     assert data.classes.tolist() == [0, 2, 1, 2, 0, 2] and data.labels == ("0", "1", "2")
-    assert split(data) == ([0, 1, 2, 3], [4, 5])
+    assert split(data, validation=0) == ([0, 1, 2, 3], [], [4, 5])
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"\x1f\x8bnonsense")
     with pytest.raises(DeconvvizValueError, match="damaged"):
         read_data(tmp_path, 1)

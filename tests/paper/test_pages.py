@@ -80,8 +80,9 @@ def test_correspondence(everything: Sources) -> None:
 def test_probes(everything: Sources) -> None:
     made = make_page(BY_NAME["table7"], everything)
     result = made.results["table7"]
-    assert isinstance(result, Probes) and result.layers == ("1", "2", "3") and result.per_category == (15, 30)
-    assert made.table is not None and len(made.table.columns) == 4, "no figures of the paper beside other categories"
+    assert isinstance(result, Probes) and result.layers == ("1", "2", "3") and result.spans == ((8, 8),)
+    assert result.per_category == (8,), "15 and 30 were asked for, and no category has more"
+    assert made.table is not None and len(made.table.columns) == 3, "no figures of the paper beside other categories"
 
 
 def test_accuracy(everything: Sources) -> None:
@@ -89,7 +90,7 @@ def test_accuracy(everything: Sources) -> None:
     result = figure.results["accuracy"]
     assert isinstance(result, Accuracy) and result is table.results["accuracy"]
     assert [line.name for line in result.lines] == ["features of Colours, layer 3", "the same, random weights"]
-    assert all(line.measured and line.counts == (1, 5, 10, 15, 20, 30) for line in result.lines)
+    assert all(line.measured and line.counts == (1, 5, 8) for line in result.lines)
     # Layer 3 is one number a colour: the classifier cannot fail.
     assert result.lines[0].values[-1] == 1.0
 
@@ -108,9 +109,10 @@ def test_accuracy_beside_the_paper_and_a_run(
     assert isinstance(result, Accuracy)
     assert result.lines[0] == Series("trained from scratch, 2 epochs", True, (30,), (reached,))
     assert result.lines[-2:] == PAPER
-    row = ("trained from scratch, 2 epochs", "measured", "", f"{100 * reached:.1f}")
-    assert made.table is not None and made.table.rows[0] == row
-    assert made.table.rows[-2] == ("trained from scratch", "paper", "22.8 ± 1.5", "46.5 ± 1.7")
+    row = ("trained from scratch, 2 epochs", "measured", "", "", f"{100 * reached:.1f}")
+    assert made.table is not None and made.table.columns[2:] == ("8 a category", "15 a category", "30 a category")
+    assert made.table.rows[0] == row
+    assert made.table.rows[-2] == ("trained from scratch", "paper", "", "22.8 ± 1.5", "46.5 ± 1.7")
     assert Accuracy.load(result.save(tmp_path / "a.npz")) == result
 
 

@@ -6,28 +6,43 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageOps
 
-from deconvviz import load
-from deconvviz.data.pictures import read_data, split
+from deconvviz import Network, load
+from deconvviz.data.likeness import hashes_of
+from deconvviz.data.listing import listing
 from deconvviz.errors import DeconvvizValueError
+from deconvviz.network.seen import Seen
 from deconvviz.paper.layers import numbered, pair
-from deconvviz.paper.sources import Sources, held_out
+from deconvviz.paper.sources import Sources
 
 from .conftest import COLOURS, colours
 
 
-def test_held_out_pictures_are_those_that_training_keeps(folder: Path) -> None:
-    data = read_data(folder)
-    _, test = split(data)
-    names = [(data.labels[int(data.classes[i])], data.names[i]) for i in test]
-    assert [(label, path.name) for label, path in held_out(folder)] == names
-    assert {label for label, _ in names} == set(COLOURS)
+def test_untouched_pictures_had_no_part_in_the_training(folder: Path) -> None:
+    found = listing(folder)
+    free = Sources(colours, data=folder)
+    assert free.net.seen is None and "not known" in free.standing
+    before = free.untouched
+    assert {label for label, _ in before} == set(COLOURS)
+    assert all(path.parent.name == label for label, path in before)
+
+    def trained() -> Network:
+        net = colours()
+        # On the first of each category, as it is or as a mirror image.
+        firsts = [ImageOps.mirror(Image.open(path)) for path in Sources(colours, data=folder).firsts.values()]
+        net.seen = Seen(hashes_of(firsts), hashes_of([]))
+        return net
+
+    after = Sources(trained, data=folder)
+    assert "no part" in after.standing and not set(after.firsts.values()) & set(free.firsts.values())
+    assert len(found) > len(after.untouched) > 0
 
 
-def test_examples_are_held_out_and_right(sources: Sources, folder: Path) -> None:
+def test_examples_are_untouched_and_right(sources: Sources, folder: Path) -> None:
     found = sources.examples(3)
     assert [e.label for e in found] == list(COLOURS) and [e.target for e in found] == [0, 1, 2]
-    assert {e.path for e in found} <= {path for _, path in held_out(folder)}
+    assert {e.path for e in found} <= {path for _, path in sources.untouched}
     with torch.no_grad():
         for e in found:
             assert int(sources.net.module(sources.net.preprocess(e.path)).argmax()) == e.target
@@ -59,7 +74,7 @@ def test_identity_tells_weights_and_data_apart(sources: Sources, folder: Path) -
 def test_a_folder_without_categories(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "a.png").write_bytes((folder / "red" / "0.png").read_bytes())
     with pytest.raises(DeconvvizValueError, match="no folders of pictures, one for each category"):
-        held_out(tmp_path)
+        _ = Sources(colours, data=tmp_path).untouched
 
 
 def test_the_layers_of_a_paper() -> None:

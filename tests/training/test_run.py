@@ -16,10 +16,15 @@ from safetensors.torch import load_file
 
 import deconvviz
 from deconvviz import learning_curves
+from deconvviz.data import likeness
 from deconvviz.data.pictures import read_data, split
 from deconvviz.errors import DeconvvizValueError, UnknownNameError
 from deconvviz.models.recipes import RECIPES, Augmentation, Recipe
 from deconvviz.training import Changes, accuracy, train
+from deconvviz.training.evaluation import score
+from deconvviz.training.state import Run
+
+TESTED = ("", "_error", "_ten_crops", "_ten_crops_error")
 
 
 def same(a: object, b: object) -> bool:
@@ -49,7 +54,7 @@ def test_loss_falls_and_files_load(folder: Path, full: Recipe, tmp_path: Path) -
     data = read_data(folder, 1, 28)
     net = deconvviz.load("lenet", out / "final.safetensors")
     assert net.card.labels == ("bottom", "middle", "top") and not net.module.training
-    assert accuracy(net.module, net.card, data, split(data)[1], 28) == 1.0
+    assert accuracy(net.module, net.card, data, split(data).test, 28) == 1.0
     early = deconvviz.load("lenet", out / "epoch1.safetensors")
     assert early.module(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
 
@@ -142,14 +147,23 @@ print(ends)
 
 
 def test_what_the_files_say_of_themselves(folder: Path, full: Recipe, tmp_path: Path) -> None:
-    lines = train("lenet", folder, tmp_path, recipe=full, workers=0, seed=5, fraction=0.2, epochs=1, data_source="mine")
+    how: dict[str, Any] = {"seed": 5, "fraction": 0.2, "validation": 0.1, "epochs": 1, "data_source": "mine"}
+    lines = train("lenet", folder, tmp_path, recipe=full, workers=0, **how)
+    data = read_data(folder, 1, 28)
+    parts = split(data, 0.2, validation=0.1)
     for name in ("epoch1", "best", "final"):
         with safe_open(tmp_path / f"{name}.safetensors", framework="pt") as file:
             facts = {key: json.loads(value) for key, value in file.metadata().items()}
         assert facts["model"] == "lenet" and facts["seed"] == 5 and facts["epoch"] == 1
         assert facts["labels"] == ["bottom", "middle", "top"] and facts["options"] == {"classes": 3}
-        assert facts["accuracy"] == {key: lines[0][key] for key in ("test", "test_ten_crops")}
-        assert facts["data"]["split"] == {"fraction": 0.2, "per_category": None, "train": 36, "test": 12}
+        measured = set(facts["accuracy"])
+        assert measured == {"validation"} | ({f"test{k}" for k in TESTED} if name == "final" else set())
+        assert facts["accuracy"] == {key: lines[0][key] for key in measured}
+        assert facts["data"]["split"] == {"fraction": 0.2, "validation": 0.1, "per_category": None}
+        assert facts["data"]["pictures"] == {"train": 30, "validation": 6, "test": 12}
+        seen = deconvviz.load("lenet", tmp_path / f"{name}.safetensors").seen
+        assert seen is not None and len(seen.trained) == 30 and len(seen.chosen) == 6
+        assert likeness.known(data.hashes[parts.train + parts.validation], seen.trained).sum() >= 30
         assert facts["data"]["source"] == "mine" and len(facts["data"]["fingerprint"]) == 64
         assert facts["recipe"]["name"] == "full" and facts["recipe"]["stages"] == [[1, 28]]
         assert facts["teacher"] is None and facts["start"] is None
@@ -158,19 +172,58 @@ def test_what_the_files_say_of_themselves(folder: Path, full: Recipe, tmp_path: 
 def test_best_is_the_first_of_the_highest_accuracy(folder: Path, full: Recipe, tmp_path: Path) -> None:
     recipe = replace(full, stages=((7, 0),), ema=0.0, lr=2e-2)
     lines = train("lenet", folder, tmp_path, recipe=recipe, workers=0)
-    scores = [line["test"] for line in lines]
+    scores = [line["validation"] for line in lines]
     with safe_open(tmp_path / "best.safetensors", framework="pt") as file:
-        assert json.loads(file.metadata()["epoch"]) == 1 + scores.index(max(scores))
+        best = json.loads(file.metadata()["epoch"])
+    assert best == 1 + scores.index(max(scores))
+    # That is what the run comes to, and what the test pictures are looked at with.
+    with safe_open(tmp_path / "final.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["epoch"]) == best
+    final, chosen = (load_file(tmp_path / f"{name}.safetensors") for name in ("final", "best"))
+    assert same(final, {key: value.half() for key, value in chosen.items()})
+    data, net = read_data(folder, 1, 28), deconvviz.load("lenet", tmp_path / "final.safetensors")
+    found = score(net.module, net.card, data, split(data).test, 28)
+    assert (lines[-1]["test"], lines[-1]["test_error"]) == found and not any("test" in line for line in lines[:-1])
+
+
+def test_without_validation_pictures_the_last_epoch_counts(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    lines = train("lenet", folder, tmp_path, recipe=full, workers=0, validation=0)
+    assert not any("validation" in line for line in lines) and "test" in lines[-1]
+    assert not (tmp_path / "best.safetensors").exists()
+    final, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("final", f"epoch{len(lines)}"))
+    assert same(final, {key: value.half() for key, value in last.items()})
+
+
+def test_the_best_counts_only_at_the_last_size() -> None:
+    run = Run.__new__(Run)
+    line: dict[str, Any] = {"size": 20, "validation": 0.9, "epoch": 1}
+    run.metrics = [line]
+    assert run.best() == 1
+    run.metrics = [line, {**line, "size": 28, "epoch": 2}, {**line, "size": 28, "validation": 0.5, "epoch": 3}]
+    assert run.best() == 2
+    run.metrics = [line, {"size": 28, "epoch": 2}]
+    assert run.best() is None
+
+
+def test_frozen_layers_stay_and_at_the_end_the_head_learns_alone(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    recipe = replace(full, stages=((5, 28),), head=3, ema=0.0, filter_rms=0.0, mixup=0.4)
+    recipe = replace(recipe, factors=(("features.conv1.", 0.0),))
+    train("lenet", folder, tmp_path, recipe=recipe, workers=0)
+    first, second, last = (load_file(tmp_path / f"epoch{n}.safetensors") for n in (1, 2, 5))
+    moved = {key for key in last if not torch.equal(last[key], second[key])}
+    assert moved and all(key.startswith("classifier.") for key in moved)
+    early = {key for key in last if not torch.equal(first[key], second[key])}
+    assert any(key.startswith("features.") for key in early) and "features.conv1.weight" not in early
 
 
 def test_tests_are_as_rare_as_wanted(folder: Path, full: Recipe, tmp_path: Path) -> None:
     recipe = replace(full, stages=((8, 0),), initialisation="model")
     lines = train("lenet", folder, tmp_path, recipe=recipe, workers=0, test_every=3)
-    assert [line["epoch"] for line in lines if "test" in line] == [1, 2, 3, 5, 6, 8]
+    assert [line["epoch"] for line in lines if "validation" in line] == [1, 2, 3, 5, 6, 8]
     curves = learning_curves(tmp_path)
     assert curves.epochs.tolist() == list(range(1, 9)) and curves.sizes.tolist() == [28] * 8
     assert curves.loss.tolist() == [line["loss"] for line in lines]
-    assert curves.test.isnan().tolist() == ["test" not in line for line in lines]
+    assert curves.test.isnan().tolist() == ["validation" not in line for line in lines] and curves.part == "validation"
     assert curves.test_ten_crops == lines[-1]["test_ten_crops"]
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "curves.pdf").exists()
 
@@ -180,7 +233,7 @@ def test_what_is_being_done_is_told(folder: Path, full: Recipe, tmp_path: Path) 
     train("lenet", folder, tmp_path, recipe=full, epochs=1, workers=0, shown=lambda *what: seen.append(what))
     order = list(dict.fromkeys(what for what, _, _ in seen))
     assert order == ["reading", "initialisation", "epoch 1"]
-    assert [s for s in seen if s[0] == "epoch 1"] == [("epoch 1", n, 5) for n in range(6)]
+    assert [s for s in seen if s[0] == "epoch 1"] == [("epoch 1", n, 4) for n in range(5)]
     assert all(0 <= done <= total for _, done, total in seen)
 
 
@@ -211,9 +264,9 @@ def test_changes_that_are_refused(changes: dict[str, Any], message: str, tmp_pat
 
 def test_changes_of_a_recipe() -> None:
     recipe = RECIPES["zfnet"]
-    assert Changes(epochs=66).apply(recipe).stages == ((44, 112), (16, 160), (6, 224))
+    assert Changes(epochs=66).apply(recipe).stages == ((39, 128), (17, 160), (10, 224))
     assert Changes(epochs=1).apply(recipe).epochs == 1
-    assert Changes(size=64).apply(recipe).stages == ((33, 64),)
+    assert Changes(size=64).apply(recipe).stages == ((94, 64),)
     changed = Changes(stages=((5, 64), (1, 128)), flip=0.0, precision="bfloat16", batch=32, lr=0.5).apply(recipe)
     assert changed.stages == ((5, 64), (1, 128)) and changed.augmentation == replace(recipe.augmentation, flip=0.0)
     assert (changed.precision, changed.batch, changed.lr) == ("bfloat16", 32, 0.5)

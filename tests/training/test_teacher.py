@@ -19,7 +19,7 @@ from deconvviz.data.pictures import Pictures
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError
 from deconvviz.models.recipes import Recipe, Teaching
 from deconvviz.training import Teacher, load_teacher, train
-from deconvviz.training.scaffold import Head, ends_of
+from deconvviz.training.scaffold import Guess, Head, ends_of
 from deconvviz.training.teacher import fit_linear
 
 
@@ -50,13 +50,24 @@ def small_teacher(teaching: Teaching) -> Teacher:
     return Teacher(net, ramps(), [1, 0], teaching)
 
 
-def test_the_embedding_of_a_crop_is_the_mean_over_its_area() -> None:
+def test_the_maps_of_a_crop_are_those_of_its_area() -> None:
     places = torch.tensor([[0.25, 0.25, 0.75, 0.5], [0.5, 0.125, 0.875, 0.875]])
-    found = small_teacher(Teaching()).embed([0, 1], places)
-    middle = (places[:, :2] + places[:, 2:]) / 2  # of a ramp, the mean is the value in the middle
-    wanted = torch.stack([middle[:, 0] * 252 / 255, middle[:, 1] * 188 / 255, torch.tensor([0.0, 200 / 255])], 1)
-    assert found.shape == (2, 3)
-    assert torch.allclose(found, wanted, atol=0.01)
+    found = small_teacher(Teaching()).look([0, 1], places, (2, 3))
+    assert found.shape == (2, 3, 2, 3)
+    for k, (left, top, right, bottom) in enumerate(places.tolist()):
+        # Of a ramp, the value of a cell is that in its middle.
+        across = left + (right - left) * (torch.arange(3) + 0.5) / 3
+        down = top + (bottom - top) * (torch.arange(2) + 0.5) / 2
+        assert torch.allclose(found[k, 0], (across * 252 / 255).expand(2, 3), atol=0.01)
+        assert torch.allclose(found[k, 1], (down * 188 / 255)[:, None].expand(2, 3), atol=0.01)
+        assert torch.allclose(found[k, 2], torch.tensor(k * 200 / 255), atol=1e-3)
+
+
+def test_the_maps_of_a_mirrored_crop_are_mirrored() -> None:
+    teacher = small_teacher(Teaching())
+    plain = teacher.look([0], torch.tensor([[0.25, 0.25, 0.75, 0.5]]), (2, 3))
+    mirrored = teacher.look([0], torch.tensor([[0.75, 0.25, 0.25, 0.5]]), (2, 3))
+    assert torch.equal(mirrored, plain.flip(3)) and not torch.equal(mirrored, plain)
 
 
 def test_its_classifier_is_at_the_minimum() -> None:
@@ -75,17 +86,26 @@ def test_its_classifier_is_at_the_minimum() -> None:
 
 
 def test_the_loss_by_hand() -> None:
-    teacher = small_teacher(Teaching(soft=0.25, temperature=2.0, embedding=3.0))
-    crops = teacher.embed([0], torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    teacher = small_teacher(Teaching(soft=0.25, temperature=2.0, maps=5.0, embedding=3.0))
+    maps = teacher.look([0], torch.tensor([[0.0, 0.0, 1.0, 1.0]]), (1, 2))
+    crops = maps.mean((2, 3))
     logits, embedding = torch.tensor([[1.0, -1.0]]), torch.tensor([[0.3, 0.1, 0.2]])
+    guess = Guess(torch.tensor([0.2, 0.5, 0.1, 0.4, 0.9, 0.3]).view(1, 3, 1, 2), embedding)
     p = [math.exp(v / 2) for v in teacher.scores(crops)[0].tolist()]
     q = [math.exp(v / 2) for v in logits[0].tolist()]
     p, q = [v / sum(p) for v in p], [v / sum(q) for v in q]
     divergence = 4 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    a, b = embedding[0].tolist(), crops[0].tolist()
-    cosine = sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
-    found = teacher.loss(logits, embedding, torch.tensor(0.7), crops)
-    assert float(found) == pytest.approx(0.75 * 0.7 + 0.25 * divergence + 3 * (1 - cosine), rel=1e-5)
+
+    def apart(a: Tensor, b: Tensor) -> float:
+        one, two = a.tolist(), b.tolist()
+        return 1 - sum(x * y for x, y in zip(one, two, strict=True)) / math.hypot(*one) / math.hypot(*two)
+
+    places = sum(apart(guess.maps[0, :, 0, k], maps[0, :, 0, k]) for k in range(2)) / 2
+    wanted = 0.75 * 0.7 + 0.25 * divergence + 5 * places
+    found = teacher.loss(logits, guess, torch.tensor(0.7), maps, teacher.likely(maps))
+    assert float(found) == pytest.approx(wanted + 3 * apart(embedding[0], crops[0]), rel=1e-5)
+    found = teacher.loss(logits, Guess(guess.maps, None), torch.tensor(0.7), maps, teacher.likely(maps))
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_ends_of_networks() -> None:
@@ -99,15 +119,17 @@ def test_ends_of_networks() -> None:
         ends_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(1, 1, 2, 2))
 
 
-def test_the_head_sees_the_last_vector_and_the_mean_of_the_last_maps() -> None:
+def test_the_head_sees_the_last_vector_and_the_last_maps() -> None:
     lenet = deconvviz.load("lenet", "random").module
     head = Head(lenet, torch.zeros(1, 1, 28, 28), 7)
     x = torch.randn(2, 1, 28, 28)
     lenet(x)
     maps = lenet.features(x)
     vector = lenet.classifier[:4](maps.flatten(1))
-    wanted = head.linear(torch.cat([maps.mean((2, 3)), vector], 1))
-    assert torch.allclose(head(), wanted, atol=1e-6)
+    guess = head()
+    assert guess.vector is not None and head.vector is not None
+    assert torch.allclose(guess.vector, head.vector(vector), atol=1e-6)
+    assert torch.allclose(guess.maps, head.maps(maps), atol=1e-6)
 
 
 def test_a_taught_run_learns_and_resumes_bit_equal(folder: Path, full: Recipe, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deconvviz.data.pictures import Pictures
+from deconvviz.data.pictures import Pictures, Split
 from deconvviz.models import registry
 from deconvviz.models.recipes import RECIPES, Augmentation, recipe_for
 from deconvviz.processes import Team
@@ -35,11 +35,17 @@ def test_the_loss_falls(model: str, size: int, epochs: int, share: float) -> Non
         warmup=0,
         augmentation=Augmentation(),
         initialisation="model",
+        precision="float32",
+        mixup=0.0,
+        head=0,
+        factors=(),
     )
     card = registry.card(model)
     data = coloured(card.channels, size)
     with torch.random.fork_rng(devices=[]):
-        course = Course(recipe, data, range(16), [], 0, 0, 1, Team(), None, lambda what, done, total: None)
+        course = Course(
+            recipe, data, Split(list(range(16)), [], []), 0, 0, 1, Team(), None, lambda what, done, total: None
+        )
         run = start(model, replace(card, labels=data.labels), course, {"model": model}, None, False)
         lines = [run_epoch(run, course) for _ in range(epochs)]
     assert [line["size"] for line in lines] == [size] * epochs and run.step == 2 * epochs

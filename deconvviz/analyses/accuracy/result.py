@@ -47,7 +47,14 @@ class Accuracy(Result):
         return f"{self.model_name} accuracy with few pictures"
 
     def table(self, counts: tuple[int, ...] = (15, 30)) -> Table:
-        """Return the accuracies at `counts` pictures a category in percent, one row a series."""
+        """Return the accuracies at `counts` pictures a category in percent, one row a series.
+
+        A count that no series has is left out; where there were fewer pictures than the most asked for, that number
+        has a column of its own.
+        """
+        most = [max(s.counts) for s in self.lines if s.measured]
+        there = {n for s in self.lines for n in s.counts}
+        counts = tuple(sorted({n for n in counts if n in there} | {n for n in most if n < max(counts)}))
         rows = [(s.name, "measured" if s.measured else "paper", *(s.at(n) for n in counts)) for s in self.lines]
         paper = [k for k, s in enumerate(self.lines) if k and s.measured != self.lines[k - 1].measured]
         return Table(("", "", *(f"{n} a category" for n in counts)), rows, self.note, rules=paper)

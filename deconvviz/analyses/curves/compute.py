@@ -27,9 +27,10 @@ def learning_curves(folder: str | os.PathLike[str]) -> LearningCurves:
     path = Path(folder) / METRICS
     try:
         lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+        part = "validation" if any("validation" in line for line in lines) else "test"
         table = {
             key: torch.tensor([float(line.get(key, "nan")) for line in lines], dtype=torch.float64)
-            for key in ("epoch", "size", "loss", "train", "test")
+            for key in ("epoch", "size", "loss", "train", part)
         }
     except FileNotFoundError as error:
         raise DeconvvizValueError(f"there is no {path}: {folder} is not the folder of a run") from error
@@ -43,6 +44,7 @@ def learning_curves(folder: str | os.PathLike[str]) -> LearningCurves:
         sizes=table["size"].long(),
         loss=table["loss"],
         train=table["train"],
-        test=table["test"],
+        test=table[part],
+        part=part,
         test_ten_crops=lines[-1].get("test_ten_crops"),
     )

@@ -50,7 +50,7 @@ def _accuracies(panel: Axes, curves: LearningCurves) -> None:
         panel.plot(epochs[best], test[best], "o", color=_TEST, markersize=4, markerfacecolor="white", zorder=3)
         said = f"○ best {test[best]:.1%}, epoch {epochs[best]}"
         panel.text(0.99, 0.03, said, transform=panel.transAxes, ha="right", color=_TEST)
-        ends.append((float(test[tested][-1]), "test", _TEST))
+        ends.append((float(test[tested][-1]), curves.part, _TEST))
     _name_ends(panel, ends)
     panel.set_ylabel("accuracy")
     panel.set_ylim(0, 1)

@@ -14,7 +14,8 @@ class LearningCurves(Result):
     """Loss and accuracies of a run's epochs.
 
     `epochs` (N,), counted from 1; `sizes` (N,) of the inputs; `loss` (N,), of the training pictures; `train` and
-    `test` (N,), accuracies in 0..1, NaN where an epoch was not tested; `test_ten_crops` at the end, or None.
+    `test` (N,), accuracies in 0..1, the latter on other pictures (the `part` "validation" or "test"), NaN where it was
+    not measured; `test_ten_crops` at the end, on the test pictures, or None.
 
     >>> numbers = torch.tensor([1.0, 2.0])
     >>> curves = deconvviz.LearningCurves("run", numbers, numbers * 28, 1 / numbers, numbers / 4, numbers / 5)
@@ -29,6 +30,7 @@ class LearningCurves(Result):
     train: Tensor
     test: Tensor
     test_ten_crops: float | None = None
+    part: str = "test"
 
     def __len__(self) -> int:
         return int(self.epochs.shape[0])

@@ -84,8 +84,8 @@ def _one(
         raise DeconvvizValueError(f"the convolution in '{op.module}' is no module of its own; give no images")
     fires, count = (None, 0) if images is None else _fires(net, op.module, images, batch)
     return Filters(
-        op.module, net.card.alias_of(op.module), weights, rms.float(), cosine, twin, shift, aliased, strongest, kernel.stride,
-        scale, bound, fires, count, policy=policy, model=net.facts(),
+        op.module, net.card.alias_of(op.module), weights, rms.float(), cosine, twin, shift, aliased, strongest,
+        kernel.stride, scale, bound, fires, count, policy=policy, model=net.facts(),
     )  # fmt: skip
 
 

@@ -13,21 +13,18 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.features import features, listed_layers
 from deconvviz.analyses.probes.result import Probes
+from deconvviz.data import likeness
 from deconvviz.data.listing import Listing, listing
-from deconvviz.data.pictures import same_photographs, split
+from deconvviz.data.pictures import same_photographs
 from deconvviz.engine.layers import check_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_counts
 from deconvviz.network.network import Network
+from deconvviz.results.score import Score, score_of
 
-# The share of each category that `deconvviz train` keeps for testing, unless it is told otherwise.
+# The share of a category that is kept for testing where the numbers asked for would leave none.
 SHARE = 0.12
 _STEPS = 300  # of the optimiser, at most
-_UNSEEN = (
-    "The network was trained on these categories: the classifiers train on pictures that it has seen, and are tested "
-    "on pictures that it has not."
-)
-_RANDOM = "The network's weights are random."
 
 
 def probe(
@@ -41,7 +38,7 @@ def probe(
     seed: int = 0,
     grid: int = 6,
     penalty: float = 1.0,
-    held_out: float | str | None = "auto",
+    held_out: str | None = "auto",
     batch: int = 32,
     progress: Callable[[int, int], object] | None = None,
 ) -> Probes:
@@ -55,10 +52,11 @@ def probe(
     squared hinge loss with weight `penalty`, an unpenalised bias) on standardised features, scaled so that a picture's
     have a length of about 1; maps larger than `grid` × `grid` are averaged down to it.
 
-    `held_out` is for a network that was trained on the same pictures by `deconvviz train`: the share that it kept for
-    testing. Only pictures of that part then test. "auto" takes that command's own share if the network's labels are the
-    categories of `data`, and else None. `progress` is called with the steps done and in all. Memory: 2 bytes a feature
-    and picture, besides a batch.
+    Weights written by `deconvviz train` know the pictures that they were trained and chosen on. With `held_out` "auto"
+    only pictures test that are neither one of those nor alike (copies, mirror images), whatever the folder. With None
+    all may test. The result's `note` says either way how many of the test pictures had a part in the training, or that
+    it cannot tell. `progress` is called with the steps done and in all. Memory: 2 bytes a feature and picture, besides
+    a batch.
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, `ImageError`, and
     `UnsupportedOperatorError`. The model is left exactly as it was.
@@ -74,34 +72,61 @@ def probe(
     net = Network.of(model)
     chosen = listed_layers(net.numbered() if layers is None else layers)
     found = _data(net, data)
-    share = _share(net, found, held_out)
-    draws = [_draw(found, counts, most, share, seed + k) for k in range(splits)]
+    if held_out not in ("auto", None):
+        raise DeconvvizValueError(f"held_out is {held_out!r}; allowed: 'auto' or None")
+    touched = touched_pictures(net, found)
+    draws = [_draw(found, counts, most, touched if held_out else None, seed + k) for k in range(splits)]
+    spans = _spans(found, draws[0])
+    columns = [k for k, span in enumerate(spans) if span not in spans[:k]]
     used = sorted({i for draw in draws for part in (*draw.train, draw.test) for i in part})
-    total = len(used) + len(chosen) * len(counts) * splits
+    total = len(used) + len(chosen) * len(columns) * splits
     count = _Count(progress, total)
     values, readable = _values(net, found, used, chosen, grid, batch, count)
     rows = {i: n for n, i in enumerate(readable)}
-    accuracy = torch.zeros(len(values), len(counts), splits)
+    scores = torch.zeros(2, len(values), len(columns), splits)
     classes = torch.tensor(found.classes)
     for k, layer in enumerate(values.values()):
-        for p in range(len(counts)):
+        for p, column in enumerate(columns):
             for s, draw in enumerate(draws):
-                parts = ([i for i in part if i in rows] for part in (draw.train[p], draw.test))
+                parts = ([i for i in part if i in rows] for part in (draw.train[column], draw.test))
                 train, test = (_rows(layer, classes, part, rows) for part in parts)
-                accuracy[k, p, s] = _accuracy(*train, *test, len(found.labels), penalty)
+                scores[:, k, p, s] = torch.tensor(_accuracy(*train, *test, len(found.labels), penalty))
                 count.step()
-    sizes = (*(len(part) for part in draws[0].train), len(draws[0].test))
+    sizes = (*(len(draws[0].train[k]) for k in columns), len(draws[0].test))
     policy: dict[str, object] = {
         "classifier": "linear SVM, one against the rest, squared hinge", "penalty": penalty, "grid": grid,
-        "features": "standardised", "most": most, "seed": seed, "held_out": share,
+        "features": "standardised", "most": most, "seed": seed, "held_out": held_out, "asked": counts,
         "unreadable": [found.names[i] for i in used if i not in rows],
     }  # fmt: skip
-    weights = net.card.weights
-    random = weights is not None and weights.name == "random"
-    note = _RANDOM if random else _UNSEEN if share is not None else ""
-    dimensions = tuple(v.shape[1] for v in values.values())
     return Probes(
-        tuple(values), counts, accuracy, dimensions, sizes, found.labels, note, policy=policy, model=net.facts()
+        tuple(values), tuple(spans[k][1] for k in columns), scores[0], tuple(v.shape[1] for v in values.values()),
+        sizes, found.labels, _note(net, touched, draws), tuple(spans[k] for k in columns), scores[1],
+        policy=policy, model=net.facts(),
+    )  # fmt: skip
+
+
+def touched_pictures(net: Network, data: Listing) -> Tensor | None:
+    """Which pictures (N,) bool of `data` had a part in the training of `net`; None where that cannot be told."""
+    if net.seen is None or (len(net.seen) and any(isinstance(picture, Tensor) for picture in data.pictures)):
+        return None
+    if not len(net.seen):
+        return torch.zeros(len(data), dtype=torch.bool)
+    return ~net.seen.untouched(likeness.hashes_of(data.pictures))
+
+
+def _note(net: Network, touched: Tensor | None, draws: Sequence[_Draw]) -> str:
+    """What the pictures are to the network, in words."""
+    weights = net.card.weights
+    if weights is not None and weights.name == "random":
+        return "The network's weights are random."
+    if touched is None:
+        return "Whether the network was trained on these pictures is not known."
+    test = sorted({i for draw in draws for i in draw.test})
+    train = sorted({i for draw in draws for part in draw.train for i in part})
+    parts = [f"{int(touched[part].sum()):,} of the {len(part):,}" for part in (train, test)]
+    return (
+        f"By its own list the network had seen {parts[0]} pictures that train the classifiers, and {parts[1]} that "
+        "test them, copies and mirror images included."
     )
 
 
@@ -139,17 +164,6 @@ def _data(net: Network, data: object) -> Listing:
     return Listing(list(inputs), names, tuple(classes.tolist()), labels)  # inputs, read already
 
 
-def _share(net: Network, data: Listing, held_out: float | str | None) -> float | None:
-    if held_out is None or isinstance(held_out, float):
-        if held_out is not None and not 0 < held_out < 1:
-            raise DeconvvizValueError(f"held_out is {held_out}; allowed: between 0 and 1, 'auto' or None")
-        return held_out
-    if held_out != "auto":
-        raise DeconvvizValueError(f"held_out is {held_out!r}; allowed: between 0 and 1, 'auto' or None")
-    trained = net.card.weights is not None and net.card.weights.name != "random"
-    return SHARE if trained and set(net.card.labels) == set(data.labels) else None
-
-
 # Which pictures train, which test -------------------------------------------------------------------------------------
 
 
@@ -161,27 +175,36 @@ class _Draw:
     test: list[int]
 
 
-def _draw(data: Listing, counts: Sequence[int], most: int, share: float | None, seed: int) -> _Draw:
+def _draw(data: Listing, counts: Sequence[int], most: int, touched: Tensor | None, seed: int) -> _Draw:
     """Draw the pictures of each category; the same photograph in two categories is on one side."""
     generator = torch.Generator().manual_seed(seed)
-    # The pictures that the network's own training kept for testing.
-    kept = None if share is None else set(split(data, share)[1])
     train: tuple[list[int], ...] = tuple([] for _ in counts)
     test: list[int] = []
     for label, pictures in same_photographs(data).items():
         order = [sorted(pictures)[k] for k in torch.randperm(len(pictures), generator=generator).tolist()]
-        if kept is None:
-            size = max(len(order) - max(counts), math.ceil(SHARE * len(order)))
-            tests, others = order[:size], order[size:]
-        else:
-            tests = [n for n in order if pictures[n][0] in kept]
-            others = [n for n in order if pictures[n][0] not in kept]
+        size = max(len(order) - max(counts), math.ceil(SHARE * len(order)))
+        tests, others = order[:size], order[size:]
+        known = [n for n in order if touched is not None and bool(touched[pictures[n]].any())]
+        if known:  # those train, and the rest tests: all of it, for there may be few
+            tests, others = [n for n in order if n not in set(known)], known
+            if not tests:
+                raise DeconvvizValueError(
+                    f"the network was trained on all {len(known)} pictures of '{label}', which leaves none to test on; "
+                    "held_out=None tests on them all the same"
+                )
         if not tests or not others:
             raise DeconvvizValueError(f"category '{label}' has too few pictures: one to train on, one to test on")
         test += [i for n in tests[:most] for i in pictures[n]]
         for part, count in zip(train, counts, strict=True):
             part += [i for n in others[:count] for i in pictures[n]]
     return _Draw(train, test)
+
+
+def _spans(data: Listing, draw: _Draw) -> list[tuple[int, int]]:
+    """For each number asked for, the fewest and the most pictures that a category really trains on."""
+    classes = torch.tensor(data.classes)
+    counted = [torch.bincount(classes[part], minlength=len(data.labels)) for part in draw.train]
+    return [(int(counts[counts > 0].min()), int(counts.max())) for counts in counted]
 
 
 # Features -------------------------------------------------------------------------------------------------------------
@@ -245,11 +268,10 @@ def _rows(layer: Tensor, classes: Tensor, part: Sequence[int], rows: dict[int, i
 # The classifier -------------------------------------------------------------------------------------------------------
 
 
-def _accuracy(x: Tensor, y: Tensor, test: Tensor, truth: Tensor, categories: int, penalty: float) -> float:
+def _accuracy(x: Tensor, y: Tensor, test: Tensor, truth: Tensor, categories: int, penalty: float) -> Score:
     """Mean over categories of the share of test pictures that the classifier gets right."""
     scores = classify(x, y, test, categories, penalty)
-    right = (scores.argmax(1) == truth).double()
-    return float(torch.stack([right[truth == c].mean() for c in sorted(set(truth.tolist()))]).mean())
+    return score_of((scores.argmax(1) == truth).double(), truth)
 
 
 def classify(x: Tensor, y: Tensor, test: Tensor, categories: int, penalty: float) -> Tensor:

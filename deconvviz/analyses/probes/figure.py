@@ -32,10 +32,10 @@ def draw(result: Probes) -> Figure:
                 1 - (foot + 0.47 + 0.12 * ((len(result.per_category) - 1) // 3)) / height,
             )
         )
-        for p, (count, colour) in enumerate(zip(result.per_category, COLOURS * len(result.per_category), strict=False)):
+        for p, colour in zip(range(len(result.per_category)), COLOURS * len(result.per_category), strict=False):
             mean = (100 * result.mean[:, p]).tolist()
             spread = (100 * result.spread[:, p]).tolist() if several else None
-            label = f"{count} a category"
+            label = f"{result.count(p)} a category"
             ax.errorbar(
                 places, mean, spread, color=colour, lw=1.2, marker="o", ms=3.2, capsize=2, elinewidth=0.7, label=label
             )

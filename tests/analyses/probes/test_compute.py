@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-import deconvviz
 from deconvviz import Network, probe
 from deconvviz.analyses.probes import compute as probes
 from deconvviz.analyses.probes.compute import classify
+from deconvviz.data.likeness import hashes_of
 from deconvviz.data.listing import listing
-from deconvviz.data.pictures import Pictures, split
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError
+from deconvviz.network.seen import Seen
 
 CLASSES = 3
 
@@ -156,28 +156,69 @@ def test_the_papers_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert set(drawn[0].test) != set(drawn[1].test)
 
 
-def test_held_out_tests_only_on_what_training_kept_for_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = watch_draws(monkeypatch)
-    root = folder(tmp_path, {"a": 30, "b": 41})
-    result = probe(network(), root, "1", 15, held_out=0.2)
-    found = listing(root)
-    names = tuple(name.rpartition("/")[2] for name in found.names)
-    kept = split(Pictures([], torch.tensor(found.classes), names, found.labels), 0.2)[1]
-    assert sorted(drawn[0].test) == kept and not set(drawn[0].train[0]) & set(kept)
-    assert result.policy["held_out"] == 0.2 and "has not" in result.note
-    assert probe(network(), root, "1", 15).policy["held_out"] is None
+def photographs(root: Path, sizes: dict[str, int]) -> Path:
+    """Categories of pictures that can be told apart by what they show."""
+    for k, (label, size) in enumerate(sizes.items()):
+        (root / label).mkdir(parents=True)
+        for n in range(size):
+            x = nn.functional.interpolate(noise(1, 3, 14, 14, seed=1000 * k + n), (96, 96), mode="bicubic")[0]
+            pixels = ((x + 2 * torch.eye(3)[k % 3].view(3, 1, 1)) * 30 + 100).clamp(0, 255).to(torch.uint8)
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(root / label / f"image_{n:04d}.png")
+    return root
 
 
-def test_a_network_of_the_same_categories_is_tested_on_its_own_test_part(tmp_path: Path) -> None:
-    root = folder(tmp_path, {"a": 9, "b": 9})
+def trained_on(pictures: list[Path], chosen: list[Path] | None = None) -> Network:
     net = network()
-    card = deconvviz.Card(
-        "net", ("b", "a"), (16, 16), (0.5,) * 3, (0.25,) * 3, {"1": "one"}, deconvviz.Weights("file", "", "")
-    )
-    trained = Network(net.module, card=card)
-    assert probe(trained, root, "1", 3).policy["held_out"] == 0.12
-    assert probe(trained, root, "1", 3, held_out=None).policy["held_out"] is None
-    assert probe(trained, data(9), "1", 3).policy["held_out"] is None
+    net.seen = Seen(hashes_of(pictures), hashes_of(chosen or []))
+    return net
+
+
+def test_no_picture_tests_that_the_network_was_trained_on_whatever_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = watch_draws(monkeypatch)
+    root = photographs(tmp_path / "data", {"a": 30, "b": 41, "c": 20})
+    of = {label: sorted((root / label).iterdir()) for label in "abc"}
+    net = trained_on(of["a"][:20] + of["b"][5:35] + of["c"][:3], of["c"][3:7])
+    # Two of the categories, under other names, smaller, and half of the pictures mirrored.
+    other = tmp_path / "other"
+    for label, files in (("x", of["a"]), ("y", of["b"])):
+        (other / label).mkdir(parents=True)
+        for n, path in enumerate(files):
+            picture = Image.open(path).resize((80, 80))
+            (ImageOps.mirror(picture) if n % 2 else picture).save(other / label / f"{n:02d}.png")
+    for data_, names in ((root, ("a/image_00{}.png", "b/image_00{}.png")), (other, ("x/{}.png", "y/{}.png"))):
+        drawn.clear()
+        result = probe(net, data_, "1", (10, 15))
+        found = listing(data_)
+        tested = {found.names[i] for i in drawn[0].test}
+        assert len(tested) == 10 + 11 + (13 if data_ == root else 0)
+        assert not {names[0].format(f"{k:02d}") for k in range(20)} & tested
+        assert not {names[1].format(f"{k:02d}") for k in range(5, 35)} & tested
+        assert f"and 0 of the {len(tested)} that test them" in result.note, result.note
+    assert probe(net, root, "1", (10, 15, 20)).spans == ((7, 10), (7, 15), (7, 20))
+
+
+def test_columns_say_how_many_pictures_there_really_were(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "data", {"a": 16, "b": 16})
+    files = {label: sorted((root / label).iterdir()) for label in "ab"}
+    result = probe(trained_on(files["a"][:13] + files["b"][:13]), root, "1", (5, 15, 20, 30))
+    assert result.per_category == (5, 13) and result.spans == ((5, 5), (13, 13))
+    assert result.policy["asked"] == (5, 15, 20, 30)
+    assert result.table().columns[2:] == ("5 a category", "13 a category")
+
+
+def test_where_it_cannot_tell_it_says_so(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "data", {"a": 12, "b": 12})
+    files = sorted((root / "a").iterdir())
+    assert "is not known" in probe(network(), root, "1", 3).note
+    assert "is not known" in probe(trained_on(files[:2]), data(9), "1", 3).note  # inputs, no pictures
+    assert "seen 0 of the 6" in probe(trained_on([]), root, "1", 3).note
+    everything = trained_on(files + sorted((root / "b").iterdir()))
+    with pytest.raises(DeconvvizValueError, match="trained on all 12 pictures of 'a'"):
+        probe(everything, root, "1", 3)
+    note = probe(everything, root, "1", 3, held_out=None).note
+    assert "6 of the 6 pictures that train the classifiers, and 18 of the 18 that test them" in note
 
 
 def test_an_unreadable_picture_is_left_out_and_named(tmp_path: Path) -> None:

@@ -31,7 +31,12 @@ def test_table_tells_mean_and_deviation_in_percent() -> None:
     assert table.columns == ("layer", "features", "15 a category", "30 a category")
     assert table.rows[0] == ("SVM (conv1)", "3456", "20.0 ± 10.0", "30.0 ± 10.0")
     assert table.rows[1] == ("SVM (fc7)", "512", "60.0 ± 10.0", "80.0 ± 0.0")
-    assert table.caption.endswith("3 random splits, 120 test pictures. Seen before.")
+    assert table.caption.endswith(
+        "3 random splits, 120 test pictures. After ± the standard deviation over the splits. Seen before."
+    )
+    one = dataclasses.replace(make(1), errors=torch.full((2, 2, 1), 0.015), spans=((13, 15), (30, 30)))
+    assert one.table().rows[0][2:] == ("10.0 ± 1.5", "20.0 ± 1.5") and "standard error" in one.table().caption
+    assert one.table().columns[2:] == ("13 to 15 a category", "30 a category")
     assert make(1).table().rows[0] == ("SVM (conv1)", "3456", "10.0", "20.0")
     assert r"20.0 $\pm$ 10.0" in table.render("latex")
 
