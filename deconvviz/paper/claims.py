@@ -186,7 +186,7 @@ def _depth(numbers: Path) -> Claim:
     return Claim(
         *said,
         holds,
-        f"{found.per_category[-1]} pictures a category: {lines}; mean of the lower half {lower:.1f}%, of the upper "
+        f"{found.count(-1)} pictures a category: {lines}; mean of the lower half {lower:.1f}%, of the upper "
         f"half {upper:.1f}%.{but}",
     )
 
@@ -205,7 +205,7 @@ def _features(numbers: Path) -> Claim:
     return Claim(
         *said,
         a > b,
-        f"{count} pictures a category: {features.name} {a:.1%}, {scratch.name} {b:.1%}. Unlike in the paper the "
+        f"At most {count} pictures a category: {features.name} {a:.1%}, {scratch.name} {b:.1%}. Unlike in the paper the "
         "network behind the features may have learned these very categories: see table 4.",
     )
 
