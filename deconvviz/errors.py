@@ -10,6 +10,7 @@ __all__ = [
     "DeconvvizError",
     "DeconvvizTypeError",
     "DeconvvizValueError",
+    "DeconvvizWarning",
     "ImageError",
     "StoreError",
     "UnknownNameError",
@@ -20,6 +21,10 @@ __all__ = [
 
 class DeconvvizError(Exception):
     """Base of every error that deconvviz raises on purpose."""
+
+
+class DeconvvizWarning(UserWarning):
+    """A result that is right and may not mean what it seems to."""
 
 
 class DeconvvizValueError(DeconvvizError, ValueError):

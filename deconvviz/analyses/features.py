@@ -11,8 +11,8 @@ from deconvviz.engine.capture import MisfitError, Tap, TappedModel, find_taps
 from deconvviz.engine.layers import conditions
 from deconvviz.engine.passes import fitting, unwrap
 from deconvviz.engine.per_module import PerModule
+from deconvviz.engine.readout import output_of
 from deconvviz.engine.recorder import record
-from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_counts
 from deconvviz.network.network import Network
 
@@ -86,7 +86,10 @@ def _pass(net: Network, x: Tensor, layers: Mapping[str, str | nn.Module]) -> dic
 
 def _taps(net: Network, x: Tensor, layers: Mapping[str, str | nn.Module]) -> Taps:
     rec = record(net.plain, x)
-    values = [_output(rec) if layer == OUTPUT else net.find_layer(rec, layer).value for layer in layers.values()]
+    values = [
+        output_of(rec, "this", net.output) if layer == OUTPUT else net.find_layer(rec, layer).value
+        for layer in layers.values()
+    ]
     return dict(zip(layers, find_taps(rec, values), strict=True))
 
 
@@ -100,14 +103,6 @@ def _take(module: nn.Module, x: Tensor, by_name: Taps) -> dict[str, Tensor]:
     # The model itself, not a copy: its users' own hooks run as they are.
     TappedModel(module, taps, copied=False).run(x, see)
     return {name: _rows(found[tap], name, len(x)) for name, tap in by_name.items()}
-
-
-def _output(rec: Recording) -> int:
-    if rec.output is None:
-        raise DeconvvizValueError(
-            f"the model does not return one tensor that depends on the picture, but {rec.returned}"
-        )
-    return rec.output
 
 
 def _rows(value: Tensor, name: str, count: int) -> Tensor:

@@ -10,10 +10,13 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+from deconvviz.errors import DeconvvizWarning
 
 
 @functools.cache
@@ -81,6 +84,21 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str], debug: bool) -> int:
+    with warnings.catch_warnings():
+        # Ours as one line, once each.
+        warnings.simplefilter("default", DeconvvizWarning)
+        warnings.showwarning = functools.partial(_warn, warnings.showwarning)
+        return _answered(args, debug)
+
+
+def _warn(otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, DeconvvizWarning):
+        click.echo(f"deconvviz: {message}", err=True)
+    else:
+        otherwise(message, category, *where)
+
+
+def _answered(args: list[str], debug: bool) -> int:
     try:
         code = cli.main(args, prog_name="deconvviz", standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -54,8 +54,9 @@ store_options = options(
     click.option("--images", type=FOLDER, help="Folder of the scanned pictures. Default: where they were."),
 )
 # How units are sent back.
+method_option = click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
 method_options = options(
-    click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet"),
+    method_option,
     click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add"),
 )
 scale_option = click.option(

@@ -56,6 +56,7 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | float |
 @click.option("--positions", type=click.Choice(["all", "captum"]), default="all", show_default=True,
               help="captum cuts the last window at the border.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="For --fill noise.")
+@common.method_option
 @click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
 @click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
@@ -91,7 +92,7 @@ def _compute(net: Network, picture: Path, options: dict[str, Any], tick: Tick) -
     from deconvviz.analyses.occlusion.compute import occlude as compute
     from deconvviz.analyses.occlusion.result import Occlusion
 
-    taken = ("target", "window", "stride", "fill", "layer", "batch", "mask", "positions", "seed")
+    taken = ("target", "window", "stride", "fill", "layer", "batch", "mask", "positions", "seed", "method")
     result = compute(net, net.preprocess(picture), progress=tick, **{name: options[name] for name in taken})
     assert isinstance(result, Occlusion)  # one picture, one result
     return result

@@ -130,8 +130,6 @@ def _report(bars: Stages, line: dict[str, Any]) -> None:
     bars.close()
     parts = [f"epoch {line['epoch']}", f"size {line['size']}", f"loss {line['loss']:.4f}"]
     parts += [
-        f"{name} {line[key]:.2%}"
-        for key, name in (("train", "train"), ("validation", "validation"))
-        if key in line
+        f"{name} {line[key]:.2%}" for key, name in (("train", "train"), ("validation", "validation")) if key in line
     ]
     click.echo("  ".join(parts))

@@ -72,5 +72,4 @@ def described(out: Any) -> str:
         parts = [f"[{n}] {described(value)}" for n, value in enumerate(out)]
     if parts is None:
         return type(out).__name__
-    advice = "wrap it in a module that returns the one you mean"
-    return f"{type(out).__name__} of {', '.join(parts) or 'nothing'}: {advice}"
+    return f"{type(out).__name__} of {', '.join(parts) or 'nothing'}"

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deconvviz.engine.diagnosis import check_takes_one_input, described, explain
-from deconvviz.engine.nested import leaves, mapped
+from deconvviz.engine.nested import leaves, mapped, named
 from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
 from deconvviz.engine.recording import Op, Recording, Ref, op_name, spoken
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
@@ -229,6 +229,6 @@ def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None)
             if failed is not error or why is None:
                 raise  # an error of the user's own code keeps its type
             raise DeconvvizValueError(why) from error
-        recorder.rec.output = recorder.number[id(out)] if recorder.tracked(out) else None
+        recorder.rec.outputs = {name: recorder.number[id(a)] for name, a in named(out) if recorder.tracked(a)}
         recorder.rec.returned = described(out)
         return recorder.rec

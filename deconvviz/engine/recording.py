@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from deconvviz.engine.nested import mapped
-from deconvviz.errors import DeconvvizValueError
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,9 @@ class Op:
 class Recording:
     """The operators, values and module calls of one forward pass; value 0 is the image (1, C, H, W).
 
-    `dispatched` are the names of all operators in order, also of those that do not depend on the image.
+    `outputs` are the values that came out, by name: "" for a single tensor, the keys of a dictionary, the numbers in a
+    tuple, with dots between ("0.scores"); `returned` says it in words. `dispatched` are the names of all operators in
+    order, also of those that do not depend on the image.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -111,23 +112,30 @@ class Recording:
     producer: dict[int, Op] = field(default_factory=dict)
     calls: dict[str, list[int | None]] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
-    output: int | None = None
+    outputs: dict[str, int] = field(default_factory=dict)
     returned: str = "nothing yet"
     complete: bool = True
     dispatched: list[str] = field(default_factory=list)
+
+    @property
+    def output(self) -> int | None:
+        """The value that came out, if it is one."""
+        values = set(self.outputs.values())
+        return values.pop() if len(values) == 1 else None
 
     def consumers(self, value: int) -> list[Op]:
         """Operators that read `value`."""
         return [op for op in self.ops if value in op.inputs]
 
-    def logits(self, what: str) -> int:
-        """The value (1, classes) that came out; if it is something else, an error that says `what` needs logits."""
-        shape = () if self.output is None else self.values[self.output].shape
-        if self.output is None or len(shape) != 2 or shape[0] != 1:
-            raise DeconvvizValueError(
-                f"{what} needs a model whose output is logits (N, classes); this one returns {self.returned}"
-            )
-        return self.output
+    def ancestors(self, values: Collection[int]) -> list[Op]:
+        """The operators that lead to `values`, in the order they ran."""
+        wanted = set(values)
+        found: list[Op] = []
+        for op in reversed(self.ops):
+            if any(o in wanted for o in op.outputs if o is not None):
+                found.append(op)
+                wanted.update(op.inputs)
+        return found[::-1]
 
     def fill(self, op: Op, swap: Mapping[int, Tensor] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments of `op` with the recorded tensors (or those of `swap`, by value number) put back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
@@ -15,11 +15,15 @@ from deconvviz.card import Card
 from deconvviz.engine.layers import FoundLayer, find_layer, record_to
 from deconvviz.engine.passes import fitting, unwrap
 from deconvviz.engine.per_module import PerModule
+from deconvviz.engine.readout import Readout, read_out
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.network.layers import Layer, layers
 from deconvviz.network.preprocessing import Picture, listed, normalised, per_channel
 from deconvviz.network.seen import Seen
+
+# A class, by index or label, and of a dense output where: (class, (row, column)) or (class, mask); None: the top class.
+Target: TypeAlias = int | str | tuple[int | str | None, Any] | None
 
 # The hash of a module's weights, under the state of its parameters and buffers.
 _HASHES: PerModule[str] = PerModule()
@@ -46,7 +50,8 @@ class Network:
 
     `input_size`: an int or (height, width). `mean`, `std`: one number per channel, for pixels in 0..1; without them
     only preprocessed tensors are accepted. `labels`: class names in output order. `aliases`: short name to module
-    path. `card` states all of it at once, and then the others are not given. The module's mode is left alone.
+    path. `output`: which of several outputs holds the logits: the key of a dictionary, the number in a tuple. `card`
+    states all of it at once, and then the others are not given. The module's mode is left alone.
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError` or `UnknownNameError` for what does not fit.
 
@@ -65,6 +70,7 @@ class Network:
         labels: Sequence[str] | None = None,
         aliases: Mapping[str, str] | None = None,
         *,
+        output: str | None = None,
         card: Card | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -84,6 +90,7 @@ class Network:
             )
         self.module = module
         self.card = card
+        self.output = output
         # Which pictures its weights have learned from: None where that is not known.
         self.seen: Seen | None = None
         self._bare = False
@@ -233,6 +240,19 @@ class Network:
         if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < classes:
             raise DeconvvizValueError(f"target is {target!r}; allowed: 0 to {classes - 1}, or a label")
         return target
+
+    def read_out(
+        self, rec: Recording, what: str, target: Target = None, output: str | None = None
+    ) -> tuple[Readout, int]:
+        """How class scores are read from a recording, and the number of the class that `target` means.
+
+        `target`: a class (an index or label), None for the model's own top class; for a dense output also (class,
+        where), see `deconvviz.engine.readout`. `output` names one of several outputs.
+        """
+        label, where = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
+        readout = read_out(rec, what, output or self.output, where)
+        scores = readout.scores(rec.values[readout.value])
+        return readout, self.class_number(label, scores.shape[1], int(scores.argmax()))
 
     # What results say of it -------------------------------------------------------------------------------------------
 

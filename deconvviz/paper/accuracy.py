@@ -53,8 +53,8 @@ def _measure(sources: Sources) -> Accuracy:
         series.insert(0, scratch)
         crops = "ten crops" if "test_ten_crops" in measured_epochs(sources.run)[-1] else "the centre crop"
         said.append(
-            "The network from scratch was trained on at most so many pictures of each category and is tested on up to 50 "
-            f"others, on {crops}."
+            "The network from scratch was trained on at most so many pictures of each category and is tested on up to "
+            f"50 others, on {crops}."
         )
     elif sources.run is None:
         said.append("No training run was given, so training from scratch was not measured.")

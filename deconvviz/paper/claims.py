@@ -205,8 +205,8 @@ def _features(numbers: Path) -> Claim:
     return Claim(
         *said,
         a > b,
-        f"At most {count} pictures a category: {features.name} {a:.1%}, {scratch.name} {b:.1%}. Unlike in the paper the "
-        "network behind the features may have learned these very categories: see table 4.",
+        f"At most {count} pictures a category: {features.name} {a:.1%}, {scratch.name} {b:.1%}. Unlike in the paper "
+        "the network behind the features may have learned these very categories: see table 4.",
     )
 
 

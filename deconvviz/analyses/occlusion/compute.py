@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from deconvviz.analyses.occlusion.result import Occlusion
-from deconvviz.analyses.projection.compute import project_recorded
+from deconvviz.analyses.projection.compute import METHODS, project_recorded
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
+from deconvviz.engine.readout import Readout
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.replay.replay import Replay
@@ -35,7 +36,7 @@ from deconvviz.errors import (
     check_counts,
     suggest,
 )
-from deconvviz.network.network import Network
+from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
 
 FILLS = ("grey", "mean", "blur", "noise")
@@ -45,7 +46,7 @@ POSITIONS = ("all", "captum")
 def occlude(
     model: Network | nn.Module,
     image: Picture | Sequence[Picture],
-    target: int | str | Sequence[int | str] | None = None,
+    target: Target | Sequence[Target] = None,
     window: int | Sequence[int] = 32,
     stride: int | Sequence[int] = 8,
     fill: str | float | Sequence[float] | Tensor = "grey",
@@ -55,19 +56,23 @@ def occlude(
     positions: str = "all",
     seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
+    method: str = "deconvnet",
+    output: str | None = None,
 ) -> Occlusion | list[Occlusion]:
     """Cover one window of a picture after the other and say what the network makes of each.
 
     `image` is a path or PIL image (with a `Network` that has mean and std) or a preprocessed tensor (C, H, W) or
     (1, C, H, W); a tensor (N, C, H, W) or a list of pictures gives a list of results. `target` is a class (index or
-    label; one for each picture in a list; default: the model's own top class). `window` and `stride` are an int or a
-    pair (rows, columns), in pixels of the input. `fill`: "grey" or "mean" (the card's mean; 0 for a bare module),
-    "blur" (the picture blurred, σ = a quarter of the window), "noise" (normal, with the picture's own mean and
-    deviation in each channel, from `seed`), a number, or a colour (C,), both in input scale. `mask` (h, w) boolean says
-    which pixels of the window are covered. `positions`: "all" (every one that fits; a last one that does not is shifted
-    back inside), or "captum" (its grid: the last window is cut at the border). With a `layer`, `activity` sums the map
-    whose maximum is largest on the picture itself, which is projected besides. `progress` is called with positions done
-    and in all.
+    label; a list of one for each of several pictures; default: the model's own top class). For a dense output (N,
+    classes, H, W) it is the mean of that class's map, or (class, (row, column)) or (class, mask) for some of its
+    places, and so are `logits` and `baseline` for every class. `output` names one of several outputs ("logits", "0"),
+    if more than one can be logits. `window` and `stride` are an int or a pair (rows, columns), in pixels of the input.
+    `fill`: "grey" or "mean" (the card's mean; 0 for a bare module), "blur" (the picture blurred, σ = a quarter of the
+    window), "noise" (normal, with the picture's own mean and deviation in each channel, from `seed`), a number, or a
+    colour (C,), both in input scale. `mask` (h, w) boolean says which pixels of the window are covered. `positions`:
+    "all" (every one that fits; a last one that does not is shifted back inside), or "captum" (its grid: the last window
+    is cut at the border). With a `layer`, `activity` sums the map whose maximum is largest on the picture itself, which
+    is projected besides by `method`, as `project` names them. `progress` is called with positions done and in all.
 
     The logits are those of the network run on every occluded picture, to rounding. Memory is bounded by `batch`
     pictures at a time, besides the recording of one picture, the filters (those of 3×3 up to five times) and the
@@ -84,15 +89,20 @@ def occlude(
     pictures = _pictures(image)
     if pictures is not None:
         targets: list[Any] = [target] * len(pictures)
-        if isinstance(target, Sequence) and not isinstance(target, str):
+        if isinstance(target, Sequence) and not isinstance(target, str) and not _has_places(target):
             targets = list(target)
         if len(targets) != len(pictures):
             raise DeconvvizValueError(f"target has {len(targets)} classes for {len(pictures)} pictures")
         return [
-            _one(net, p, t, window, stride, fill, layer, batch, mask, positions, seed, progress)
+            _one(net, p, t, window, stride, fill, layer, batch, mask, positions, seed, progress, method, output)
             for p, t in zip(pictures, targets, strict=True)
         ]
-    return _one(net, image, target, window, stride, fill, layer, batch, mask, positions, seed, progress)
+    return _one(net, image, target, window, stride, fill, layer, batch, mask, positions, seed, progress, method, output)
+
+
+def _has_places(target: Sequence[Any]) -> bool:
+    """Whether this is (class, where) and not one class for each of two pictures."""
+    return isinstance(target, tuple) and len(target) == 2 and not isinstance(target[1], int | str | None)
 
 
 def _pictures(image: Any) -> list[Any] | None:
@@ -103,26 +113,28 @@ def _pictures(image: Any) -> list[Any] | None:
 
 def _one(
     net: Network, image: Any, target: Any, window: Any, stride: Any, fill: Any, layer: Any, batch: int, mask: Any,
-    positions: str, seed: int, progress: Callable[[int, int], object] | None,
+    positions: str, seed: int, progress: Callable[[int, int], object] | None, method: str,
+    output: str | None,
 ) -> Occlusion:  # fmt: skip
     check_counts(batch=batch)
+    check_choice("method", method, METHODS)
     check_choice("positions", positions, POSITIONS)
     x = net.preprocess(image)
     grid = _positions(x, window, stride, positions)
     cover = _cover(x, fill, mask, grid, seed)
     rec = record(net.plain, x)
-    logits = rec.values[rec.logits("occlude")]
-    number = net.class_number(target, logits.shape[1], int(logits.argmax()))
+    readout, number = net.read_out(rec, "occlude", target, output)
     found = net.find_layer(rec, layer) if layer is not None else None
     with plain_mode(x.device.type):
-        seen = _run(rec, grid, cover, _strongest(rec, found), batch, progress)
-    projection = None if found is None else project_recorded(net, rec, found, [seen.unit])
+        baseline = readout.scores(rec.values[readout.value])[0].clone()
+        seen = _run(rec, readout, grid, cover, _strongest(rec, found), batch, progress)
+    projection = None if found is None else project_recorded(net, rec, found, [seen.unit], method=method)
     # The share of the filters' arithmetic of as many whole passes that was left to do.
     policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(seen.arithmetic, 4)}
     policy |= {"seed": seed} if cover.words == "noise" else {}
     return Occlusion(
         origins=torch.from_numpy(grid.origins.copy()), shape=grid.shape, window=grid.window, stride=grid.stride,
-        logits=_float(seen.logits), baseline=_float(logits[0].clone()), target=number, image=x[0],
+        logits=_float(seen.logits), baseline=_float(baseline), target=number, image=x[0],
         fill_values=cover.values, fill=cover.words, positions=positions, mask=cover.mask,
         layer=projection.layer if projection else None, alias=projection.alias if projection else None,
         unit=seen.unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
@@ -257,20 +269,20 @@ class _Seen:
     arithmetic: float
 
 
-def _run(rec: Recording, grid: _Positions, cover: _Cover, watch: _Watch | None, batch: int,
+def _run(rec: Recording, readout: Readout, grid: _Positions, cover: _Cover, watch: _Watch | None, batch: int,
          progress: Callable[[int, int], object] | None) -> _Seen:  # fmt: skip
-    assert rec.output is not None
-    classes = rec.values[rec.output]
-    kept = (rec.output,) if watch is None else (rec.output, watch.value)
+    classes = rec.values[readout.value]
+    kept = (readout.value,) if watch is None else (readout.value, watch.value)
     replay = Replay(rec, kept, expected=len(grid.origins))
+    dense = RecordedMap(classes) if classes.dim() == 4 else None
     logits = classes.new_empty(len(grid.origins), classes.shape[1])
     activity = torch.empty(len(grid.origins), dtype=torch.float64) if watch is not None else None
 
     def take(part: NDArray[np.int64], value: int, patch: Patch) -> None:
         if watch is not None and activity is not None and value == watch.value:
             activity[part] = _activity(watch, patch).cpu()
-        if value == rec.output:
-            logits[part] = patch.data
+        if value == readout.value:
+            logits[part] = readout.scores(patch.data if dense is None else _whole(dense, patch))
 
     picture, filled = (
         RecordedMap(rec.values[0]),
@@ -303,6 +315,16 @@ def _first_patch(
     data = picture.on(at)
     paste(data, at, fill, where)
     return Patch(data, at)
+
+
+def _whole(recorded: RecordedMap, patch: Patch) -> Tensor:
+    """K changed maps (K, C, H, W), whole."""
+    if patch.windows is None:
+        return patch.data
+    at = Windows.whole(len(patch.data), recorded.size)
+    data = recorded.on(at)
+    paste(data, at, patch.data, patch.windows)
+    return data
 
 
 def _activity(watch: _Watch, patch: Patch) -> Tensor:

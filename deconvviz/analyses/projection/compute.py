@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,10 @@ from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
-from deconvviz.engine.rules import Walk
+from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, Windows, from_whole
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts
-from deconvviz.network.network import Network
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
+from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
 
 METHODS = ("deconvnet", "guided", "gradient")
@@ -37,20 +38,23 @@ def project(
     method: str = "deconvnet",
     overlap: str = "add",
     batch: int = 64,
-    target: int | str | None = None,
+    target: Target = None,
+    output: str | None = None,
 ) -> Projection:
     """Project units of `layer` to the pixels of one picture.
 
     `image` is a path or PIL image (with a `Network` that has mean and std), or a preprocessed tensor (C, H, W) or
     (1, C, H, W). `layer` is an alias, a module path (`path#i` for its i-th call) or a module. `units` are feature maps:
-    numbers, None for the `top` strongest, or "class" for the `top` that add most to the logit of `target` (an index or
-    label; default: the model's own top class). Each unit is seeded with its strongest activation (the first in raster
-    order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends the whole map back, a tensor (K, h, w)
-    itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum of several pools:
-    "add" (the adjoint) | "overwrite" (last in raster order) | "max". Memory is bounded by `batch` units at a time,
-    besides the result.
+    numbers, None for the `top` strongest, or "class" for the `top` that add most to the logit of `target` (as for
+    `occlude`; `output` says which of several outputs holds logits). Each unit is seeded with its strongest activation
+    (the first in raster order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends the whole map back, a
+    tensor (K, h, w) itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum
+    of several pools: "add" (the adjoint) | "overwrite" (last in raster order) | "max". Memory is bounded by `batch`
+    units at a time, besides the result.
 
-    Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed.
+    Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed. A deconvnet's projection
+    follows the photograph by the switches of max pools alone (Mahendran and Vedaldi 2016; Nie et al. 2018): `switches`
+    says how many pools lie on the way, and where there is none a `DeconvvizWarning` says what that means.
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a network
     with an operator that has no rule. The model is left exactly as it was.
@@ -76,10 +80,10 @@ def project(
         rec = record(net.plain, x)
         found = net.find_layer(rec, layer)
         with plain_mode(x.device.type):
-            chosen: Any = _class_units(net, rec, found, target, top)
+            chosen: Any = _class_units(net, rec, found, target, output, top)
     else:
-        if target is not None:
-            raise DeconvvizValueError('target goes with units="class"')
+        if target is not None or output is not None:
+            raise DeconvvizValueError('target and output go with units="class"')
         rec, found = net.record_to(x, layer)
         chosen = units
     return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch)
@@ -99,6 +103,9 @@ def project_recorded(
         box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
     else:
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
+    switches, blind = _switches(rec, found.value)
+    if method == "deconvnet" and blind:
+        warnings.warn(_BLIND.format(found.alias or found.path or "the output"), DeconvvizWarning, stacklevel=3)
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
@@ -106,8 +113,23 @@ def project_recorded(
     return Projection(
         layer=found.path, alias=found.alias, units=index, places=seeds.places,
         activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(image[0]), policy=policy,
-        labels=net.card.labels, **net.provenance(),
+        labels=net.card.labels, switches=switches, **net.provenance(),
     )  # fmt: skip
+
+
+_BLIND = (
+    "no max pool lies between '{}' and the picture: its deconvnet projection shows what the filters look for, the same "
+    "in every photograph but for its strength; method 'guided' follows the photograph"
+)
+
+
+def _switches(rec: Recording, value: int) -> tuple[int, bool]:
+    """How many max pools lead to `value`; and whether there is none though rectifiers of the photograph do, so that
+    other methods would follow it where the deconvnet cannot."""
+    way = rec.ancestors((value,))
+    pools = sum(rule_of(op, missing_ok=True).switches for op in way)
+    below = [op for op in way if value not in op.outputs]
+    return pools, not pools and any(rule_of(op, missing_ok=True).role == "activation" for op in below)
 
 
 @dataclass
@@ -226,16 +248,14 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
 # Units that drive a class ---------------------------------------------------------------------------------------------
 
 
-def _class_units(net: Network, rec: Recording, found: FoundLayer, target: int | str | None, top: int) -> Tensor:
+def _class_units(
+    net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None, top: int
+) -> Tensor:
     """The maps of a layer with the largest Σ activation × ∂logit/∂activation for the class."""
-    output = rec.logits('units="class"')
-    logits = rec.values[output]
-    number = net.class_number(target, logits.shape[1], int(logits.argmax()))
-    walk = Walk(rec, "gradient", "add")
-    seed = torch.zeros_like(logits)
-    seed[0, number] = 1
+    readout, number = net.read_out(rec, 'units="class"', target, output)
+    seed = readout.seed(rec.values[readout.value], number)
     value = rec.values[found.value]
     gradient = torch.zeros_like(value)
-    walk_back(walk, output, from_whole(seed[None]), found.value, gradient)
+    walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
     return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()

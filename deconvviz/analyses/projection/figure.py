@@ -66,7 +66,16 @@ def _aspect(result: Projection) -> float:
 
 def _title(result: Projection) -> str:
     method = str(result.policy.get("method", "deconvnet"))
-    return f"{result.model_name}, {result.name} · {method}"
+    return f"{result.model_name}, {result.name} · {method}{_followed(result, method)}"
+
+
+def _followed(result: Projection, method: str) -> str:
+    """Whether the photograph has a say: by how many max pools' switches."""
+    if result.switches is None or method == "gradient":
+        return ""
+    if result.switches == 0:
+        return " · no switches" + (": any photograph's" if method == "deconvnet" else "")
+    return f" · switches of {result.switches} pool{'s' * (result.switches > 1)}"
 
 
 def _label(result: Projection, k: int) -> str:

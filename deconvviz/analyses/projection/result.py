@@ -17,8 +17,10 @@ class Projection(LayerResult, OnePictureResult):
 
     `units` (K,), `places` (K, 2) row and column in the map, `activations` (K,), `pixels` (K, C, H, W) signed,
     in the input's own scale, `boxes` (K, 4) top, left, bottom, right of the receptive field clipped to the
-    picture, half-open; `image` (C, H, W) is the preprocessed input, `mean` and `std` its normalisation (empty
-    for a bare module); `policy` and `model` say how it was made and of what. Zeiler & Fergus 2014, section 2.1.
+    picture, half-open; `switches` is the number of max pools between the layer and the picture (0: a deconvnet's
+    projection does not follow the photograph; None: not known); `image` (C, H, W) is the preprocessed input, `mean` and
+    `std` its normalisation (empty for a bare module); `policy` and `model` say how it was made and of what. Zeiler &
+    Fergus 2014, section 2.1.
 
     >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv1", top=2)
     >>> p.images().shape, p.crops()[0].shape, p.policy["method"]
@@ -30,6 +32,7 @@ class Projection(LayerResult, OnePictureResult):
     activations: Tensor
     pixels: Tensor
     boxes: Tensor
+    switches: int | None = None
 
     def __len__(self) -> int:
         return int(self.units.shape[0])

@@ -57,7 +57,7 @@ class Step:
 
 def plan(rec: Recording, keep: tuple[int, ...]) -> list[Step]:
     """The steps that lead to the kept values, norms and activations folded in, each with what it frees."""
-    needed = _ancestors(rec, keep)
+    needed = rec.ancestors(keep)
     readers: dict[int, list[Op]] = {}
     for op in needed:
         for value in set(op.inputs):
@@ -75,16 +75,6 @@ def plan(rec: Recording, keep: tuple[int, ...]) -> list[Step]:
     for value, step in last.items():
         step.free.append(value)
     return steps
-
-
-def _ancestors(rec: Recording, keep: tuple[int, ...]) -> list[Op]:
-    wanted = set(keep)
-    found: list[Op] = []
-    for op in reversed(rec.ops):
-        if any(o in wanted for o in op.outputs if o is not None):
-            found.append(op)
-            wanted.update(op.inputs)
-    return found[::-1]
 
 
 def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[int], done: set[int]) -> Step:

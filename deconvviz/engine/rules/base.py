@@ -61,6 +61,8 @@ class Rule:
     gate = False
     # Whether it only moves numbers about, changing none: a gate that has been moved is still a gate.
     moves = False
+    # Whether it keeps switches: which of its inputs its output came from, chosen by the picture.
+    switches = False
     # Whether every number of the output depends on the one number at its place: `x * f(x)` of such is an activation.
     elementwise = False
 

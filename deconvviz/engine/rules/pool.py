@@ -27,6 +27,7 @@ class MaxPool(_Pool):
     """Unpool: each value goes back to its recorded switch (paper, section 2.1)."""
 
     padding = -torch.inf
+    switches = True
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The pool, its padding already in the windows. Switches of windows would mean nothing: none are given."""

@@ -77,6 +77,8 @@ class MaximumOverAxes(Rule):
     In `gradient` places that tie share it, as in autograd.
     """
 
+    switches = True
+
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
         return len(a) == len(b) == 4 and not {0, 2 + axis} & {*axes(op, 4)}

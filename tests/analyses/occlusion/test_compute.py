@@ -694,8 +694,8 @@ def test_errors(options: dict[str, Any], message: str) -> None:
 def test_more_errors() -> None:
     with pytest.raises(DeconvvizError, match="wrap it in Network"):
         occlude(small(), "a.jpg", window=6)
-    with pytest.raises(DeconvvizError, match="logits"):
-        occlude(small()[:4], picture(), window=6)  # type: ignore[index]
+    with pytest.raises(DeconvvizError, match="maps of them"):
+        occlude(Do(lambda x, m: m(x).flatten(2), small()[:4]), picture(), window=6)  # type: ignore[index]
     with pytest.raises(DeconvvizError, match="2 classes for 3 pictures"):
         occlude(small(), picture().repeat(3, 1, 1, 1), [0, 1], window=6)
     with pytest.raises(UnknownNameError, match="did you mean"):
@@ -763,8 +763,8 @@ def test_a_picture_that_is_taken_apart_first() -> None:
 @pytest.mark.parametrize(
     ("returned", "words"),
     [
-        (lambda y: {"out": y, "aux": y[:, :2]}, r"dict of 'out' \(1, 4\), 'aux' \(1, 2\): wrap it in a module"),
-        (lambda y: (y, None), r"tuple of \[0\] \(1, 4\), \[1\] NoneType: wrap it"),
+        (lambda y: {"out": y, "aux": y[:, :2]}, r"dict of 'out' \(1, 4\), 'aux' \(1, 2\); .* output='out' or 'aux'"),
+        (lambda y: (y, [y + 1]), r"tuple of \[0\] \(1, 4\), \[1\] list of \[0\] \(1, 4\); .* output='0' or '1.0'"),
         (lambda y: y[0], r"this one returns \(4,\)"),
     ],
 )
@@ -773,3 +773,84 @@ def test_parts_of_an_output_are_named(returned: Callable[[Tensor], Any], words: 
     model = Do(lambda x, part: returned(part(x)), linear)
     with pytest.raises(deconvviz.DeconvvizValueError, match=words):
         occlude(model, picture(dtype=torch.float32), window=5)
+
+
+class Output(dict[str, Any]):
+    """As those of `transformers`: a dictionary with more than logits."""
+
+
+@pytest.mark.parametrize(
+    ("returned", "output"),
+    [
+        (lambda y: {"out": y, "aux": y[:, :2]}, "out"),
+        (lambda y: (y * 2, {"scores": [y]}), "1.scores.0"),
+        (lambda y: (y, None), None),  # the only one
+        (lambda y: Output(logits=y, hidden=y.view(1, 4, 1, 1).expand(1, 4, 2, 2)), None),  # the only one that can be
+        (lambda y: [y.view(1, 4, 1, 1)], None),
+    ],
+)
+def test_an_output_is_named_or_the_only_one(returned: Callable[[Tensor], Any], output: str | None) -> None:
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 21 * 26, 4))
+    x = picture(dtype=torch.float32)
+    wanted = occlude(linear, x, window=5)
+    found = occlude(Do(lambda x, part: returned(part(x)), linear), x, window=5, output=output)
+    assert isinstance(wanted, Occlusion) and isinstance(found, Occlusion)
+    torch.testing.assert_close(found.logits, wanted.logits)
+    assert found.target == wanted.target and found.baseline.shape == (4,)
+    net = deconvviz.Network(Do(lambda x, part: returned(part(x)), linear), output=output)
+    kept = occlude(net, x, window=5)
+    assert isinstance(kept, Occlusion) and torch.equal(kept.logits, found.logits)
+    with pytest.raises(UnknownNameError, match="output is 'aus'; the model returns"):
+        occlude(net, x, window=5, output="aus")
+
+
+def dense() -> nn.Module:
+    """A segmenting net: 3 classes at each of 11 by 13 places."""
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1), nn.ReLU(), nn.Conv2d(5, 3, 3, padding=1)).double().eval()
+
+
+def test_dense_outputs_by_mean_place_and_mask() -> None:
+    model, x = dense(), picture()
+    shape = model(x).shape[2:]
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[2:5, 3] = True
+    for where in (None, (4, 7), mask):
+        target: Any = 1 if where is None else (1, where)
+        found = occlude(model, x, target, window=(6, 5), stride=4)
+        assert isinstance(found, Occlusion) and found.target == 1
+        with torch.no_grad():
+            maps = torch.cat([model(covered(x, place, (6, 5), 0.0, None)) for place in places(x, (6, 5), (4, 4))])
+            own = model(x)
+
+        def read(y: Tensor, where: Any = where) -> Tensor:
+            flat = y.flatten(2) if where is None else y[:, :, mask] if where is mask else y[:, :, 4:5, 7]
+            return flat.mean(2)
+
+        torch.testing.assert_close(found.logits, read(maps))
+        torch.testing.assert_close(found.baseline, read(own)[0])
+    several = occlude(model, x.repeat(2, 1, 1, 1), (1, (4, 7)), window=6)
+    assert isinstance(several, list) and [o.target for o in several] == [1, 1]
+    pair = occlude(model, x.repeat(2, 1, 1, 1), (1, 2), window=6)
+    assert isinstance(pair, list) and [o.target for o in pair] == [1, 2]
+
+
+def test_places_that_are_none() -> None:
+    model, x = dense(), picture()
+    for where, words in (((99, 0), "outside the 11×13"), (torch.zeros(2, 2, dtype=torch.bool), "mask"), ("x", "mask")):
+        with pytest.raises(DeconvvizError, match=words):
+            occlude(model, x, (1, where), window=6)  # type: ignore[arg-type]
+    with pytest.raises(DeconvvizError, match="the output has none"):
+        occlude(small(), x, (1, (0, 0)), window=6)
+
+
+def test_panel_c_is_drawn_by_the_method_asked_for() -> None:
+    x = picture()
+    found = occlude(small(), x, window=9, layer="0", method="guided")
+    assert isinstance(found, Occlusion) and found.projection is not None and found.unit is not None
+    assert found.projection.policy["method"] == "guided"
+    assert torch.equal(
+        found.projection.pixels, deconvviz.project(small(), x, "0", [found.unit], method="guided").pixels
+    )
+    with pytest.raises(UnknownNameError, match="method"):
+        occlude(small(), x, window=9, layer="0", method="guidet")

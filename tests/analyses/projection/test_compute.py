@@ -697,3 +697,50 @@ def test_half_types_with_a_norm_in_float32_and_back_from_a_file(tmp_path: Path) 
     p = deconvviz.project(model, torch.randn(1, 3, 12, 12), "3")
     assert p.pixels.dtype == p.image.dtype == torch.float32
     assert deconvviz.Projection.load(p.save(tmp_path / "p.npz")) == p
+
+
+def chain_of(pools: int, activations: int) -> nn.Module:
+    torch.manual_seed(1)
+    parts: list[nn.Module] = []
+    for n in range(3):
+        parts.append(nn.Conv2d(3, 3, 3, padding=1))
+        parts += [nn.ReLU()] * (n < activations) + [nn.MaxPool2d(2)] * (n < pools)
+    return nn.Sequential(*parts).eval()
+
+
+@pytest.mark.parametrize(("pools", "activations", "blind"), [(2, 2, False), (1, 2, False), (0, 2, True), (0, 0, False)])
+def test_the_number_of_switches_and_what_none_means(pools: int, activations: int, blind: bool) -> None:
+    """Without any the deconvnet's projections of two pictures are one, up to a factor; with any they are not."""
+    model = chain_of(pools, activations)
+    last = str(len(model) - 1)  # type: ignore[arg-type]
+    pictures = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 3
+    found = []
+    for x in pictures:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found.append(project(model, x, last, units=[0], place=(1, 1)))
+        assert [w.category for w in caught] == [deconvviz.DeconvvizWarning] * blind
+        assert all(f"no max pool lies between '{last}'" in str(w.message) for w in caught)
+    assert [p.switches for p in found] == [pools, pools]
+    one, two = (p.pixels.flatten() for p in found)
+    same = abs(float(torch.nn.functional.cosine_similarity(one, two, dim=0)))
+    assert same > 1 - 1e-6 if pools == 0 else same < 0.999
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # these follow the photograph, or nothing does
+        project(model, pictures[0], last, units=[0], method="guided")
+        project(model, pictures[0], "0", units=[0])
+
+
+def test_units_of_a_class_in_a_dense_output() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1)).double().eval()
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    maps = model[:2](x).detach().requires_grad_(True)
+    scores = model[2](maps)
+    mask = torch.zeros(6, 6, dtype=torch.bool)
+    mask[1, 2:4] = True
+    for where, score in ((None, scores[0, 3].mean()), ((2, 5), scores[0, 3, 2, 5]), (mask, scores[0, 3][mask].mean())):
+        (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
+        share = (gradient * maps).sum((0, 2, 3))
+        found = project(model, x, "1", units="class", target=3 if where is None else (3, where), top=6)
+        assert found.units.tolist() == share.argsort(descending=True, stable=True).tolist()
