@@ -13,7 +13,8 @@ class Weights:
     """Where one set of weights comes from.
 
     `name` is what `weights=` takes ("bundled", "imagenet"); `location` says where the file is (a
-    file name under `models/weights`, or a URL or hub name for the user to fetch); `sha256` is of that file.
+    file name under `models/weights`, or a URL or hub name for the user to fetch); `sha256` is of that file. `note` is
+    what one should know of how it was loaded.
 
     >>> weights = deconvviz.load("lenet").card.weights
     >>> weights.name, weights.licence, len(weights.sha256)
@@ -26,15 +27,23 @@ class Weights:
     accuracy: str | None = None
     location: str | None = None
     sha256: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Card:
     """What one has to know of a network to use it.
 
-    `mean` and `std` (one value per channel) normalise pixels already scaled to `value_range`;
-    `resize` is the length of the shorter side before the centre crop to `input_size` (height, width).
-    `aliases` map short names ("5", "conv5") to module paths.
+    A picture is resized, then fitted to `input_size` (height, width) as `crop` says:
+
+    - "center": cut out at the centre. `resize` is the length of the shorter side before, or a (height, width).
+    - "letterbox": the whole picture, brought inside `resize` (a side or (height, width)), framed in the mean colour.
+    - None: nothing is cut off. `resize` is the length of the shorter side, and the input as long as the picture, or a
+      (height, width).
+
+    `resize` None is `input_size` itself, whatever the picture's proportions. `interpolation`: "bilinear" or another of
+    Pillow's. `mean` and `std` (one value per channel) normalise pixels already scaled to `value_range`.
+    `aliases` map short names ("5", "conv5") to module paths; `spec` is the name by which `load` finds the network.
 
     >>> card = deconvviz.load("lenet").card
     >>> card.input_size, card.channels, card.labels[1], card.alias_of("features.conv1")
@@ -49,8 +58,11 @@ class Card:
     aliases: Mapping[str, str] = field(default_factory=dict)
     weights: Weights | None = None
     available: tuple[Weights, ...] = ()
-    resize: int | None = None
+    resize: int | tuple[int, int] | None = None
     value_range: tuple[float, float] = (0.0, 1.0)
+    crop: str | None = "center"
+    interpolation: str = "bilinear"
+    spec: str | None = None
 
     def alias_of(self, path: str) -> str | None:
         """The longest alias of a module path ("conv5" before "5"), or None."""

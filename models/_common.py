@@ -1,13 +1,11 @@
-"""What several families share: labels, initialisation, the index of shipped weights, verified downloads."""
+"""What several families share: labels, initialisation, the index of shipped weights."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from deconvviz.card import Card, Weights
@@ -74,40 +72,6 @@ def imagenet_labels() -> tuple[str, ...]:
     from torchvision.models import AlexNet_Weights
 
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def fetch_file(url: str, file: str, hash_prefix: str) -> Path:
-    """The checkpoint `file` in torch hub's folder, downloaded from `url` if it is not there, hash checked.
-
-    Raises OSError, with what is missing, from where it comes and where to put it, and ValueError if the
-    SHA-256 does not begin with `hash_prefix`.
-    """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise OSError(
-                f"the weights file {file} is missing and could not be downloaded ({error}); "
-                f"fetch it from {url} and put it at {path}"
-            ) from error
-    found = file_sha256(path)
-    if not found.startswith(hash_prefix):
-        raise ValueError(
-            f"{path} does not have the expected SHA-256: it begins {found[: len(hash_prefix)]}, expected "
-            f"{hash_prefix}; delete it and fetch it again from {url}"
-        )
-    return path
 
 
 def fashion_card(name: str, aliases: dict[str, str]) -> Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
 
-from ._common import fetch_file, stage_aliases
+from ._common import stage_aliases
+from .downloads import fetch_checked, hub_path
 
 NAMES = (
     "alexnet", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "googlenet",
@@ -52,11 +54,13 @@ def adapt(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def fetch(name: str, weights: str) -> dict[str, Tensor]:
     """torchvision's file from torch hub's folder, downloaded if missing, its hash (in its name) checked."""
-    url = _members(name)[weights].url
-    file = url.rsplit("/", 1)[-1]
-    prefix = file.rsplit("-", 1)[-1].partition(".")[0]
-    state = torch.load(fetch_file(url, file, prefix), map_location="cpu", weights_only=True)
+    state = torch.load(fetch_checked(_members(name)[weights].url), map_location="cpu", weights_only=True)
     return dict(state)
+
+
+def file(name: str, weights: str) -> Path:
+    """Where that file belongs."""
+    return hub_path(_members(name)[weights].url)
 
 
 def card(name: str) -> Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
 
-from ._common import IMAGENET_MEAN, IMAGENET_STD, fetch_file, imagenet_labels, stage_aliases
+from ._common import IMAGENET_MEAN, IMAGENET_STD, imagenet_labels, stage_aliases
+from .downloads import fetch_checked, hub_path
 
 NAMES = ("seresnet18", "seresnet34", "seresnet50", "seresnet101", "seresnet152", "senet154")
 
@@ -39,10 +41,19 @@ def build(name: str, classes: int = 1000) -> nn.Module:
 
 def fetch(name: str, weights: str) -> dict[str, Tensor]:
     """timm's file from torch hub's folder, downloaded if missing, its hash (in its name) checked."""
-    url = _timm().get_pretrained_cfg(_THEIRS[name]).url
-    file = url.rsplit("/", 1)[-1]
-    prefix = file.rsplit("-", 1)[-1].partition(".")[0]
-    return dict(torch.load(fetch_file(url, file, prefix), map_location="cpu", weights_only=True))
+    return dict(torch.load(fetch_checked(_url(name)), map_location="cpu", weights_only=True))
+
+
+def file(name: str, weights: str) -> Path | None:
+    """Where that file belongs; None without timm, which knows."""
+    try:
+        return hub_path(_url(name))
+    except ImportError:
+        return None
+
+
+def _url(name: str) -> str:
+    return str(_timm().get_pretrained_cfg(_THEIRS[name]).url)
 
 
 def card(name: str) -> Card:

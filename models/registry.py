@@ -3,7 +3,7 @@
 A new network is one file here (docs/guides/add-a-network.md): its family's module, with `NAMES` (a tuple of plain
 strings), `build(name, **options) -> nn.Module` and `card(name) -> Card`. Optional in a family: `card_for(name, weights)
 -> Card`, `adapt(name, state) -> state`, for files with extra entries, and `fetch(name, weights) -> state`, for weights
-that do not ship.
+that do not ship, with `file(name, weights) -> path` where their file belongs.
 """
 
 from __future__ import annotations
@@ -74,6 +74,12 @@ def weights_path(name: str, weights: str = "bundled") -> Path | None:
         if entry.name == weights and entry.name == "bundled" and entry.location:
             return Path(__file__).parent / "weights" / entry.location
     return None
+
+
+def weights_file(name: str, weights: str) -> Path | None:
+    """Where the file of these weights belongs, whether it is there or not; None if that is not known."""
+    where: Callable[[str, str], Path | None] | None = getattr(_family(name), "file", None)
+    return weights_path(name, weights) or (where(name, weights) if where is not None else None)
 
 
 def adapter(name: str) -> Callable[[str, dict[str, Tensor]], dict[str, Tensor]] | None:

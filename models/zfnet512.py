@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
 
-from ._common import fetch_file, imagenet_labels, kaiming, plain_aliases
+from ._common import imagenet_labels, kaiming, plain_aliases
+from .downloads import fetch_checked, hub_path
 
 NAMES = ("zfnet512",)
 
@@ -86,7 +87,12 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
 
 def fetch(name: str, weights: str) -> dict[str, Tensor]:
     """The ImageNet weights from torch hub's folder, downloaded if missing, hash checked."""
-    return read_onnx(fetch_file(URL, FILE, SHA256))
+    return read_onnx(fetch_checked(URL, SHA256))
+
+
+def file(name: str, weights: str) -> Path:
+    """Where that file belongs."""
+    return hub_path(URL)
 
 
 def card(name: str) -> Card:

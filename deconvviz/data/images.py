@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
 
+# A picture as people have it: a file, or pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8.
+PictureFile: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 # 10,000 x 10,000 is the largest square still read: 300 MB once decoded to RGB.
 MAX_PIXELS = 100_000_000
@@ -20,26 +24,31 @@ MAX_SIDE = 4096
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError)
 
 
-def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
-    """Return `image` as an upright 8-bit RGB picture.
+def read_image(image: PictureFile, allow_nonfinite: bool = False) -> Image.Image:
+    """Return `image`, a path, a PIL image or an array of pixels, as an upright 8-bit RGB picture.
 
     EXIF orientation is applied, CMYK and palette converted, 16-bit grey scaled by 1/257 (floats: clipped
     to 0..1, or scaled from their own range), alpha laid over white; of an animation the first frame counts.
     A picture above `MAX_PIXELS` pixels is refused before it is decoded; one with a side above `MAX_SIDE`
-    is reduced to it. The given PIL image is never changed.
+    is reduced to it. The given picture is never changed. Pixels that are NaN or infinite are black where they
+    are allowed.
 
     Raises:
-        ImageError: not a picture, truncated, too large, or the file does not exist.
-        DeconvvizTypeError: neither a path nor a PIL image.
+        ImageError: not a picture, truncated, too large, not finite, or the file does not exist.
+        DeconvvizTypeError: neither a path nor a PIL image nor an array.
     """
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
     if isinstance(image, Image.Image):
         _check_size(image, "the picture")
         try:
-            return _convert(image, "the picture")
+            return _convert(image, "the picture", allow_nonfinite)
+        except ImageError:
+            raise
         except _UNREADABLE as error:  # opened but not decoded until now
             raise ImageError(f"cannot read the picture: {_reason(error)}") from error
     if not isinstance(image, (str, os.PathLike)):
-        raise DeconvvizTypeError(f"image must be a path or a PIL image, not {type(image).__name__}")
+        raise DeconvvizTypeError(f"image must be a path, a PIL image or an array, not {type(image).__name__}")
     path = Path(image)
     if not path.exists():
         raise ImageError(f"no such picture: {path}")
@@ -52,7 +61,7 @@ def read_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
             with Image.open(path) as opened:
                 _check_size(opened, str(path))
                 opened.draft("RGB", (MAX_SIDE, MAX_SIDE))
-                return _convert(opened, str(path))
+                return _convert(opened, str(path), allow_nonfinite)
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -75,7 +84,18 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise ImageError(f"{name} has no pixels ({width} x {height})")
 
 
-def _convert(image: Image.Image, name: str) -> Image.Image:
+def _from_array(pixels: npt.NDArray[Any]) -> Image.Image:
+    if pixels.dtype != np.uint8:
+        raise DeconvvizTypeError(f"image is a {pixels.dtype} array; allowed: uint8, 0 to 255")
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
+        raise ImageError(f"image is an array {pixels.shape}; allowed: (H, W) or (H, W, C) with C 1, 3 or 4")
+    if not pixels.size:
+        raise ImageError(f"image is an array {pixels.shape}, which has no pixels")
+    flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return Image.fromarray(np.ascontiguousarray(flat))
+
+
+def _convert(image: Image.Image, name: str, allow_nonfinite: bool) -> Image.Image:
     image.load()  # the first frame: a file just opened stands on it
     orientation = image.getexif().get(_ORIENTATION)
     frame = _reduced(image)
@@ -83,7 +103,7 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
         frame.getexif()[_ORIENTATION] = orientation
         frame = ImageOps.exif_transpose(frame)
     if frame.mode.startswith("I") or frame.mode == "F":
-        frame = _from_deep_grey(frame)
+        frame = _from_deep_grey(frame, name, allow_nonfinite)
     if frame.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in frame.info:
         frame = frame.convert("RGBA")
         white = Image.new("RGBA", frame.size, (255, 255, 255, 255))
@@ -109,10 +129,14 @@ def _reduced(image: Image.Image) -> Image.Image:
     return image.reduce(-(-longest // MAX_SIDE))
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
+def _from_deep_grey(image: Image.Image, name: str, allow_nonfinite: bool) -> Image.Image:
     """16-bit and float grey as 8-bit: Pillow's own conversion clips at 255 and shows white."""
     values = np.asarray(image, dtype=np.float64)
-    values = np.where(np.isfinite(values), values, 0.0)
+    finite = np.isfinite(values)
+    if not allow_nonfinite and not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise ImageError(f"{name} has pixels that are not finite: {values[row, column]} at row {row}, column {column}")
+    values = np.where(finite, values, 0.0)
     low, high = float(values.min()), float(values.max())
     if image.mode == "F":
         scaled = values * 255 if low >= 0 and high <= 1 else (values - low) / max(high - low, 1e-12) * 255

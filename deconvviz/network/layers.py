@@ -42,10 +42,13 @@ def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Te
 
     `channels` 0 (a card without mean and std) stands for what the first convolution takes.
     """
-    if not channels:
-        convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-        channels = convolution.in_channels if convolution is not None else 3
-    return fitting(module, torch.zeros(1, channels, *size))
+    return fitting(module, torch.zeros(1, channels or own_channels(module), *size))
+
+
+def own_channels(module: nn.Module) -> int:
+    """What the first convolution takes; 3 where there is none."""
+    convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    return convolution.in_channels if convolution is not None else 3
 
 
 def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> list[Layer]:

@@ -1,147 +1,117 @@
-"""The ways to get a network: by its name in the zoo, or from a callable of one's own."""
+"""The one way to get a network by a name: of the zoo, of torchvision, timm or the hub, or a callable of one's own."""
 
 from __future__ import annotations
 
+import enum
 import importlib
 import os
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from deconvviz.card import Card, Weights
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, WeightsError, suggest
-from deconvviz.models import registry
+from deconvviz.card import Weights
+from deconvviz.errors import DeconvvizTypeError
 from deconvviz.network.network import Network
-from deconvviz.network.seen import Seen, seen_from
-from deconvviz.network.weights import load_state, read_weights
+from deconvviz.network.origins.base import Found, Wanted, looks_like_a_path
+
+__all__ = ["load", "looks_like_a_path", "stored_weights"]
+
+# What stands before the colon of a name, and the module of `origins` that knows such networks.
+_ORIGINS = {"torchvision": "torchvision", "timm": "timm", "hf-hub": "hub"}
 
 
-def load(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0, **options: Any) -> Network:
-    """The network `name` of the zoo, in eval mode.
+def load(
+    name: str,
+    weights: str | os.PathLike[str] | enum.Enum | None = None,
+    *,
+    seed: int = 0,
+    input_size: int | Sequence[int] | None = None,
+    resize: int | Sequence[int] | None = None,
+    crop: str | None = "own",
+    interpolation: str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    labels: Sequence[str] | None = None,
+    transform: Callable[[Any], Any] | None = None,
+    allow_nonfinite: bool = False,
+    **options: Any,
+) -> Network:
+    """The network of this name, in eval mode, with its own preprocessing and class names.
 
-    `weights`: "bundled" (ships with the project), "imagenet" (fetched once, hash checked), "random" (from `seed`), or
-    the path of a .safetensors file or of a torch state dict. None takes "bundled" if there is one, else "imagenet".
-    `options` go to the network (`classes`, `fc`, …).
+    | `name` | `weights` (besides "random", from `seed`, and a file) | None is |
+    |---|---|---|
+    | of the zoo | "bundled" (ships), "imagenet" (fetched once, hash checked) | the first there is |
+    | `torchvision:NAME` | a name of torchvision's enum, such as "IMAGENET1K_V2" | "DEFAULT" |
+    | `timm:NAME` or `timm:NAME.TAG` | a tag | the tag, or timm's default |
+    | `hf-hub:ORG/NAME` (`@REVISION`): timm's, and image classifiers of transformers | | the repository's |
+    | `package.module:callable`, `file.py:callable`: a module or a Network | | as it comes |
 
-    Raises `UnknownNameError` (a model, or a name of weights), `WeightsError` (missing, damaged or not
-    matching, with the keys), `DeconvvizValueError`.
+    A file is safetensors or a torch state dict, which is read without unpickling; a prefix of its keys that the network
+    does not have ("module.", "model.") is taken away, and said in `card.weights`. Nothing of a hub is run as code.
+    `options` go to the network (`classes`, `num_classes`, …).
+
+    Pictures are prepared as the makers of the weights do. What differs is given, as for `Network`: `input_size`,
+    `resize`, `crop` ("own" leaves it), `interpolation`, `mean`, `std`, `labels`, or a `transform`. A callable's module
+    has no mean and std unless they are given; ImageNet's are not assumed.
+
+    Raises `UnknownNameError` (a model, or a name of weights), `WeightsError` (missing, damaged, not finite or not
+    matching, with the keys), `DeconvvizValueError`, `DeconvvizTypeError`.
 
     >>> net = deconvviz.load("zfnet")
     >>> net.card.weights.name, len(net.card.labels)
     ('bundled', 101)
     >>> deconvviz.load("resnet18_32", "random", seed=1, classes=10).module.training
     False
+    >>> net = deconvviz.load("torchvision:resnet18", "random")
+    >>> net.card.labels[281], net.card.resize, net.preprocess("image.jpg").shape
+    ('tabby', 256, torch.Size([1, 3, 224, 224]))
     """
-    if name not in registry.names():
-        raise UnknownNameError(f"unknown model '{name}'{suggest(name, registry.names())}")
-    card = registry.card(name)
-    source = os.fspath(weights) if weights is not None else _default(card)
-    card = registry.card(name, source)
-    if source == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = _build(name, options)
-        chosen = Weights("random", f"random, seed {seed}", "none")
-        seen: Seen | None = Seen.nothing()
-    else:
-        state, facts, chosen = _find(name, card, source)
-        options = {**facts.get("options", {}), **options}
-        module = _build(name, options)
-        adapt = registry.adapter(name)
-        load_state(module, adapt(name, state) if adapt else state, chosen.location or source)
-        if "labels" in facts:
-            card = replace(card, labels=tuple(facts["labels"]))
-        seen = seen_from(facts, chosen.location or source)
-    if options.get("classes", len(card.labels)) != len(card.labels):
-        card = replace(card, labels=())
-    net = Network(module.eval(), card=replace(card, weights=chosen))
-    net.seen = seen
-    return net
-
-
-def _default(card: Card) -> str:
-    known = [w.name for w in card.available]
-    for choice in ("bundled", "imagenet"):
-        if choice in known:
-            return choice
-    raise WeightsError(f"{card.name} has no trained weights of its own; give weights='random' or the path of a file")
-
-
-def _build(name: str, options: Mapping[str, Any]) -> nn.Module:
-    try:
-        return registry.build(name, **options)
-    except (TypeError, ValueError) as error:
-        raise DeconvvizValueError(f"{name} cannot be built with {dict(options)}: {error}") from error
-    except ImportError as error:
-        raise DeconvvizValueError(f"{name} needs a package that is not installed: {error}") from error
-
-
-def _find(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[str, Any], Weights]:
-    """The state, the facts stored with it, and what the result says of its weights."""
-    known = {w.name: w for w in card.available}
-    if source in known:
-        entry = known[source]
-        path = registry.weights_path(name, source)
-        if path is not None:
-            state, facts = read_weights(path, entry.sha256)
-            return state, facts, entry
-        fetch = registry.fetcher(name)
-        if fetch is None:
-            raise WeightsError(f"no way to fetch the weights '{source}' of {name}")
-        try:
-            return fetch(name, source), {}, entry
-        except (OSError, ValueError, ImportError) as error:
-            raise WeightsError(str(error)) from error
-    if not Path(source).exists():
-        allowed = ", ".join([*known, "random"])
-        near = suggest(source, [*known, "random"])
-        kind = WeightsError if looks_like_a_path(source) else UnknownNameError
-        raise kind(f"no weights '{source}' for {name}; allowed: {allowed}, or the path of a file{near}")
-    state, facts = read_weights(Path(source))
-    return state, facts, Weights("file", Path(source).name, "unknown", location=source)
-
-
-def looks_like_a_path(source: str) -> bool:
-    """Whether weights that are no file are meant as one, and not as a name."""
-    return bool(Path(source).suffix) or len(Path(source).parts) > 1
-
-
-def load_custom(
-    spec: str,
-    checkpoint: str | os.PathLike[str] | None = None,
-    *,
-    input_size: int | Sequence[int] = 224,
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
-) -> Network:
-    """The network that the callable `package.module:callable` returns (a Network or a module), in eval mode.
-
-    `checkpoint`: a file as for `load`. Raises `UnknownNameError` for what cannot be imported, `WeightsError`.
-    """
-    module_name, colon, attribute = spec.partition(":")
-    if not (module_name and colon and attribute):
-        raise UnknownNameError(f"model is '{spec}'; allowed: a name of the zoo, or package.module:callable")
-    here = os.getcwd()
-    sys.path.insert(0, here)  # an installed command does not have the current folder on its path
-    try:
-        made = getattr(importlib.import_module(module_name), attribute)()
-    except (ImportError, AttributeError) as error:
-        raise UnknownNameError(f"cannot get '{attribute}' from '{module_name}': {error}") from error
-    finally:
-        sys.path.remove(here)
-    if not isinstance(made, Network | nn.Module):
-        raise DeconvvizTypeError(f"{spec} returned a {type(made).__name__}; allowed: a torch.nn.Module or a Network")
-    net = made if isinstance(made, Network) else Network(made, input_size, mean, std)
-    if checkpoint is not None:
-        path = Path(checkpoint)
-        state, facts = read_weights(path)
-        load_state(net.module, state, str(path))
-        net.seen = seen_from(facts, str(path))
-        net.card = replace(net.card, weights=Weights("file", path.name, "unknown", location=str(path)))
+    if not isinstance(name, str):
+        raise DeconvvizTypeError(f"name is a {type(name).__name__}; allowed: the name of a network")
+    prefix, colon, rest = name.partition(":")
+    kind = _ORIGINS.get(prefix, "own") if colon else "zoo"
+    wanted = Wanted(name, rest if kind not in ("zoo", "own") else name, _named(weights), seed, options, allow_nonfinite)
+    given = {
+        "input_size": input_size, "resize": resize, "interpolation": interpolation, "mean": mean, "std": std,
+        "labels": labels, "transform": transform, **({"crop": crop} if crop != "own" else {}),
+    }  # fmt: skip
+    given = {key: value for key, value in given.items() if value is not None or key == "crop"}
+    found = _origin(kind).find(wanted)
+    net = _network(found, given, allow_nonfinite)
     net.module.eval()
     return net
+
+
+def stored_weights(name: str) -> list[tuple[Weights, Path | None]]:
+    """The weights that are known for a name, each with where its file is or belongs; `load` says which names."""
+    prefix, colon, rest = name.partition(":")
+    kind = _ORIGINS.get(prefix) if colon else "zoo"
+    stored = getattr(_origin(kind), "stored", None) if kind is not None else None
+    found: list[tuple[Weights, Path | None]] = stored(rest if colon else name) if stored is not None else []
+    return found
+
+
+def _origin(kind: str) -> Any:
+    return importlib.import_module(f"deconvviz.network.origins.{kind}")
+
+
+def _named(weights: object) -> str | None:
+    """What `weights` are as text: a path, a name, or the member of an enum such as torchvision's."""
+    if isinstance(weights, enum.Enum):
+        return weights.name
+    if weights is None or isinstance(weights, str):
+        return weights
+    if isinstance(weights, os.PathLike):
+        path = os.fspath(weights)
+        return path if isinstance(path, str) else os.fsdecode(path)
+    raise DeconvvizTypeError(f"weights is a {type(weights).__name__}; allowed: a name, or the path of a file")
+
+
+def _network(found: Network | Found, given: Mapping[str, Any], allow_nonfinite: bool) -> Network:
+    """The Network of what an origin found, but for what is `given` otherwise."""
+    net = found
+    if isinstance(found, Found):
+        net = Network(found.module, card=found.card, transform=found.transform, allow_nonfinite=allow_nonfinite)
+        net.seen = found.seen
+    assert isinstance(net, Network)
+    return net.adjusted(**given) if given else net

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from deconvviz.card import Card
+from deconvviz.data.images import read_image
 from deconvviz.engine.layers import FoundLayer, find_layer, record_to
 from deconvviz.engine.passes import fitting, unwrap
 from deconvviz.engine.per_module import PerModule
 from deconvviz.engine.readout import Readout, read_out
 from deconvviz.engine.recording import Recording
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
-from deconvviz.network.layers import Layer, layers
-from deconvviz.network.preprocessing import Picture, listed, normalised, per_channel
+from deconvviz.errors import (
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    ImageError,
+    UnknownNameError,
+    check_choice,
+    suggest,
+)
+from deconvviz.network.finite import check_weights, first_nonfinite
+from deconvviz.network.layers import Layer, layers, own_channels
+from deconvviz.network.preprocessing import (
+    CROPS,
+    INTERPOLATIONS,
+    Picture,
+    listed,
+    normalised,
+    per_channel,
+    shown_region,
+)
 from deconvviz.network.seen import Seen
+from deconvviz.network.transform import PictureTransform
 
 # A class, by index or label, and of a dense output where: (class, (row, column)) or (class, mask); None: the top class.
 Target: TypeAlias = int | str | tuple[int | str | None, Any] | None
@@ -34,6 +54,38 @@ def _pair(input_size: int | Sequence[int]) -> tuple[int, int]:
     if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
         raise DeconvvizValueError(f"input_size is {input_size!r}; allowed: a positive int or a pair (height, width)")
     return sides[0], sides[1]
+
+
+def _placed_otherwise(
+    card: Card,
+    input_size: int | Sequence[int] | None,
+    resize: int | Sequence[int] | None,
+    crop: str | None,
+    interpolation: str | None,
+) -> Card:
+    """`card` with another size, resizing or crop."""
+    size = card.input_size if input_size is None else _pair(input_size)
+    by = [new / old for new, old in zip(size, card.input_size, strict=True)]
+    own = card.resize
+    if isinstance(own, int):
+        own = round(own * max(size) / max(card.input_size))
+    elif own is not None:
+        own = (round(own[0] * by[0]), round(own[1] * by[1]))
+    if crop not in ("own", card.crop):
+        own = max(size) if crop == "center" else None
+    return replace(
+        card, input_size=size, resize=_resize(resize, own), crop=card.crop if crop == "own" else crop,
+        interpolation=interpolation or card.interpolation,
+    )  # fmt: skip
+
+
+def _resize(given: int | Sequence[int] | None, default: int | None) -> int | tuple[int, int] | None:
+    if given is None:
+        return default
+    sides = (given,) if isinstance(given, int) else tuple(given)
+    if len(sides) not in (1, 2) or not all(isinstance(s, int) and s > 0 for s in sides):
+        raise DeconvvizValueError(f"resize is {given!r}; allowed: a positive int or a pair (height, width)")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
 def _channels(name: str, value: float | Sequence[float] | None) -> tuple[float, ...]:
@@ -53,12 +105,29 @@ class Network:
     path. `output`: which of several outputs holds the logits: the key of a dictionary, the number in a tuple. `card`
     states all of it at once, and then the others are not given. The module's mode is left alone.
 
-    Raises `DeconvvizValueError`, `DeconvvizTypeError` or `UnknownNameError` for what does not fit.
+    How a picture becomes the input is said by `resize`, `crop` and `interpolation` ("bilinear", "bicubic" or another
+    of Pillow's):
+
+    - `crop="center"`: the shorter side to `resize` (None: the input's longer side), the middle cut out. Classifiers of
+      ImageNet often take more around it, such as `resize=256` for 224: ask the model's makers, or give their transform.
+    - `crop="letterbox"`: the whole picture inside the input, framed in the mean colour.
+    - `crop=None`: nothing is cut off; the whole picture squeezed into the input, or its shorter side to `resize`.
+
+    `resize` may be a pair (height, width), too. Or `transform` does it all: torchvision's (`weights.transforms()`),
+    timm's, any callable that makes a float tensor (C, H, W) of a PIL image. It is used as it is; input size, mean and
+    std are read out of it, or given where it has none that could be read.
+
+    Weights, pictures and tensors that are not finite are errors that say which, unless `allow_nonfinite`.
+
+    Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError` or `WeightsError` for what does not fit.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     >>> net = deconvviz.Network(module, 64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), labels=["cat", "dog"])
     >>> net.preprocess("image.jpg").shape
     torch.Size([1, 3, 64, 64])
+    >>> from torchvision.models import ResNet50_Weights
+    >>> deconvviz.Network(module, transform=ResNet50_Weights.IMAGENET1K_V2.transforms()).card.resize
+    232
     """
 
     def __init__(
@@ -71,14 +140,22 @@ class Network:
         aliases: Mapping[str, str] | None = None,
         *,
         output: str | None = None,
+        resize: int | Sequence[int] | None = None,
+        crop: str | None = "center",
+        interpolation: str = "bilinear",
+        transform: Callable[[Any], Any] | None = None,
         card: Card | None = None,
+        allow_nonfinite: bool = False,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise DeconvvizTypeError(f"module is a {type(module).__name__}; allowed: a torch.nn.Module")
-        if card is not None and any(v is not None for v in (mean, std, labels, aliases)):
-            raise DeconvvizValueError("give either card or mean, std, labels and aliases, not both")
+        if card is not None and any(v is not None for v in (mean, std, labels, aliases, resize)):
+            raise DeconvvizValueError("give either card or mean, std, resize, labels and aliases, not both")
+        if transform is not None and (resize is not None or crop != "center" or interpolation != "bilinear"):
+            raise DeconvvizValueError("give either transform or resize, crop and interpolation, not both")
         if card is None:
             size = _pair(input_size)
+            check_choice("crop", crop, CROPS)
             card = Card(
                 name=type(module).__name__,
                 labels=tuple(labels or ()),
@@ -86,15 +163,83 @@ class Network:
                 mean=_channels("mean", mean),
                 std=_channels("std", std),
                 aliases=dict(aliases or {}),
-                resize=max(size),
+                resize=_resize(resize, max(size) if crop == "center" else None),
+                crop=crop,
+                interpolation=interpolation,
             )
         self.module = module
         self.card = card
         self.output = output
         # Which pictures its weights have learned from: None where that is not known.
         self.seen: Seen | None = None
+        self.allow_nonfinite = allow_nonfinite
+        # What makes inputs in the card's place, and whether the card says all the same where they lie.
+        self._transform: PictureTransform | None = None
+        self._placed = True
         self._bare = False
         self._check()
+        if transform is not None:
+            self._take_transform(transform)
+        if not allow_nonfinite:
+            check_weights(module)
+
+    def _take_transform(self, transform: Callable[[Any], Any]) -> None:
+        stated = self.card
+        self._transform = PictureTransform(transform, own_channels(self.module))
+        self.card, self._placed = self._transform.described(stated)
+        if stated.mean:  # said beside the transform, whose own may not be readable
+            self.card = replace(self.card, mean=stated.mean, std=stated.std)
+
+    def carried(self, module: nn.Module, **facts: Any) -> Network:
+        """A Network of another module with this one's card, but for `facts` of it, and preprocessing."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__ | {"seen": None, "_bare": False})
+        other.module, other.card = module, replace(self.card, **facts)
+        other._check()
+        return other
+
+    def adjusted(
+        self,
+        *,
+        input_size: int | Sequence[int] | None = None,
+        resize: int | Sequence[int] | None = None,
+        crop: str | None = "own",
+        interpolation: str | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        labels: Sequence[str] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+    ) -> Network:
+        """A Network of the same module whose preprocessing or labels differ in what is given; see `Network` for each.
+
+        Another `input_size` alone takes `resize` with it in proportion. Raises the errors of `Network`, and
+        `DeconvvizValueError` for a part of a transform that cannot be read.
+
+        >>> net = deconvviz.load("zfnet").adjusted(input_size=112)
+        >>> net.card.resize, net.preprocess("image.jpg").shape
+        (128, torch.Size([1, 3, 112, 112]))
+        """
+        card = self.card if labels is None else replace(self.card, labels=tuple(map(str, labels)))
+        colours = {"mean": _channels("mean", mean), "std": _channels("std", std)}
+        card = replace(card, **{name: value for name, value in colours.items() if value})
+        placed = {"input_size": input_size, "resize": resize, "interpolation": interpolation}
+        if any(value is not None for value in placed.values()) or crop != "own":
+            card = _placed_otherwise(card, input_size, resize, crop, interpolation)
+        elif not any(colours.values()):
+            placed = {}
+        other = self.carried(self.module)
+        other.seen, other.card = self.seen, card
+        if transform is not None:
+            other._take_transform(transform)
+        elif placed and self._transform is not None:
+            if not self._placed and (resize is None or input_size is None):
+                raise DeconvvizValueError(
+                    f"the transform of {card.name} cannot be taken apart; give input_size, resize, mean and std, or "
+                    "another transform"
+                )
+            other._transform, other._placed = None, True
+        other._check()
+        return other
 
     def _check(self) -> None:
         card = self.card
@@ -106,6 +251,8 @@ class Network:
             raise DeconvvizValueError(f"std is {card.std}; allowed: positive numbers")
         if len(card.mean) not in (0, 1, 3):
             raise DeconvvizValueError(f"mean has {len(card.mean)} values; allowed: 1 (grey) or 3 (RGB)")
+        check_choice("crop", card.crop, CROPS)
+        check_choice("interpolation", card.interpolation, INTERPOLATIONS)
         paths = [path for path, _ in self.module.named_modules()]
         for alias, path in card.aliases.items():
             if path not in paths:
@@ -118,8 +265,9 @@ class Network:
             return model
         if not isinstance(model, nn.Module):
             raise DeconvvizTypeError(f"model is a {type(model).__name__}; allowed: a Network or a torch.nn.Module")
-        net = cls(model)
-        net._bare = True
+        # Weights are not looked through at every call: what a bare module is given is the caller's.
+        net = cls(model, allow_nonfinite=True)
+        net.allow_nonfinite, net._bare = False, True
         return net
 
     def __repr__(self) -> str:
@@ -133,28 +281,38 @@ class Network:
     # Pictures ---------------------------------------------------------------------------------------------------------
 
     def preprocess(self, image: Picture) -> Tensor:
-        """The input (1, C, H, W) for a path, a PIL image, or a preprocessed tensor (C, H, W) or (1, C, H, W).
+        """The input (1, C, H, W) for a path, a PIL image, an array (H, W, C) uint8, or a preprocessed tensor.
 
-        A picture is resized (shorter side to `card.resize`, or straight to the input size if that is None), cropped
-        at the centre, scaled to `card.value_range` and normalised; a tensor only goes to the module's device and dtype.
+        A picture goes through the network's own transform, or is resized, cropped, scaled and normalised as the card
+        says (`Card`); a tensor (C, H, W) or (1, C, H, W) only goes to the module's device and dtype.
 
         Raises `DeconvvizTypeError` for other types and dtypes, `DeconvvizValueError` for other shapes, or for a picture
-        without mean and std, `ImageError` for a file that cannot be read.
+        without mean and std, `ImageError` for a file that cannot be read, or what is not finite.
 
         >>> deconvviz.load("zfnet").preprocess("image.jpg").shape
         torch.Size([1, 3, 224, 224])
         """
         if isinstance(image, Tensor):
-            return self._take_tensor(image)
+            return self._finite(self._take_tensor(image))
         if self._bare:
             raise DeconvvizTypeError(
                 f"image is a {type(image).__name__}, and a bare module takes only preprocessed tensors: "
                 "wrap it in Network with mean and std"
             )
-        if not isinstance(image, str | os.PathLike | Image.Image):
-            raise DeconvvizTypeError(f"image is a {type(image).__name__}; allowed: a path, a PIL image, a float tensor")
-        self.check_normalises()
-        return fitting(self.module, normalised(image, self.card))
+        if not isinstance(image, str | os.PathLike | Image.Image | np.ndarray):
+            raise DeconvvizTypeError(
+                f"image is a {type(image).__name__}; allowed: a path, a PIL image, a uint8 array, a float tensor"
+            )
+        self.check_takes_pictures()
+        picture = read_image(image, self.allow_nonfinite)
+        made = self._transform(picture) if self._transform is not None else normalised(picture, self.card)
+        return self._finite(fitting(self.module, made))
+
+    def _finite(self, x: Tensor) -> Tensor:
+        found = None if self.allow_nonfinite else first_nonfinite(x)
+        if found is not None:
+            raise ImageError(f"the input has values that are not finite, the first {found}; see allow_nonfinite")
+        return x
 
     def _take_tensor(self, image: Tensor) -> Tensor:
         if not image.is_floating_point():
@@ -170,10 +328,36 @@ class Network:
         # A copy and no more than a tensor: a result must not change with what its user does to the image afterwards.
         return fitting(self.module, x.detach().as_subclass(Tensor).clone())
 
+    def check_takes_pictures(self) -> None:
+        """Raise `DeconvvizValueError` for a network that cannot make an input of a picture."""
+        if self._transform is None:
+            self.check_normalises()
+
     def check_normalises(self) -> None:
-        """Raise `DeconvvizValueError` for a network without mean and std, which takes no pictures."""
-        if not self.card.mean:
-            raise DeconvvizValueError("this network has no mean and std; wrap the module in Network with mean and std")
+        """Raise `DeconvvizValueError` for a network without mean and std, whose inputs cannot be shown as pixels."""
+        if self.card.mean:
+            return
+        if self._transform is not None:
+            raise DeconvvizValueError("mean and std cannot be read out of this transform; give them beside it")
+        raise DeconvvizValueError(
+            "this network has no mean and std; give them: Network(…, mean=, std=) or load(…, mean=, std=), "
+            "--mean and --std on the command line"
+        )
+
+    def shown_region(self, picture: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The part of a picture (height, width) that its input shows: top, left, bottom, right in its pixels.
+
+        Raises `DeconvvizValueError` where a transform does not say it.
+
+        >>> deconvviz.load("zfnet").shown_region((512, 256))
+        (128.0, 0.0, 384.0, 256.0)
+        """
+        if not self._placed:
+            raise DeconvvizValueError(
+                "where the input lies in the picture cannot be read out of this transform; give resize= and crop=, or "
+                "preprocessed tensors"
+            )
+        return shown_region(picture, self.card)
 
     def inputs(self, images: Picture | Sequence[Picture]) -> tuple[Tensor, tuple[str, ...]]:
         """The inputs (N, C, H, W) for one or several pictures, and a name for each: its file's, or "picture 1", ….
@@ -279,6 +463,25 @@ class Network:
         """Where the weights come from, in words: `name: source`, or "given"."""
         weights = self.card.weights
         return f"{weights.name}: {weights.source}" if weights is not None else "given"
+
+    def preparation(self) -> dict[str, Any]:
+        """How inputs are made of pictures, as plain data: what must be the same for two runs to see the same.
+
+        >>> deconvviz.load("zfnet").preparation()["resize"]
+        256
+        """
+        card = self.card
+        resize = list(card.resize) if isinstance(card.resize, tuple) else card.resize
+        found: dict[str, Any] = {
+            "input_size": list(card.input_size), "mean": list(card.mean), "std": list(card.std), "resize": resize,
+            "value_range": list(card.value_range),
+        }  # fmt: skip
+        # What is as it always was goes unsaid: stores were made before it could be otherwise.
+        if (card.crop, card.interpolation) != ("center", "bilinear"):
+            found |= {"crop": card.crop, "interpolation": card.interpolation}
+        if self._transform is not None:
+            found["transform"] = self._transform.text
+        return found
 
     def facts(self) -> dict[str, str]:
         """What a result says of its model: name, weights, their hash, versions."""

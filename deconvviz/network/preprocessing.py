@@ -8,39 +8,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from deconvviz.card import Card
-from deconvviz.data.images import read_image
+from deconvviz.data.images import PictureFile
+from deconvviz.errors import ImageError
 
-PictureFile: TypeAlias = str | os.PathLike[str] | Image.Image
 # What analyses take as one picture; a tensor is a preprocessed input.
 Picture: TypeAlias = PictureFile | Tensor
+
+INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
+CROPS = ("center", "letterbox", None)
+# No picture is scaled to more than so many times the length of its input: a strip is cut, or refused.
+_LONGEST = 16
 
 
 def listed(images: Any) -> tuple[list[Any], tuple[str, ...]]:
     """One or several pictures as a list, and a name for each: its file's, or "picture 1", …
 
-    A tensor (N, C, H, W) is N pictures.
+    A tensor (N, C, H, W) or an array (N, H, W, C) is N pictures.
     """
-    if isinstance(images, Tensor):
-        given = list(images) if images.dim() == 4 else [images]
+    if isinstance(images, Tensor | np.ndarray):
+        given = list(images) if images.ndim == 4 else [images]
     else:
         given = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
     names = (Path(i).name if isinstance(i, str | os.PathLike) else f"picture {n}" for n, i in enumerate(given, 1))
     return given, tuple(names)
 
 
-def normalised(picture: PictureFile, card: Card) -> Tensor:
-    """The input (1, C, H, W), float32, for a path or a PIL image, with a card that has mean and std."""
-    shown = _fitted(read_image(picture), card).convert("L" if card.channels == 1 else "RGB")
-    size = (shown.height, shown.width, card.channels)
-    pixels = torch.frombuffer(bytearray(shown.tobytes()), dtype=torch.uint8).reshape(size)
+def normalised(picture: Image.Image, card: Card) -> Tensor:
+    """The input (1, C, H, W), float32, for an upright RGB picture, with a card that has mean and std."""
+    shown = _fitted(picture, card).convert("L" if card.channels == 1 else "RGB")
     low, high = card.value_range
-    x = pixels.permute(2, 0, 1).float().div(255) * (high - low) + low
+    x = pixels_of(shown).float().div(255) * (high - low) + low
     return ((x - per_channel(card.mean)) / per_channel(card.std))[None]
+
+
+def pixels_of(picture: Image.Image) -> Tensor:
+    """The pixels (C, H, W), uint8, of a grey or RGB picture."""
+    size = (picture.height, picture.width, len(picture.getbands()))
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).reshape(size).permute(2, 0, 1)
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
@@ -50,53 +60,89 @@ def per_channel(values: Sequence[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Fit:
-    """How a picture becomes the input, all sizes (height, width): cut, resized, then cropped at the centre.
+    """How a picture becomes the input, all sizes (height, width): cut, resized, then cropped or framed.
 
     `cut` (top, left, height, width) is what is kept of a strip before resizing, or the whole picture; `corner` (top,
-    left) where the input lies in the `resized` picture.
+    left) where the input, of the size `kept`, lies in the `resized` picture: negative where there is a frame.
     """
 
     cut: tuple[int, int, int, int]
     resized: tuple[int, int]
     corner: tuple[int, int]
+    kept: tuple[int, int]
 
 
 def _fit(height: int, width: int, card: Card) -> _Fit:
     """With torchvision's rounding."""
-    whole = (0, 0, height, width)
-    if card.resize is None:
-        return _Fit(whole, card.input_size, (0, 0))
-    short, long = sorted((height, width))
-    scaled = int(card.resize * long / short)
-    if scaled > 16 * max(card.resize, *card.input_size):
+    resized = _resized(height, width, card)
+    if max(resized) > _LONGEST * max(*card.input_size, *_sides(card)):
+        if card.crop is None:
+            raise ImageError(f"the picture has {width} x {height} pixels, a strip; it must be cropped for this network")
         # A strip: cut it before scaling, or the scaled copy would not fit into memory.
-        keep = short * 4
+        keep = min(height, width) * 4
         top, left = max((height - keep) // 2, 0), max((width - keep) // 2, 0)
         inner = _fit(min(height, keep), min(width, keep), card)
-        return _Fit((top, left, *inner.cut[2:]), inner.resized, inner.corner)
-    resized = (scaled, card.resize) if width <= height else (card.resize, scaled)
-    down, across = (round((new - kept) / 2) for new, kept in zip(resized, card.input_size, strict=True))
-    return _Fit(whole, resized, (down, across))
+        return _Fit((top, left, *inner.cut[2:]), inner.resized, inner.corner, inner.kept)
+    whole = (0, 0, height, width)
+    if card.crop is None:
+        return _Fit(whole, resized, (0, 0), resized)
+    down, across = (_start(new, kept) for new, kept in zip(resized, card.input_size, strict=True))
+    return _Fit(whole, resized, (down, across), card.input_size)
+
+
+def _sides(card: Card) -> tuple[int, ...]:
+    return (card.resize,) if isinstance(card.resize, int) else card.resize or card.input_size
+
+
+def _resized(height: int, width: int, card: Card) -> tuple[int, int]:
+    """The size (height, width) of a picture after resizing."""
+    sides = _sides(card)
+    if card.crop == "letterbox":
+        ratio = max(height / sides[0], width / sides[-1])
+        return max(round(height / ratio), 1), max(round(width / ratio), 1)
+    if len(sides) == 2:
+        return sides[0], sides[1]
+    short, long = sorted((height, width))
+    scaled = int(sides[0] * long / short)
+    return (scaled, sides[0]) if width <= height else (sides[0], scaled)
+
+
+def _start(length: int, kept: int) -> int:
+    """Where the middle `kept` pixels of `length` begin."""
+    return round((length - kept) / 2) if length >= kept else -((kept - length) // 2)
 
 
 def _fitted(picture: Image.Image, card: Card) -> Image.Image:
-    """Resized (antialiased bilinear) and cropped at the centre."""
+    """Resized and cropped or framed as the card says."""
     fit = _fit(picture.height, picture.width, card)
     top, left, height, width = fit.cut
     if (height, width) != (picture.height, picture.width):
         picture = picture.crop((left, top, left + width, top + height))
     if fit.resized != (height, width):
-        picture = picture.resize(fit.resized[::-1], Image.Resampling.BILINEAR)
-    (top, left), (height, width) = fit.corner, card.input_size
-    return picture.crop((left, top, left + width, top + height))
+        picture = picture.resize(fit.resized[::-1], Image.Resampling[card.interpolation.upper()])
+    (top, left), (height, width) = fit.corner, fit.kept
+    if card.crop != "letterbox":
+        return picture.crop((left, top, left + width, top + height))  # black outside, as torchvision has it
+    framed = Image.new("RGB", (width, height), _mean_colour(card))
+    framed.paste(picture, (-left, -top))
+    return framed
+
+
+def _mean_colour(card: Card) -> tuple[int, int, int]:
+    low, high = card.value_range
+    levels = [min(max(round(255 * (m - low) / (high - low)), 0), 255) for m in card.mean]
+    return (levels[0], levels[0], levels[0]) if len(levels) == 1 else (levels[0], levels[1], levels[2])
 
 
 def shown_region(picture: tuple[int, int], card: Card) -> tuple[float, float, float, float]:
-    """The part of a picture (height, width) that the input shows: top, left, bottom, right in the picture's pixels."""
+    """The part of a picture (height, width) that the input shows: top, left, bottom, right in the picture's pixels.
+
+    It is larger than the picture where that has a frame.
+    """
     fit = _fit(*picture, card)
     ends = []
     for axis in (0, 1):
         start, size, resized = fit.corner[axis], fit.cut[2 + axis], fit.resized[axis]
-        ends.append([at * size / resized + fit.cut[axis] for at in (start, start + card.input_size[axis])])
+        ends.append([at * size / resized + fit.cut[axis] for at in (start, start + fit.kept[axis])])
     (top, bottom), (left, right) = ends
     return top, left, bottom, right

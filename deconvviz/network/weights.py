@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deconvviz.errors import WeightsError
+from deconvviz.errors import WeightsError, in_one_line
 from deconvviz.files import write_whole
-
-_USED = ("labels", "options", "model", "pictures")
+from deconvviz.network.finite import check_weights
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         raise WeightsError(f"the weights file {path} is missing")
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise WeightsError(f"{path} is damaged: its SHA-256 is not {sha256}")
-    facts: dict[str, Any] = {}
+    stored: dict[str, str] = {}
     try:
         if path.suffix == ".safetensors":
             from safetensors import safe_open
@@ -61,42 +61,126 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
             with safe_open(path, framework="pt") as file:
                 stored = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
-            facts = {key: json.loads(stored[key]) for key in _USED if key in stored}
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch, about kinds of tensors that are refused here
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch's own words for what it will not unpickle tell how to unpickle it all the same.
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         why = "" if type(error).__name__ == "UnpicklingError" else f": {line}"
         raise WeightsError(f"{path} is neither safetensors nor a plain state dict{why}") from error
-    return _plain(state, path), facts
+    return _plain(state, path), {key: _fact(key, stored[key], path) for key in _FACTS if key in stored}
+
+
+# The facts that are used, each by what its JSON must be.
+_FACTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "labels": ("a list of class names", lambda x: isinstance(x, list) and all(isinstance(v, str) for v in x)),
+    "options": ("an object", lambda x: isinstance(x, dict)),
+    "model": ("a name", lambda x: isinstance(x, str)),
+    "pictures": ("an object", lambda x: isinstance(x, dict)),
+}
+
+
+def _fact(key: str, text: str, path: Path) -> Any:
+    what, fits = _FACTS[key]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not fits(value):
+        shown = text if len(text) <= 40 else text[:40] + "…"
+        raise WeightsError(f"{path} says of its '{key}' {shown!r}; allowed: {what}, as JSON")
+    return value
+
+
+# Where checkpoints keep the state dict, beside other things.
+_WRAPPINGS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 
 
 def _plain(state: Any, path: Path) -> dict[str, Tensor]:
     """Tensors by key, out of the usual wrappings of checkpoints."""
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
+    for key in _WRAPPINGS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not state:
         raise WeightsError(f"{path} holds no state dict (a mapping of names to tensors)")
-    if all(key.startswith("module.") for key in state):  # saved from DataParallel
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    halves = (torch.float16, torch.bfloat16)
-    return {key: value.float() if value.dtype in halves else value for key, value in state.items()}
+    return {key: _dense(key, value, path) for key, value in state.items()}
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load `state` into `module`; raises `WeightsError` that lists the keys that do not match."""
+def _dense(key: object, value: object, path: Path) -> Tensor:
+    """A tensor as networks hold it, half precision as float32; everything else is an error."""
+    if not isinstance(key, str):
+        raise WeightsError(f"{path} holds no state dict: it has the key {key!r}; allowed: names of tensors")
+    if not isinstance(value, Tensor):
+        raise WeightsError(
+            f"{path} holds no state dict (a mapping of names to tensors): '{key}' is a {type(value).__name__}"
+        )
+    kind = (
+        "on the meta device, without values" if value.is_meta
+        else "quantised" if value.is_quantized
+        else "sparse" if value.layout != torch.strided
+        else "complex" if value.is_complex()
+        else ""
+    )  # fmt: skip
+    if kind:
+        raise WeightsError(f"{path} has a tensor that is {kind}: '{key}'; allowed: dense tensors of real numbers")
+    return value.float() if value.is_floating_point() and value.dtype.itemsize <= 2 else value
+
+
+def fitted_keys(state: Mapping[str, Tensor], module: nn.Module) -> tuple[dict[str, Tensor], str | None]:
+    """`state` with its keys as those of `module`, and what was done to them in words, or None.
+
+    Wrappers (DataParallel, Lightning, `torch.compile`, a class that holds the network as `model`) put a prefix before
+    every key, or take it away. A prefix goes, or comes, where more keys fit for it.
+    """
+    own = set(module.state_dict())
+    best, said, most = dict(state), None, len(own & set(state))
+    candidates = [
+        ({key[len(p) :]: v for key, v in state.items()}, f"without the prefix '{p}'") for p in _prefixes(state)
+    ]
+    candidates += [({p + key: v for key, v in state.items()}, f"with the prefix '{p}'") for p in _prefixes(own)]
+    for renamed, words in candidates:
+        if len(own & set(renamed)) > most:
+            best, said, most = renamed, words, len(own & set(renamed))
+    return best, said
+
+
+def _prefixes(keys: Iterable[str]) -> list[str]:
+    """What all keys begin with, whole names with their dots, shortest first."""
+    parts = [key.split(".")[:-1] for key in keys]
+    common: list[str] = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        common.append(names[0])
+    return [".".join(common[: n + 1]) + "." for n in range(len(common))]
+
+
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, allow_nonfinite: bool = False
+) -> str | None:
+    """Load `state` into `module`, its keys fitted; what was done to them in words, or None.
+
+    Raises `WeightsError` that lists the keys that do not match, or names the first tensor that is not finite.
+    """
+    state, fitted = fitted_keys(state, module)
     own = module.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     extra = [k for k in state if k not in own]
     shapes = [
         f"{k} {tuple(state[k].shape)} instead of {tuple(v.shape)}"
         for k, v in own.items()
-        if k in state and state[k].shape != v.shape
+        if k in state and isinstance(v, Tensor) and state[k].shape != v.shape
     ]
     parts = [("missing", missing), ("unexpected", extra), ("wrong shape", shapes)]
     said = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in parts if keys)
     if said:
         raise WeightsError(f"{source} does not match {type(module).__name__}: {said}")
-    module.load_state_dict(state, strict=False)
+    try:
+        module.load_state_dict(state, strict=False)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise WeightsError(f"{source} does not match {type(module).__name__}: {in_one_line(error)}") from error
+    if not allow_nonfinite:
+        check_weights(module, source)
+    return fitted

@@ -88,7 +88,7 @@ def _random(net: Network) -> Network:
         for m in module.modules():
             if isinstance(m, nn.Conv2d | nn.Linear | nn.modules.batchnorm._BatchNorm):
                 m.reset_parameters()
-    bare = Network(module.eval(), card=net.card)
+    bare = net.carried(module.eval())
     bare.seen = net.seen  # the same pictures test both
     return bare
 

@@ -191,11 +191,11 @@ def _model_facts(net: Network) -> dict[str, Any]:
     card = net.card
     return {
         # Hashed anew: writing through `.data` changes weights and leaves no sign.
-        "model": {"name": card.name, "weights": net.weights_source, "sha256": net.weights_hash()},
-        "preprocessing": {
-            "input_size": list(card.input_size), "mean": list(card.mean), "std": list(card.std),
-            "resize": card.resize, "value_range": list(card.value_range),
+        "model": {
+            "name": card.name, "weights": net.weights_source, "sha256": net.weights_hash(),
+            **({"spec": card.spec} if card.spec is not None else {}),
         },
+        "preprocessing": net.preparation(),
         "aliases": dict(card.aliases), "labels": list(card.labels),
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,7 +39,7 @@ def preprocessor(net: Network) -> Network:
     like = next((p for p in net.module.parameters() if p.is_floating_point()), torch.zeros(()))
     bare = nn.Identity()
     bare.register_parameter("like", nn.Parameter(torch.zeros((), dtype=like.dtype), requires_grad=False))
-    return Network(bare, card=replace(net.card, aliases={}))
+    return net.carried(bare, aliases={})
 
 
 class Files:
@@ -48,7 +48,7 @@ class Files:
     kind = "files"
 
     def __init__(self, net: Network, folder: str, names: Names) -> None:
-        net.check_normalises()
+        net.check_takes_pictures()
         self.folder: str | None = folder
         self._root, self._names, self._net = folder, names, preprocessor(net)
 

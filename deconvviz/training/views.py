@@ -128,7 +128,8 @@ class Views(Dataset[tuple[Tensor, int, int, Tensor]]):
 def resized_side(card: Card, size: int) -> int:
     """Length of a picture's shorter side before the crop at input size `size`, in proportion to the card's."""
     native = max(card.input_size)
-    return round((card.resize or native) * size / native)
+    side = min(card.resize) if isinstance(card.resize, tuple) else card.resize
+    return round((side or native) * size / native)
 
 
 def centre(picture: Tensor, resize: int, size: int) -> Tensor:

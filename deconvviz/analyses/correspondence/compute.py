@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 from deconvviz.analyses.correspondence.parts import draw_boxes, read_parts
 from deconvviz.analyses.correspondence.result import Correspondence
 from deconvviz.analyses.features import features, listed_layers, name_of
-from deconvviz.data.images import read_image
+from deconvviz.data.images import PictureFile, read_image
 from deconvviz.data.transforms import Fill, fill_colour
 from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.network.network import Network
-from deconvviz.network.preprocessing import Picture, shown_region
+from deconvviz.network.preprocessing import Picture
 
 if TYPE_CHECKING:
     from deconvviz.analyses.correspondence.parts import Pictured
@@ -122,14 +123,18 @@ def _shown(net: Network, picture: Picture, size: tuple[int, int]) -> _ShownRegio
     if isinstance(picture, Tensor):
         return _ShownRegion(size, (0.0, 0.0, float(size[0]), float(size[1])))
     seen = read_image(picture)  # upright, and smaller if it is very large
-    own = _own_size(picture) if not isinstance(picture, Image.Image) else _upright(picture)
-    top, left, bottom, right = shown_region((seen.height, seen.width), net.card)
+    own = _own_size(picture)
+    top, left, bottom, right = net.shown_region((seen.height, seen.width))
     down, across = own[0] / seen.height, own[1] / seen.width
     return _ShownRegion(own, (top * down, left * across, bottom * down, right * across))
 
 
-def _own_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    with Image.open(path) as picture:
+def _own_size(given: PictureFile) -> tuple[int, int]:
+    if isinstance(given, np.ndarray):
+        return given.shape[0], given.shape[1]
+    if isinstance(given, Image.Image):
+        return _upright(given)
+    with Image.open(given) as picture:
         return _upright(picture)
 
 

@@ -150,7 +150,7 @@ def _architecture(model: object, sources: Sequence[Checkpoint]) -> Network:
         first = sources[0]
         return load(model, first if isinstance(first, str | os.PathLike) else "random")
     net = Network.of(model)
-    return Network(copy.deepcopy(net.module).eval(), card=net.card)
+    return net.carried(copy.deepcopy(net.module).eval())
 
 
 def _to(net: Network, device: str | None) -> None:

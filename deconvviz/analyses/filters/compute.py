@@ -151,7 +151,7 @@ def _fires(net: Network, path: str, images: Sequence[Picture], batch: int) -> tu
     if isinstance(images, str | os.PathLike) or not len(images):
         raise DeconvvizValueError("images is one path or empty; allowed: a sequence of pictures, one or more")
     # As an alias, the layer is the value behind its norm and rectifier.
-    known = Network(net.module, card=replace(net.card, aliases={_ALIAS: path}))
+    known = net.carried(net.module, aliases={_ALIAS: path})
     positive: Tensor | None = None
     places = 0
     for start in range(0, len(images), batch):
