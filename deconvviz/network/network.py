@@ -33,6 +33,7 @@ from deconvviz.network.preprocessing import (
     CROPS,
     INTERPOLATIONS,
     Picture,
+    Pictures,
     listed,
     normalised,
     per_channel,
@@ -75,7 +76,7 @@ def _placed_otherwise(
     )  # fmt: skip
 
 
-def _resize(given: int | Sequence[int] | None, default: int | None) -> int | tuple[int, int] | None:
+def _resize(given: int | Sequence[int] | None, default: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
     if given is None:
         return default
     sides = (given,) if isinstance(given, int) else tuple(given)
@@ -172,16 +173,17 @@ class Network:
         self._bare = False
         self._check()
         if transform is not None:
-            self._take_transform(transform)
+            self._take_transform(transform, card.mean, card.std)
         if not allow_nonfinite:
             check_weights(module)
 
-    def _take_transform(self, transform: Callable[[Any], Any]) -> None:
-        stated = self.card
+    def _take_transform(self, transform: Callable[[Any], Any], mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Make inputs by `transform`; `mean` and `std` are stated beside it, where its own cannot be read."""
         self._transform = PictureTransform(transform, own_channels(self.module))
-        self.card, self._placed = self._transform.described(stated)
-        if stated.mean:  # said beside the transform, whose own may not be readable
-            self.card = replace(self.card, mean=stated.mean, std=stated.std)
+        self.card, self._placed = self._transform.described(self.card)
+        if mean:
+            self.card = replace(self.card, mean=mean, std=std)
+        self._check()
 
     def carried(self, module: nn.Module, **facts: Any) -> Network:
         """A Network of another module with this one's card, but for `facts` of it, and preprocessing."""
@@ -213,18 +215,16 @@ class Network:
         (128, torch.Size([1, 3, 112, 112]))
         """
         card = self.card if labels is None else replace(self.card, labels=tuple(map(str, labels)))
-        colours = {"mean": _channels("mean", mean), "std": _channels("std", std)}
-        card = replace(card, **{name: value for name, value in colours.items() if value})
-        placed = {"input_size": input_size, "resize": resize, "interpolation": interpolation}
-        if any(value is not None for value in placed.values()) or crop != "own":
+        colours = _channels("mean", mean), _channels("std", std)
+        card = replace(card, mean=colours[0] or card.mean, std=colours[1] or card.std)
+        moved = crop != "own" or any(value is not None for value in (input_size, resize, interpolation))
+        if moved:
             card = _placed_otherwise(card, input_size, resize, crop, interpolation)
-        elif not any(colours.values()):
-            placed = {}
         other = self.carried(self.module)
         other.seen, other.card = self.seen, card
         if transform is not None:
-            other._take_transform(transform)
-        elif placed and self._transform is not None:
+            other._take_transform(transform, *colours)
+        elif self._transform is not None and (moved or any(colours)):
             if not self._placed and (resize is None or input_size is None):
                 raise DeconvvizValueError(
                     f"the transform of {card.name} cannot be taken apart; give input_size, resize, mean and std, or "
@@ -352,14 +352,14 @@ class Network:
             )
         return shown_region(picture, self.card)
 
-    def inputs(self, images: Picture | Sequence[Picture]) -> tuple[Tensor, tuple[str, ...]]:
+    def inputs(self, images: Pictures) -> tuple[Tensor, tuple[str, ...]]:
         """The inputs (N, C, H, W) for one or several pictures, and a name for each: its file's, or "picture 1", ….
 
-        A tensor (N, C, H, W) is N pictures. Raises the errors of `preprocess`, and `DeconvvizValueError` for none or
-        for inputs of several sizes.
+        Several are a list, a folder, a torch data set or its loader, or a tensor (N, C, H, W). Raises the errors of
+        `preprocess`, and `DeconvvizValueError` for none or for inputs of several sizes.
         """
-        given, names = listed(images)
-        if not given:
+        given, names = listed(images, self.card.channels or 3)
+        if not len(given):
             raise DeconvvizValueError("images is empty; allowed: one picture or more")
         inputs = [self.preprocess(image) for image in given]
         check_sizes(inputs)

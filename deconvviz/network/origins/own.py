@@ -51,7 +51,7 @@ def find(wanted: Wanted) -> Network | Found:
         weights, seen = random_weights(wanted.seed), Seen.nothing()
     elif wanted.file is not None:
         weights, seen, facts = from_file(module, wanted.file, wanted.allow_nonfinite)
-    labels = {"labels": tuple(facts["labels"])} if "labels" in facts else {}
+    labels: dict[str, Any] = {"labels": tuple(facts["labels"])} if "labels" in facts else {}
     if net is None:
         card = Card(type(module).__name__, (), (224, 224), (), (), {}, weights, resize=224, spec=wanted.spec)
         return Found(module, replace(card, **labels), seen=seen)

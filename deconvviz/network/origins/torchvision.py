@@ -99,7 +99,7 @@ def _fetched(url: str) -> Path:
 
 
 def _facts(member: Any, path: Path | None = None) -> Weights:
-    metrics = next(iter(member.meta.get("_metrics", {}).values()), {})
+    metrics: Mapping[str, float] = next(iter(member.meta.get("_metrics", {}).values()), {})
     accuracy = ", ".join(f"{value} {what}" for what, value in metrics.items()) or None
     note = None
     if path is not None and not file_sha256(path).startswith(hash_in(member.url)):

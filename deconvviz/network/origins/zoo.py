@@ -19,13 +19,7 @@ from deconvviz.network.weights import fitted_keys, load_state, read_weights
 
 def find(wanted: Wanted) -> Found:
     """The network of this name, with the weights that ship, that are fetched, random ones, or those of a file."""
-    name = wanted.name
-    if name not in registry.names():
-        raise UnknownNameError(
-            f"unknown model '{name}'{suggest(name, registry.names())}; allowed besides the zoo: torchvision:NAME, "
-            "timm:NAME, hf-hub:ORG/NAME, package.module:callable, file.py:callable"
-        )
-    card = registry.card(name)
+    name, card = wanted.name, _card(wanted.name)
     source = wanted.weights if wanted.weights is not None else _default(card)
     card = registry.card(name, source)
     options = dict(wanted.options)
@@ -53,9 +47,18 @@ def find(wanted: Wanted) -> Found:
 
 def stored(name: str) -> list[tuple[Weights, Path | None]]:
     """The weights of a network of the zoo, each with where its file belongs (None where that is not known)."""
-    card = registry.card(name)
+    card = _card(name)
     known = card.available or ((card.weights,) if card.weights else ())
     return [(weights, registry.weights_file(name, weights.name)) for weights in known]
+
+
+def _card(name: str) -> Card:
+    if name not in registry.names():
+        raise UnknownNameError(
+            f"unknown model '{name}'{suggest(name, registry.names())} (the zoo is listed by `deconvviz models`; else "
+            "torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, package.module:callable, file.py:callable)"
+        )
+    return registry.card(name)
 
 
 def _default(card: Card) -> str:
@@ -92,7 +95,7 @@ def _state(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[
         except (OSError, ValueError, ImportError) as error:
             raise WeightsError(str(error)) from error
     if not is_file(source) or not Path(source).exists():
-        error = Wanted(name, name, source).unknown_weights(list(known))
-        raise WeightsError(str(error)) if looks_like_a_path(source) else error
+        unknown = Wanted(name, name, source).unknown_weights(list(known))
+        raise WeightsError(str(unknown)) if looks_like_a_path(source) else unknown
     state, facts = read_weights(Path(source))
     return state, facts, Weights("file", Path(source).name, "unknown", location=source)
