@@ -152,8 +152,8 @@ def _data(net: Network, data: object) -> Listing:
         return found
     known = data_set(data)
     if known is not None:
-        classes, labels = classes_of(known)
-        return Listing(DataSetPictures(known), tuple(f"{n:08d}" for n in range(len(known))), classes, labels)
+        given, called = classes_of(known)
+        return Listing(DataSetPictures(known), tuple(f"{n:08d}" for n in range(len(known))), given, called)
     if not isinstance(data, tuple) or len(data) != 2 or not isinstance(data[0], Tensor):
         raise DeconvvizTypeError(
             f"data is a {type(data).__name__}; allowed: a folder, a data set or its loader, or a pair (inputs, classes)"

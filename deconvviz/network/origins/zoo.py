@@ -23,9 +23,10 @@ def find(wanted: Wanted) -> Found:
     source = wanted.weights if wanted.weights is not None else _default(card)
     card = registry.card(name, source)
     options = dict(wanted.options)
+    seen: Seen | None = Seen.nothing()
     if wanted.random:
         module = seeded(wanted.seed, lambda: _build(name, options))
-        chosen, seen = random_weights(wanted.seed), Seen.nothing()
+        chosen = random_weights(wanted.seed)
     else:
         state, facts, chosen = _state(name, card, source)
         options = {**facts.get("options", {}), **options}

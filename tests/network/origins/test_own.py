@@ -23,7 +23,7 @@ import beside_it
 import deconvviz
 
 def make(classes=2):
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(classes) if not classes else nn.Linear(4, classes))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, classes))
 
 def network():
     return deconvviz.Network(make(), 3, mean=(0.5,) * 3, std=(0.5,) * 3, labels=["a", "b"])
