@@ -166,7 +166,8 @@ def get_network(
         if weights is not None:
             raise click.UsageError("give either --weights or --checkpoint, not both")
         weights = str(checkpoint)
-    if weights is not None and looks_like_a_path(weights) and not Path(weights).is_file():
+    named = weights is None or "_Weights." in weights or not looks_like_a_path(weights)
+    if not named and not Path(str(weights)).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     given = {key: value for key, value in (said or {}).items() if key in PREPROCESSING and value is not None}
     if "size" in given:

@@ -333,8 +333,8 @@ class Network:
         if self._transform is not None:
             raise DeconvvizValueError("mean and std cannot be read out of this transform; give them beside it")
         raise DeconvvizValueError(
-            "this network has no mean and std; give them: Network(…, mean=, std=) or load(…, mean=, std=), "
-            "--mean and --std on the command line"
+            "this network has no mean and std: wrap the module in Network with mean and std, load(…, mean=, std=), or "
+            "give --mean and --std on the command line"
         )
 
     def shown_region(self, picture: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from deconvviz.data.datasets import data_set
+from deconvviz.data.datasets import data_set, first_of
 from deconvviz.data.images import read_image
 from deconvviz.data.listing import pictures_below
 from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
@@ -96,8 +96,6 @@ class Items:
         """Take an item and preprocess it; raises one of `UNREADABLE` if it cannot be read."""
         item = self._data[number]
         image, *rest = item if isinstance(item, tuple | list) else (item,)
-        if isinstance(image, str | os.PathLike):
-            image = read_image(image)
         if isinstance(image, Image.Image):
             size = image.size
         elif isinstance(image, np.ndarray) and image.ndim in (2, 3):
@@ -107,7 +105,7 @@ class Items:
         else:
             raise DeconvvizTypeError(
                 f"item {number} of the data set is a {type(image).__name__}; allowed: a preprocessed tensor, a "
-                "PIL image, a uint8 array or a path, alone or first in a tuple"
+                "PIL image or a uint8 array, alone or first in a tuple"
             )
         return Item(self._net.preprocess(image)[0], self._label(rest[0]) if rest else None, *size)
 
@@ -152,11 +150,13 @@ def source_of(net: Network, images: Any, root: Path | None = None) -> PictureSou
         return Files(net, str(folder.absolute()), pictures_below(folder))
     if not isinstance(images, list | tuple):
         return Items(net, images)
-    if images and not any(isinstance(x, str | os.PathLike) for x in images):
+    if images and all(isinstance(first_of(x), Tensor | Image.Image | np.ndarray) for x in images):
         return Items(net, _Pictures(images))
     wrong = next((x for x in images if not isinstance(x, str | os.PathLike)), None)
     if wrong is not None:
-        raise DeconvvizTypeError(f"images holds paths and a {type(wrong).__name__}; allowed: only paths, or none")
+        raise DeconvvizTypeError(
+            f"images holds a {type(wrong).__name__}; allowed: only paths, or only PIL images, uint8 arrays and tensors"
+        )
     if not images:
         raise ImageError("images is an empty list; allowed: paths of pictures")
     paths = list(dict.fromkeys(os.path.abspath(x) for x in images))

@@ -145,7 +145,10 @@ def _check(per_category: int | Sequence[int], **numbers: object) -> tuple[int, .
 def _data(net: Network, data: object) -> Listing:
     """The pictures with their categories; inputs come as such."""
     if isinstance(data, str | os.PathLike):
-        net.check_takes_pictures()
+        try:
+            net.check_takes_pictures()
+        except DeconvvizValueError as error:
+            raise DeconvvizTypeError(f"this model takes no folder of pictures: {error}") from error
         found = listing(data, net.card.channels or 3)
         if len(set(found.classes)) < 2:
             raise DeconvvizValueError(f"{data} must hold one folder of pictures per category, two or more")

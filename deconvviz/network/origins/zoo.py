@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deconvviz.card import Card, Weights
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError, suggest
 from deconvviz.models import registry
-from deconvviz.network.origins.base import Found, Wanted, is_file, looks_like_a_path, random_weights, seeded
+from deconvviz.network.origins.base import Found, Wanted, looks_like_a_path, random_weights, seeded
 from deconvviz.network.seen import Seen, seen_from
 from deconvviz.network.weights import fitted_keys, load_state, read_weights
 
@@ -95,7 +95,7 @@ def _state(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[
             return fetch(name, source), {}, entry
         except (OSError, ValueError, ImportError) as error:
             raise WeightsError(str(error)) from error
-    if not is_file(source) or not Path(source).exists():
+    if not Path(source).is_file():
         unknown = Wanted(name, name, source).unknown_weights(list(known))
         raise WeightsError(str(unknown)) if looks_like_a_path(source) else unknown
     state, facts = read_weights(Path(source))

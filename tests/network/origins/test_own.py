@@ -77,7 +77,7 @@ def test_a_module_and_a_file(kind: str, attribute: str, place: Path, monkeypatch
 def test_options_and_what_is_said_of_pictures(place: Path) -> None:
     net = deconvviz.load("my_nets:make", classes=5)
     assert net.module[3].out_features == 5  # type: ignore[index]
-    with pytest.raises(DeconvvizValueError, match="no mean and std; give them.*--mean and --std") as caught:
+    with pytest.raises(DeconvvizValueError, match="no mean and std: wrap.*--mean and --std") as caught:
         net.preprocess(Image.new("RGB", (9, 9)))
     assert "\n" not in str(caught.value)
     net = deconvviz.load("my_nets.py:make", input_size=3, mean=(0.5,) * 3, std=(0.5,) * 3, labels=["x", "y"])

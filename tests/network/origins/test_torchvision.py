@@ -14,6 +14,7 @@ import deconvviz
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError
 from deconvviz.network.load import stored_weights
 
+OWN = ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1
 NAME, FILE = "shufflenet_v2_x0_5", "shufflenetv2_x0.5-f707e7126e.pth"
 
 
@@ -44,7 +45,13 @@ def test_a_file_in_torch_hubs_folder(folders: Path) -> None:
     at = folders / "torch" / "hub" / "checkpoints"
     at.mkdir(parents=True)
     torch.save(theirs.state_dict(), at / FILE)
-    for weights in (None, "IMAGENET1K_V1", "imagenet1k_v1", ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1):
+    for weights in (
+        None,
+        "IMAGENET1K_V1",
+        "imagenet1k_v1",
+        "ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1",
+        ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1,
+    ):
         net = deconvviz.load(f"torchvision:{NAME}", weights)
         assert torch.equal(net.module.fc.weight, theirs.fc.weight)  # type: ignore[union-attr, arg-type]
         assert net.card.weights is not None and net.card.weights.name == "IMAGENET1K_V1"
