@@ -30,6 +30,7 @@ from deconvviz.network.origins.base import (
 )
 from deconvviz.network.seen import Seen
 
+_MEASURES = {"acc@1": "% top-1", "acc@5": "% top-5"}
 _CHANGED = "the SHA-256 of the file is not that of its name: it is not torchvision's own"
 
 
@@ -104,7 +105,7 @@ def _fetched(url: str) -> Path:
 
 def _facts(member: Any, path: Path | None = None) -> Weights:
     metrics: Mapping[str, float] = next(iter(member.meta.get("_metrics", {}).values()), {})
-    accuracy = ", ".join(f"{value} {what}" for what, value in metrics.items()) or None
+    accuracy = ", ".join(f"{value} {_MEASURES.get(what, what)}" for what, value in metrics.items()) or None
     note = None
     if path is not None and not file_sha256(path).startswith(hash_in(member.url)):
         note = f"{path.name}: {_CHANGED}"
