@@ -91,10 +91,16 @@ preprocessing_options = options(
     click.option("--crop", type=click.Choice(["center", "letterbox", "none"]), help="How a picture fits the input."),
     click.option("--mean", callback=_numbers, help="Mean of each channel, of pixels in 0 to 1: 0.485,0.456,0.406."),
     click.option("--std", callback=_numbers, help="Standard deviation of each channel."),
-    click.option("--labels", type=FILE, callback=_class_names, help="File of class names: one a line, or a JSON list."),
+    click.option(
+        "--labels",
+        "class_names",
+        type=FILE,
+        callback=_class_names,
+        help="File of class names: one a line, or a JSON list.",
+    ),
     click.option("--allow-nonfinite", is_flag=True, help="Take weights and pictures with NaN or infinity."),
 )
-PREPROCESSING = ("size", "resize", "crop", "mean", "std", "labels", "allow_nonfinite")
+PREPROCESSING = ("size", "resize", "crop", "mean", "std", "class_names", "allow_nonfinite")
 
 
 model_options = network_options(required=True)
@@ -170,8 +176,9 @@ def get_network(
     if not named and not Path(str(weights)).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     given = {key: value for key, value in (said or {}).items() if key in PREPROCESSING and value is not None}
-    if "size" in given:
-        given["input_size"] = given.pop("size")
+    for option, argument in (("size", "input_size"), ("class_names", "labels")):
+        if option in given:
+            given[argument] = given.pop(option)
     if given.get("crop") == "none":
         given["crop"] = None
     net: Network = load(model, weights, **given)

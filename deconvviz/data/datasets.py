@@ -64,7 +64,7 @@ class DataSetPictures(Sequence[Any]):
             return [self[k] for k in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        return first_of(self.data[index])
+        return first_of(self.data[index % len(self)])
 
 
 def first_of(item: Any) -> Any:

@@ -99,7 +99,8 @@ def _fit(height: int, width: int, card: Card) -> _Fit:
     whole = (0, 0, height, width)
     if card.crop is None:
         return _Fit(whole, resized, (0, 0), resized)
-    down, across = (_start(new, kept) for new, kept in zip(resized, card.input_size, strict=True))
+    framed = card.crop == "letterbox"
+    down, across = (_start(new, kept, framed) for new, kept in zip(resized, card.input_size, strict=True))
     return _Fit(whole, resized, (down, across), card.input_size)
 
 
@@ -120,9 +121,9 @@ def _resized(height: int, width: int, card: Card) -> tuple[int, int]:
     return (scaled, sides[0]) if width <= height else (sides[0], scaled)
 
 
-def _start(length: int, kept: int) -> int:
-    """Where the middle `kept` pixels of `length` begin."""
-    return round((length - kept) / 2) if length >= kept else -((kept - length) // 2)
+def _start(length: int, kept: int, framed: bool) -> int:
+    """Where the middle `kept` pixels of `length` begin: with the rounding of torchvision, or of Pillow for a frame."""
+    return round((length - kept) / 2) if framed or length >= kept else -((kept - length) // 2)
 
 
 def _fitted(picture: Image.Image, card: Card) -> Image.Image:

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision import transforms
 
+import deconvviz
 from deconvviz import cli
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.projection.result import Projection
@@ -90,9 +91,7 @@ def test_a_callable_that_ends_the_program(place: Path, capsys: pytest.CaptureFix
 
 
 def test_a_prefix_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import module_for_tests
-
-    state = module_for_tests.make().state_dict()
+    state = deconvviz.load("module_for_tests:make").module.state_dict()
     save_file({f"model.{key}": value for key, value in state.items()}, place / "w.safetensors")
     given = ["--model", "module_for_tests:make", "--weights", "w.safetensors", *SAID, "--layer", "2", "--out", "p.npz"]
     assert run("project", *given, "a.png") == 0

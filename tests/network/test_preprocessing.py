@@ -60,7 +60,7 @@ def test_letterbox_equals_pillow(size: tuple[int, int], picture: Image.Image) ->
     top, left, bottom, right = net.shown_region((240, 301))
     scale = min(size[0] / 240, size[1] / 301)
     assert (bottom - top, right - left) == pytest.approx((size[0] / scale, size[1] / scale), abs=3)
-    assert (top + bottom, left + right) == pytest.approx((240, 301), abs=3)
+    assert (top + bottom, left + right) == pytest.approx((240, 301), abs=1.01 / scale)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_what_is_not_allowed(wrong: dict[str, Any], error: type[Exception]) -> N
 
 
 def test_a_strip_is_refused_where_nothing_may_be_cut() -> None:
-    with pytest.raises(ImageError, match="20000 x 1 pixels, a strip"):
-        net_of(crop=None, resize=96).preprocess(Image.new("RGB", (20000, 1)))
+    with pytest.raises(ImageError, match="4000 x 1 pixels, a strip"):
+        net_of(crop=None, resize=96).preprocess(Image.new("RGB", (4000, 1)))
     assert net_of(crop="letterbox").preprocess(Image.new("RGB", (20000, 1))).shape == (1, 3, 96, 96)
 
 

@@ -125,9 +125,9 @@ def test_colours_that_cannot_be_read(picture: Image.Image) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_transform(transform: Any, error: type[Exception], said: str) -> None:
-    before = torch.get_rng_state()
+    module, before = nn.Conv2d(3, 2, 3), torch.get_rng_state()
     with pytest.raises(error, match=said) as caught:
-        net_of(transform)
+        Network(module, transform=transform)
     assert "\n" not in str(caught.value) and torch.equal(before, torch.get_rng_state())
 
 

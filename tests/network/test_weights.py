@@ -31,7 +31,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "sparse": ({"a": torch.eye(2).to_sparse()}, "sparse: 'a'|neither"),
     "compressed": ({"a": unusual(torch.eye(2).to_sparse_csr)}, "sparse: 'a'|neither"),
     "quantised": (
-        {"a": unusual(lambda: torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8))},
+        {"a": unusual(lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8))},
         "quantised: 'a'|neither",
     ),
     "meta": ({"a": torch.ones(2, device="meta")}, "meta device, without values: 'a'|neither"),
