@@ -343,7 +343,7 @@ class Network:
         Raises `DeconvvizValueError` where a transform does not say it.
 
         >>> deconvviz.load("zfnet").shown_region((512, 256))
-        (128.0, 0.0, 384.0, 256.0)
+        (144.0, 16.0, 368.0, 240.0)
         """
         if not self._placed:
             raise DeconvvizValueError(
