@@ -70,10 +70,10 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise `UnknownNameError` if the argument `name` is not one of `allowed`."""
     if value not in allowed:
-        hint = suggest(str(value), allowed)
+        hint = suggest(str(value), map(str, allowed))
         raise UnknownNameError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}{hint}")
 
 

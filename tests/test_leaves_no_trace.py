@@ -152,6 +152,8 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "facts": lambda m: Network(m).facts(),
     "provenance": lambda m: Network(m).provenance(),
     "inputs": lambda m: Network(m).inputs(IMAGE),
+    "carried": lambda m: Network(m).carried(m),
+    "adjusted": lambda m: Network(m).adjusted(input_size=8),
     "record_to": lambda m: Network(m).record_to(IMAGE, "bn2"),
     "find_layer": lambda m: Network(m).find_layer(record(m, IMAGE), "bn2"),
 }
@@ -163,7 +165,7 @@ BY_ITSELF = {
 }  # fmt: skip
 CALLS.update({name: lambda m, name=name: getattr(deconvviz, name)(m, IMAGE, ["bn2"]) for name in BY_ITSELF})
 # These run no forward pass, so nothing in one can fail.
-NO_PASS = {"preprocess", "inputs", "weights_hash", "facts", "provenance"}
+NO_PASS = {"preprocess", "inputs", "weights_hash", "facts", "provenance", "carried", "adjusted"}
 # These only read values, for which no operator needs a rule.
 NO_RULE = {"record_to", "find_layer", "correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
 NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
@@ -240,9 +242,8 @@ def test_every_public_function_that_takes_a_model_is_walked() -> None:
     methods = {n for n, f in vars(Network).items() if inspect.isfunction(f) and not n.startswith("_")}
     walked = {name.partition(",")[0] for name in CALLS}
     # `denormalise` only scales the tensor that it is given; the others only read the card.
-    assert runs | methods - {"denormalise", "numbered", "class_number", "check_normalises"} == walked, (
-        "add a line to CALLS"
-    )
+    card = {"numbered", "class_number", "check_normalises", "check_takes_pictures", "shown_region", "preparation"}
+    assert runs | methods - {"denormalise", *card} == walked, "add a line to CALLS"
 
 
 @pytest.mark.parametrize("layer", ["conv1", "middle", "bn2"])

@@ -37,13 +37,70 @@ def options(*several: Options) -> Options:
     return add
 
 
+MODEL = "In the zoo, or torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, package.module:callable, file.py:callable."
+
+
 def network_options(weights: str = "what the model has", model: str = "", **more: Any) -> Options:
     """Add the options that `get_network` takes; `weights` and `model` say their defaults, `more` is for `--model`."""
     return options(
-        click.option("--model", help=f"Name in the zoo, or package.module:callable.{model}", **more),
-        click.option("--weights", help=f"bundled, imagenet, random, or a file. Default: {weights}."),
-        click.option("--checkpoint", type=FILE, help="Weights file for package.module:callable."),
+        click.option("--model", help=f"{MODEL}{model}", **more),
+        click.option("--weights", help=f"A name that the model has for some, random, or a file. Default: {weights}."),
+        click.option("--checkpoint", type=FILE, help="The same as --weights FILE."),
+        preprocessing_options,
     )
+
+
+def _numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """`0.5` or `0.485,0.456,0.406`."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}; allowed: one number per channel, such as 0.485,0.456,0.406") from None
+
+
+def _sides(ctx: click.Context, option: click.Parameter, value: str | None) -> int | tuple[int, int] | None:
+    """`224`, or `HEIGHTxWIDTH`."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r}; allowed: a number of pixels, or HEIGHTxWIDTH")
+    return (int(found[1]), int(found[2])) if found[2] else int(found[1])
+
+
+def _class_names(ctx: click.Context, option: click.Parameter, value: Path | None) -> tuple[str, ...] | None:
+    """The lines of a text file, or the list of a JSON file."""
+    if value is None:
+        return None
+    try:
+        text = value.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if value.suffix.lower() == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"cannot read {value}: {' '.join(str(error).split())}") from error
+    if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
+        raise click.BadParameter(f"{value} holds no class names; allowed: one a line, or a JSON list")
+    return tuple(name.strip() for name in found)
+
+
+# What is said of a model's preprocessing and classes where its own is another, or unknown; see `get_network`.
+preprocessing_options = options(
+    click.option("--size", callback=_sides, help="Input size: pixels, or HEIGHTxWIDTH. Default: the model's."),
+    click.option("--resize", callback=_sides, help="Length of the shorter side before the crop, or HEIGHTxWIDTH."),
+    click.option("--crop", type=click.Choice(["center", "letterbox", "none"]), help="How a picture fits the input."),
+    click.option("--mean", callback=_numbers, help="Mean of each channel, of pixels in 0 to 1: 0.485,0.456,0.406."),
+    click.option("--std", callback=_numbers, help="Standard deviation of each channel."),
+    click.option(
+        "--labels",
+        "class_names",
+        type=FILE,
+        callback=_class_names,
+        help="File of class names: one a line, or a JSON list.",
+    ),
+    click.option("--allow-nonfinite", is_flag=True, help="Take weights and pictures with NaN or infinity."),
+)
+PREPROCESSING = ("size", "resize", "crop", "mean", "std", "class_names", "allow_nonfinite")
 
 
 model_options = network_options(required=True)
@@ -94,24 +151,46 @@ def layers_option(name: str = "--layer", default: str | None = None) -> Options:
     )
 
 
-def get_network(model: str, weights: str | None, checkpoint: Path | None) -> Network:
-    """Return the network that the options name; contradicting options are a usage error."""
-    from deconvviz.network.load import load, load_custom, looks_like_a_path
+def said_of_preprocessing(options: Mapping[str, Any]) -> list[str]:
+    """The options of `preprocessing_options` again, as they were given; class names are not said."""
+    parts: list[str] = []
+    for key in ("size", "resize", "crop", "mean", "std"):
+        value = options.get(key)
+        if isinstance(value, tuple):
+            value = ("x" if key in ("size", "resize") else ",").join(f"{v:g}" for v in value)
+        if value is not None:
+            parts += [f"--{key}", str(value)]
+    return parts + ["--allow-nonfinite"] * bool(options.get("allow_nonfinite"))
 
-    if ":" in model:
-        if weights is not None:
-            raise click.UsageError("--weights is for models of the zoo; use --checkpoint FILE with a callable")
-        return load_custom(model, checkpoint)
+
+def get_network(
+    model: str, weights: str | None, checkpoint: Path | None = None, said: Mapping[str, Any] | None = None
+) -> Network:
+    """Return the network that the options name, its preprocessing as is `said`; contradictions are a usage error."""
+    from deconvviz.network.load import load, looks_like_a_path
+
     if checkpoint is not None:
-        raise click.UsageError("--checkpoint is for package.module:callable; use --weights FILE with the zoo")
-    if weights is not None and looks_like_a_path(weights) and not Path(weights).is_file():
+        if weights is not None:
+            raise click.UsageError("give either --weights or --checkpoint, not both")
+        weights = str(checkpoint)
+    named = weights is None or "_Weights." in weights or not looks_like_a_path(weights)
+    if not named and not Path(str(weights)).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
-    return load(model, weights)
+    given = {key: value for key, value in (said or {}).items() if key in PREPROCESSING and value is not None}
+    for option, argument in (("size", "input_size"), ("class_names", "labels")):
+        if option in given:
+            given[argument] = given.pop(option)
+    if given.get("crop") == "none":
+        given["crop"] = None
+    net: Network = load(model, weights, **given)
+    if net.card.weights is not None and net.card.weights.note is not None:
+        click.echo(f"deconvviz: {net.card.weights.note}", err=True)
+    return net
 
 
 def network_from(options: Mapping[str, Any]) -> Network:
-    """Return the network that `--model`, `--weights` and `--checkpoint` name, on `--device`."""
-    net = get_network(options["model"], options["weights"], options["checkpoint"])
+    """Return the network that `--model` and the options beside it name, on `--device`."""
+    net = get_network(options["model"], options["weights"], options["checkpoint"], options)
     try:
         net.module.to(options["device"])
     except (RuntimeError, AssertionError) as error:
@@ -130,18 +209,19 @@ def network_of(store: Store, options: Mapping[str, Any]) -> Network:
     known = store.facts["model"]
     source, _, detail = str(known["weights"]).partition(": ")
     if model is None:
-        if known["name"] not in registry.names():
+        if "spec" not in known and known["name"] not in registry.names():
             raise click.UsageError(
                 f"{store.path} was made with {known['name']}, which is not in the zoo; "
                 "give --model package.module:callable"
             )
-        model = str(known["name"])
+        model = str(known.get("spec", known["name"]))
         if weights is None and checkpoint is None:
-            if source not in ("bundled", "imagenet", "random"):
+            if source == "file":
                 raise click.UsageError(
                     f"{store.path} was made with weights from a file ({detail}); give --weights FILE"
                 )
-            weights = source
+            # A repository's own weights, and those that a callable makes, have no name to be asked for by.
+            weights = None if source in ("hub", "given") else source
     return network_from({**options, "model": model, "weights": weights})
 
 

@@ -26,7 +26,8 @@ ORDER = 130
 @click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Maps drawn in each layer.")
 @click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="Pictures, evenly spread.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For the draw of maps.")
-@click.option("--model", help="Network, if the checkpoints do not say: in the zoo, or package.module:callable.")
+@click.option("--model", help=f"Network, if the checkpoints do not say. {common.MODEL}")
+@common.preprocessing_options
 @common.method_options
 @click.option("--scale", type=click.Choice(["panel", "unit", "layer"]), default="panel", help="Contrast of a panel.")
 @click.option(
@@ -48,9 +49,10 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
     layers, units = common.parse_layers(options["layers"]), common.parse_units(options["units"])
     model = options["model"]
     if model is not None and ":" in model:
-        from deconvviz.network.load import load_custom
+        from deconvviz.network.load import is_own
 
-        model = load_custom(model)
+        # The checkpoints bring the weights.
+        model = common.get_network(model, None if is_own(model) else "random", said=options)
     path = common.output_file(out, kind, f"{run.resolve().name}-evolution")
     from deconvviz.analyses.evolution.compute import evolve as compute
 

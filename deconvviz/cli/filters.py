@@ -35,14 +35,11 @@ def filters(out: Path | None, kind: str | None, as_json: bool, **options: Any) -
         raise click.UsageError("--against-weights needs --against")
     net, other = common.network_from(options), None
     if against is not None:
-        other = common.network_from(
-            {**options, "model": against, "weights": options["against_weights"], "checkpoint": None}
-        )
+        theirs = {"model": against, "weights": options["against_weights"], "checkpoint": None}
+        other = common.network_from({"device": options["device"], **theirs})
     names = [n.card.name for n in (net, other) if n is not None]
     path = common.output_file(out, kind, "-".join([*names, "filters"]))
     from deconvviz.analyses.filters.compute import filters as compute
-    from deconvviz.data.listing import pictures_in
 
-    pictures = pictures_in(images) if images is not None else None
-    result = compute(net, other, options["layer"], pictures, radius=options["radius"])
+    result = compute(net, other, options["layer"], images, radius=options["radius"])
     common.write_result(result, path, as_json, result.table().text(), scale=options["scale"], clip=options["clip"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,7 @@ ORDER = 60
 @click.command(short_help="List the layers of a network, their sizes and receptive fields.")
 @common.model_options
 @common.json_option
-def layers(model: str, weights: str | None, checkpoint: Path | None, as_json: bool) -> None:
+def layers(model: str, weights: str | None, checkpoint: Path | None, as_json: bool, **options: Any) -> None:
     """List the layers of a network, their sizes and receptive fields.
 
     Without --weights random ones are used: the table does not depend on them.
@@ -25,7 +26,11 @@ def layers(model: str, weights: str | None, checkpoint: Path | None, as_json: bo
     Example:
       deconvviz layers --model zfnet
     """
-    net = common.get_network(model, weights or ("random" if ":" not in model else None), checkpoint)
+    from deconvviz.network.load import is_own
+
+    if weights is None and checkpoint is None and not is_own(model):
+        weights = "random"
+    net = common.get_network(model, weights, checkpoint, options)
     found = net.layers()
     if as_json:
         click.echo(json.dumps({"model": net.card.name, "layers": [dataclasses.asdict(x) for x in found]}))

@@ -87,6 +87,7 @@ def _command(options: dict[str, Any], gallery: Path | None) -> str:
     for key in ("model", "weights", "checkpoint"):
         if options[key] and (key, options[key]) != ("model", "zfnet"):
             parts += [f"--{key}", str(options[key])]
+    parts += common.said_of_preprocessing(options)
     for key in ("data", "run", "store", "parts"):
         if options[key]:
             parts += [f"--{key}", options[key].name]

@@ -50,10 +50,11 @@ class Listing:
 
 
 def listing(folder: str | os.PathLike[str], channels: int = 3) -> Listing:
-    """List the pictures of `folder`: those directly in it, or else those of its categories.
+    """List the pictures of `folder` and of its sub-folders, by path; `pictures_below` says what their categories are.
 
-    A folder with the files of MNIST (idx) or CIFAR is read as `channels` (1: grey, 3: RGB). Raises `ImageError` for a
-    folder that does not exist or holds no pictures.
+    A folder with the files of MNIST (idx) or CIFAR is read as `channels` (1: grey, 3: RGB). If some pictures have a
+    category and some have none, none is listed with one. Raises `ImageError` for a folder that does not exist or holds
+    no pictures.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -62,39 +63,40 @@ def listing(folder: str | os.PathLike[str], channels: int = 3) -> Listing:
         data = read_packed(root, channels)
         given = tuple(data.given.tolist())
         return Listing(_Pixels(data.pixels), data.names, tuple(data.classes.tolist()), data.labels, given)
-    loose = _files(root)
-    if loose:
-        return Listing(loose, tuple(p.name for p in loose))
-    found = categories(root)
-    if not len(found):
-        raise _no_pictures(f"{root} or its sub-folders")
-    return found
+    return _listing(root, pictures_below(root))
 
 
 def categories(root: Path) -> Listing:
-    """The pictures of `root`'s sub-folders, one for each category, in the order of their names.
+    """The pictures of `root` that have a category; see `pictures_below`. Empty if it holds none."""
+    try:
+        found = pictures_below(root)
+    except ImageError:
+        found = []
+    return _listing(root, [(name, label) for name, label in found if label is not None])
 
-    Hidden folders and, as in the paper, the background category of Caltech-101 are left out.
-    """
-    folders = sorted(d for d in root.iterdir() if d.is_dir() and d.name[0] != "." and d.name not in LEFT_OUT)
-    found = [(k, p) for k, d in enumerate(folders) for p in _files(d)]
-    names = tuple(f"{p.parent.name}/{p.name}" for _, p in found)
-    return Listing([p for _, p in found], names, tuple(k for k, _ in found), tuple(d.name for d in folders))
+
+def _listing(root: Path, found: Sequence[tuple[str, str | None]]) -> Listing:
+    paths, names = [root / name for name, _ in found], tuple(name for name, _ in found)
+    given = [label for _, label in found if label is not None]
+    if len(given) < len(found):
+        return Listing(paths, names)
+    labels = tuple(sorted(set(given)))
+    numbers = {label: k for k, label in enumerate(labels)}
+    return Listing(paths, names, tuple(numbers[label] for label in given), labels)
 
 
 def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the picture files directly in `folder`, sorted by name. Raises `ImageError` if there are none."""
-    found = _files(Path(folder))
-    if not found:
-        raise _no_pictures(str(folder))
-    return found
+    """Return the picture files in `folder` and its sub-folders, by path. Raises `ImageError` if there are none."""
+    return [Path(folder) / name for name, _ in pictures_below(Path(folder))]
 
 
 def pictures_below(folder: Path) -> list[tuple[str, str | None]]:
-    """Picture files in a folder and its sub-folders, by path, with labels: the sub-folders, if there are several.
+    """Picture files in a folder and its sub-folders, by path below it, each with its category or None.
 
-    Hidden files and folders are left out; a folder that links lead to twice is entered once. Raises `ImageError` if
-    there are none.
+    This is what a folder means everywhere. The category of a picture is the sub-folder of `folder` that it is in, at
+    any depth, if there are several with pictures; one directly in `folder` has none. Hidden files and folders are left
+    out, and so is, as in the paper, the background category of Caltech-101; a folder that links lead to twice is
+    entered once. Raises `ImageError` if there are none.
     """
     found: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -104,26 +106,18 @@ def pictures_below(folder: Path) -> list[tuple[str, str | None]]:
             folders.clear()
             continue
         seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = sorted(f for f in folders if f[0] != "." and not (f in LEFT_OUT and Path(at) == Path(folder)))
         found += [os.path.relpath(os.path.join(at, f), folder) for f in files if not f.startswith(".") and _named(f)]
     if not found:
-        raise _no_pictures(str(folder))
+        raise ImageError(f"no pictures in the folder {folder} or its sub-folders; looked for {', '.join(SUFFIXES)}")
     names = sorted(Path(f).as_posix() for f in found)
     tops = {name.partition("/")[0] for name in names if "/" in name}
     return [(n, n.partition("/")[0] if "/" in n and len(tops) > 1 else None) for n in names]
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if _named(p.name) and p.is_file())
-
-
 def _named(name: str) -> bool:
     """Whether this is how the file of a picture is named."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def _no_pictures(where: str) -> ImageError:
-    return ImageError(f"no pictures in the folder {where}; looked for {', '.join(SUFFIXES)}")
 
 
 class _Pixels(Sequence[Image.Image]):

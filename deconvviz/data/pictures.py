@@ -129,8 +129,8 @@ def _decode(file: Path | Image.Image, channels: int, side: int) -> Tensor:
 
 
 def _own_name(name: str) -> str:
-    """The name of a file within its category."""
-    return name.rpartition("/")[2]
+    """The path of a file within its category."""
+    return name.partition("/")[2] or name
 
 
 class Split(NamedTuple):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from deconvviz.card import Weights
-from deconvviz.errors import DeconvvizTypeError
+from deconvviz.errors import DeconvvizTypeError, UnknownNameError
 from deconvviz.network.network import Network
 from deconvviz.network.origins.base import Found, Wanted, looks_like_a_path
 
-__all__ = ["load", "looks_like_a_path", "stored_weights"]
+__all__ = ["is_own", "load", "looks_like_a_path", "stored_weights"]
 
 # What stands before the colon of a name, and the module of `origins` that knows such networks.
 _ORIGINS = {"torchvision": "torchvision", "timm": "timm", "hf-hub": "hub"}
@@ -68,9 +68,8 @@ def load(
     """
     if not isinstance(name, str):
         raise DeconvvizTypeError(f"name is a {type(name).__name__}; allowed: the name of a network")
-    prefix, colon, rest = name.partition(":")
-    kind = _ORIGINS.get(prefix, "own") if colon else "zoo"
-    wanted = Wanted(name, rest if kind not in ("zoo", "own") else name, _named(weights), seed, options, allow_nonfinite)
+    kind, rest = _kind(name)
+    wanted = Wanted(name, rest, _named(weights), seed, options, allow_nonfinite)
     given = {
         "input_size": input_size, "resize": resize, "interpolation": interpolation, "mean": mean, "std": std,
         "labels": labels, "transform": transform, **({"crop": crop} if crop != "own" else {}),
@@ -84,11 +83,25 @@ def load(
 
 def stored_weights(name: str) -> list[tuple[Weights, Path | None]]:
     """The weights that are known for a name, each with where its file is or belongs; `load` says which names."""
-    prefix, colon, rest = name.partition(":")
-    kind = _ORIGINS.get(prefix) if colon else "zoo"
-    stored = getattr(_origin(kind), "stored", None) if kind is not None else None
-    found: list[tuple[Weights, Path | None]] = stored(rest if colon else name) if stored is not None else []
+    kind, rest = _kind(name)
+    stored = getattr(_origin(kind), "stored", None)
+    if stored is None:
+        raise UnknownNameError(f"no list of weights for '{name}'; allowed: of the zoo, torchvision:NAME, timm:NAME")
+    found: list[tuple[Weights, Path | None]] = stored(rest)
     return found
+
+
+def is_own(name: str) -> bool:
+    """Whether a name leads to a callable of the user's, which may make trained weights."""
+    return _kind(name)[0] == "own"
+
+
+def _kind(name: str) -> tuple[str, str]:
+    """The module of `origins` that knows a name, and the name as it is known there."""
+    prefix, colon, rest = name.partition(":")
+    if prefix in _ORIGINS and colon:
+        return _ORIGINS[prefix], rest
+    return ("own" if colon or name.endswith(".py") else "zoo"), name
 
 
 def _origin(kind: str) -> Any:

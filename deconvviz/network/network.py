@@ -34,6 +34,7 @@ from deconvviz.network.preprocessing import (
     CROPS,
     INTERPOLATIONS,
     Picture,
+    Pictures,
     listed,
     normalised,
     per_channel,
@@ -79,7 +80,7 @@ def _placed_otherwise(
     )  # fmt: skip
 
 
-def _resize(given: int | Sequence[int] | None, default: int | None) -> int | tuple[int, int] | None:
+def _resize(given: int | Sequence[int] | None, default: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
     if given is None:
         return default
     sides = (given,) if isinstance(given, int) else tuple(given)
@@ -179,16 +180,17 @@ class Network:
         self._bare = False
         self._check()
         if transform is not None:
-            self._take_transform(transform)
+            self._take_transform(transform, card.mean, card.std)
         if not allow_nonfinite:
             check_weights(module)
 
-    def _take_transform(self, transform: Callable[[Any], Any]) -> None:
-        stated = self.card
+    def _take_transform(self, transform: Callable[[Any], Any], mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Make inputs by `transform`; `mean` and `std` are stated beside it, where its own cannot be read."""
         self._transform = PictureTransform(transform, own_channels(self.module))
-        self.card, self._placed = self._transform.described(stated)
-        if stated.mean:  # said beside the transform, whose own may not be readable
-            self.card = replace(self.card, mean=stated.mean, std=stated.std)
+        self.card, self._placed = self._transform.described(self.card)
+        if mean:
+            self.card = replace(self.card, mean=mean, std=std)
+        self._check()
 
     def carried(self, module: nn.Module, **facts: Any) -> Network:
         """A Network of another module with this one's card, but for `facts` of it, and preprocessing."""
@@ -220,18 +222,16 @@ class Network:
         (128, torch.Size([1, 3, 112, 112]))
         """
         card = self.card if labels is None else replace(self.card, labels=tuple(map(str, labels)))
-        colours = {"mean": _channels("mean", mean), "std": _channels("std", std)}
-        card = replace(card, **{name: value for name, value in colours.items() if value})
-        placed = {"input_size": input_size, "resize": resize, "interpolation": interpolation}
-        if any(value is not None for value in placed.values()) or crop != "own":
+        colours = _channels("mean", mean), _channels("std", std)
+        card = replace(card, mean=colours[0] or card.mean, std=colours[1] or card.std)
+        moved = crop != "own" or any(value is not None for value in (input_size, resize, interpolation))
+        if moved:
             card = _placed_otherwise(card, input_size, resize, crop, interpolation)
-        elif not any(colours.values()):
-            placed = {}
         other = self.carried(self.module)
         other.seen, other.card = self.seen, card
         if transform is not None:
-            other._take_transform(transform)
-        elif placed and self._transform is not None:
+            other._take_transform(transform, *colours)
+        elif self._transform is not None and (moved or any(colours)):
             if not self._placed and (resize is None or input_size is None):
                 raise DeconvvizValueError(
                     f"the transform of {card.name} cannot be taken apart; give input_size, resize, mean and std, or "
@@ -340,8 +340,8 @@ class Network:
         if self._transform is not None:
             raise DeconvvizValueError("mean and std cannot be read out of this transform; give them beside it")
         raise DeconvvizValueError(
-            "this network has no mean and std; give them: Network(…, mean=, std=) or load(…, mean=, std=), "
-            "--mean and --std on the command line"
+            "this network has no mean and std: wrap the module in Network with mean and std, load(…, mean=, std=), or "
+            "give --mean and --std on the command line"
         )
 
     def shown_region(self, picture: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -350,7 +350,7 @@ class Network:
         Raises `DeconvvizValueError` where a transform does not say it.
 
         >>> deconvviz.load("zfnet").shown_region((512, 256))
-        (128.0, 0.0, 384.0, 256.0)
+        (144.0, 16.0, 368.0, 240.0)
         """
         if not self._placed:
             raise DeconvvizValueError(
@@ -359,14 +359,14 @@ class Network:
             )
         return shown_region(picture, self.card)
 
-    def inputs(self, images: Picture | Sequence[Picture]) -> tuple[Tensor, tuple[str, ...]]:
+    def inputs(self, images: Pictures) -> tuple[Tensor, tuple[str, ...]]:
         """The inputs (N, C, H, W) for one or several pictures, and a name for each: its file's, or "picture 1", ….
 
-        A tensor (N, C, H, W) is N pictures. Raises the errors of `preprocess`, and `DeconvvizValueError` for none or
-        for inputs of several sizes.
+        Several are a list, a folder, a torch data set or its loader, or a tensor (N, C, H, W). Raises the errors of
+        `preprocess`, and `DeconvvizValueError` for none or for inputs of several sizes.
         """
-        given, names = listed(images)
-        if not given:
+        given, names = listed(images, self.card.channels or 3)
+        if not len(given):
             raise DeconvvizValueError("images is empty; allowed: one picture or more")
         inputs = [self.preprocess(image) for image in given]
         check_sizes(inputs)

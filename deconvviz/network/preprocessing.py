@@ -12,13 +12,18 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from deconvviz.card import Card
+from deconvviz.data.datasets import DataSetPictures, data_set
 from deconvviz.data.images import PictureFile
+from deconvviz.data.listing import listing
 from deconvviz.errors import ImageError
 
 # What analyses take as one picture; a tensor is a preprocessed input.
 Picture: TypeAlias = PictureFile | Tensor
+# What they take as one or several.
+Pictures: TypeAlias = Picture | Sequence[Picture] | Dataset[Any] | DataLoader[Any]
 
 INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
 CROPS = ("center", "letterbox", None)
@@ -26,11 +31,19 @@ CROPS = ("center", "letterbox", None)
 _LONGEST = 16
 
 
-def listed(images: Any) -> tuple[list[Any], tuple[str, ...]]:
-    """One or several pictures as a list, and a name for each: its file's, or "picture 1", …
+def listed(images: Any, channels: int = 3) -> tuple[Sequence[Any], tuple[str, ...]]:
+    """One or several pictures as a sequence, and a name for each: its file's, or "picture 1", …
 
-    A tensor (N, C, H, W) or an array (N, H, W, C) is N pictures.
+    A folder is all pictures in it (`data.listing`), a data set or its loader its items; a tensor (N, C, H, W) or an
+    array (N, H, W, C) is N pictures. `channels` are those of pictures that lie packed in a folder.
     """
+    data = data_set(images)
+    if data is not None:
+        return DataSetPictures(data), tuple(f"picture {n + 1}" for n in range(len(data)))
+    if isinstance(images, str | os.PathLike) and Path(images).is_dir():
+        found = listing(images, channels)
+        return found.pictures, found.names
+    given: list[Any]
     if isinstance(images, Tensor | np.ndarray):
         given = list(images) if images.ndim == 4 else [images]
     else:
@@ -86,7 +99,8 @@ def _fit(height: int, width: int, card: Card) -> _Fit:
     whole = (0, 0, height, width)
     if card.crop is None:
         return _Fit(whole, resized, (0, 0), resized)
-    down, across = (_start(new, kept) for new, kept in zip(resized, card.input_size, strict=True))
+    framed = card.crop == "letterbox"
+    down, across = (_start(new, kept, framed) for new, kept in zip(resized, card.input_size, strict=True))
     return _Fit(whole, resized, (down, across), card.input_size)
 
 
@@ -107,9 +121,9 @@ def _resized(height: int, width: int, card: Card) -> tuple[int, int]:
     return (scaled, sides[0]) if width <= height else (sides[0], scaled)
 
 
-def _start(length: int, kept: int) -> int:
-    """Where the middle `kept` pixels of `length` begin."""
-    return round((length - kept) / 2) if length >= kept else -((kept - length) // 2)
+def _start(length: int, kept: int, framed: bool) -> int:
+    """Where the middle `kept` pixels of `length` begin: with the rounding of torchvision, or of Pillow for a frame."""
+    return round((length - kept) / 2) if framed or length >= kept else -((kept - length) // 2)
 
 
 def _fitted(picture: Image.Image, card: Card) -> Image.Image:

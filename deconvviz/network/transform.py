@@ -105,15 +105,14 @@ class PictureTransform:
         geometry = read_geometry(self.call)
         if not mean or geometry is None:
             return card, False
-        card = replace(card, **geometry)
-        if card.crop is None and isinstance(card.resize, tuple):
-            card = replace(card, input_size=card.resize)
-        own, made = normalised(PATTERN, card), self(PATTERN).float()
+        read = replace(card, **geometry)
+        if read.crop is None and isinstance(read.resize, tuple):
+            read = replace(read, input_size=read.resize)
+        own, made = normalised(PATTERN, read), self(PATTERN).float()
         if own.shape != made.shape:
             return card, False
         pixels = ((own - made) * torch.tensor(std).view(1, -1, 1, 1)).abs()
-        # Nor may they differ anywhere by more than another way to interpolate explains.
-        return card, bool(pixels.mean() < _ALIKE)
+        return (read, True) if bool(pixels.mean() < _ALIKE) else (card, False)
 
     def _colours(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std that turn pixels in 0..1 into the input; empty if that is no linear relation."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
+from deconvviz.data.datasets import data_set, first_of
 from deconvviz.data.images import read_image
 from deconvviz.data.listing import pictures_below
 from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
@@ -78,7 +80,9 @@ class Items:
     folder: str | None = None
 
     def __init__(self, net: Network, data: Any) -> None:
-        if isinstance(data, IterableDataset) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        known = data_set(data)
+        data = data if known is None else known
+        if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
             raise DeconvvizTypeError(
                 f"images is a {type(data).__name__}; allowed: a folder, a list of files, or a data set with a length"
             )
@@ -94,12 +98,14 @@ class Items:
         image, *rest = item if isinstance(item, tuple | list) else (item,)
         if isinstance(image, Image.Image):
             size = image.size
+        elif isinstance(image, np.ndarray) and image.ndim in (2, 3):
+            size = (image.shape[1], image.shape[0])
         elif isinstance(image, Tensor):
             size = (int(image.shape[-1]), int(image.shape[-2]))
         else:
             raise DeconvvizTypeError(
-                f"item {number} of the data set is a {type(image).__name__}; allowed: a preprocessed tensor or a "
-                "PIL image, alone or first in a tuple"
+                f"item {number} of the data set is a {type(image).__name__}; allowed: a preprocessed tensor, a "
+                "PIL image or a uint8 array, alone or first in a tuple"
             )
         return Item(self._net.preprocess(image)[0], self._label(rest[0]) if rest else None, *size)
 
@@ -113,6 +119,19 @@ class Items:
         classes = getattr(self._data, "classes", None)
         known = isinstance(classes, Sequence) and 0 <= number < len(classes)
         return str(classes[number]) if known and classes is not None else str(number)
+
+
+class _Pictures(Dataset[Any]):
+    """A list of pictures as a data set: a tuple in it is a picture with its label."""
+
+    def __init__(self, pictures: Sequence[Any]) -> None:
+        self._pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, number: int) -> Any:
+        return self._pictures[number]
 
 
 # Numbered pictures.
@@ -129,11 +148,15 @@ def source_of(net: Network, images: Any, root: Path | None = None) -> PictureSou
         if not folder.is_dir():
             raise ImageError(f"no such folder: {folder}")
         return Files(net, str(folder.absolute()), pictures_below(folder))
-    if isinstance(images, Dataset) or not isinstance(images, list | tuple):
+    if not isinstance(images, list | tuple):
         return Items(net, images)
+    if images and all(isinstance(first_of(x), Tensor | Image.Image | np.ndarray) for x in images):
+        return Items(net, _Pictures(images))
     wrong = next((x for x in images if not isinstance(x, str | os.PathLike)), None)
     if wrong is not None:
-        raise DeconvvizTypeError(f"images holds a {type(wrong).__name__}; allowed: paths (or a torch data set)")
+        raise DeconvvizTypeError(
+            f"images holds a {type(wrong).__name__}; allowed: only paths, or only PIL images, uint8 arrays and tensors"
+        )
     if not images:
         raise ImageError("images is an empty list; allowed: paths of pictures")
     paths = list(dict.fromkeys(os.path.abspath(x) for x in images))

@@ -142,7 +142,12 @@ def test_the_checkpoint_is_used(place: Path) -> None:
         (["--layer", "2", "--out", "b.png", "a.png", "more"], "3 pictures"),
         (["--layer", "2", "--out", "b.png", "--format", "pdf", "a.png"], "contradicts"),
         (["--layer", "2", "--out", "no/b.png", "a.png"], "does not exist"),
-        (["--layer", "2", "--weights", "random", "a.png"], "--checkpoint"),
+        (["--layer", "2", "--weights", "random", "--checkpoint", "a.png", "a.png"], "either --weights or --checkpoint"),
+        (["--layer", "2", "--weights", "imagenet", "a.png"], "no weights 'imagenet' for tiny_for_tests:make"),
+        (["--layer", "2", "--weights", "no.pth", "a.png"], "no such file: no.pth"),
+        (["--layer", "2", "--mean", "a,b", "a.png"], "'a,b'; allowed: one number per channel"),
+        (["--layer", "2", "--size", "0x9", "a.png"], "'0x9'; allowed: a number of pixels, or HEIGHTxWIDTH"),
+        (["--layer", "2", "--labels", "empty.txt", "a.png"], "empty.txt holds no class names"),
         (["--layer", "2", "--device", "cuda:99", "a.png"], "cuda:99"),
     ],
 )
@@ -150,6 +155,7 @@ def test_wrong_usage_is_2_in_one_line(
     place: Path, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "empty").mkdir()
+    (place / "empty.txt").touch()
     before = (place / "a.png").read_bytes()
     assert run(*args) == 2
     out, err = capsys.readouterr()

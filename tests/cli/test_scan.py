@@ -104,7 +104,7 @@ def test_top_as_json_and_numbers(place: Path, capsys: pytest.CaptureFixture[str]
         ("scan", ["--layers", "3-1"], "no layer"),
         ("scan", ["--images", "nowhere"], "nowhere"),
         ("scan", ["--top", "0"], "0"),
-        ("top", ["--unit", "3"], "--model"),
+        ("top", ["--unit", "3", "--model", "nope"], "unknown model 'nope'"),
         ("top", ["--unit", "30"], "allowed: 0 to 7"),
         ("top", ["--layer", "5", "--unit", "3"], "layer '5' is not in s.db"),
         ("top", ["--unit", "3", "--out", "x.gif"], ".gif"),

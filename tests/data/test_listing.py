@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deconvviz.data.listing import listing
+from deconvviz.data.listing import categories, listing, pictures_below, pictures_in
 from deconvviz.errors import ImageError
 
 
@@ -19,13 +19,27 @@ def picture(path: Path) -> None:
     Image.new("RGB", (4, 3)).save(path)
 
 
-def test_loose_pictures_come_before_sub_folders(tmp_path: Path) -> None:
-    for name in ("b.png", "a.jpg", "sub/c.png"):
+def test_pictures_of_sub_folders_at_any_depth(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", "sub/c.png", "sub/deep/d.png"):
         picture(tmp_path / name)
     (tmp_path / "note.txt").write_text("no picture")
     found = listing(tmp_path)
-    assert found.names == ("a.jpg", "b.png") and found.pictures == [tmp_path / "a.jpg", tmp_path / "b.png"]
-    assert found.classes == () and found.labels == () and len(found) == 2
+    assert found.names == ("a.jpg", "b.png", "sub/c.png", "sub/deep/d.png")
+    assert found.pictures[-1] == tmp_path / "sub" / "deep" / "d.png" and found.pictures == pictures_in(tmp_path)
+    assert found.classes == () and found.labels == () and len(found) == 4
+
+
+def test_one_rule_for_categories(tmp_path: Path) -> None:
+    """A category is the sub-folder of the folder itself, whatever lies deeper; one alone is none."""
+    for name in ("cat/a/1.png", "cat/2.png", "cat.png/3.png", "no/note.txt"):
+        picture(tmp_path / name) if name.endswith("png") else (tmp_path / "no").mkdir()
+    below = [("cat.png/3.png", "cat.png"), ("cat/2.png", "cat"), ("cat/a/1.png", "cat")]
+    assert pictures_below(tmp_path) == below
+    found = listing(tmp_path)
+    assert found.labels == ("cat", "cat.png") and found.classes == (1, 0, 0)
+    assert listing(tmp_path / "cat").labels == ()
+    picture(tmp_path / "loose.png")  # it has none, so none is listed with one
+    assert listing(tmp_path).labels == () and categories(tmp_path).names == tuple(name for name, _ in below)
 
 
 def test_sub_folders_are_categories(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, WeightsError
-from deconvviz.network.load import load, load_custom
+from deconvviz.network.load import load
 from deconvviz.network.network import Network
 from deconvviz.network.weights import read_weights
 
@@ -185,18 +185,6 @@ def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"damaged")
     with pytest.raises(WeightsError, match="SHA-256"):
         load("resnet18", "imagenet")
-
-
-def test_custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_own_net.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 2, 1)\n")
-    monkeypatch.chdir(tmp_path)
-    conv = nn.Conv2d(3, 2, 1)
-    save_file(conv.state_dict(), tmp_path / "c.safetensors")
-    net = load_custom("my_own_net:make", "c.safetensors")
-    assert net.weights_hash() == Network(conv).weights_hash()
-    for wrong in ("my_own_net", "my_own_net:nothing", "no_such_package:make"):
-        with pytest.raises(UnknownNameError):
-            load_custom(wrong)
 
 
 def test_damaged_bundled_file(tmp_path: Path) -> None:

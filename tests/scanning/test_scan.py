@@ -236,8 +236,11 @@ def test_activations_that_are_no_numbers(net: Network, tmp_path: Path) -> None:
     good = [0, 2, 4, 5]
     deconvviz.scan(net.module, TensorDataset(x[good]), ["conv1", "conv2"], top=2, store=tmp_path / "a.db", batch=6)
     x[1, 0, 8, 8], x[3, 0, 8, 8] = torch.inf, torch.nan
+    with deconvviz.scan(net.module, TensorDataset(x), ["conv1"], store=tmp_path / "c.db") as store:
+        assert "not finite, the first nan at (0, 0, 8, 8)" in str(store.picture(3).error)
+    anything = Network(net.module, allow_nonfinite=True)
     with deconvviz.scan(
-        net.module, TensorDataset(x), ["conv1", "conv2"], top=2, store=tmp_path / "b.db", batch=6
+        anything, TensorDataset(x), ["conv1", "conv2"], top=2, store=tmp_path / "b.db", batch=6
     ) as store:
         assert [p.error for p in store.pictures()] == [
             None, "its activations are not finite", None, "its activations are not finite", None, None,

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
 from deconvviz.analyses.evolution.statistics import Centred, Correlation, Peaks
 from deconvviz.analyses.features import features
 from deconvviz.analyses.projection.compute import METHODS, OVERLAPS, project
 from deconvviz.analyses.projection.result import Projection
-from deconvviz.data.listing import listing
+from deconvviz.data.listing import Listing
 from deconvviz.engine.geometry import field_of
 from deconvviz.engine.layers import check_maps
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_choice, check_counts
@@ -214,12 +215,10 @@ class _Inputs:
     """The pictures by number, as inputs (1, C, H, W); those that cannot be read are known after a first pass."""
 
     def __init__(self, net: Network, images: Any, most: int | None) -> None:
-        if isinstance(images, str | os.PathLike) and Path(images).is_dir():
-            found = listing(images, net.card.channels).spread(most)
-            self._given: Sequence[Any] = found.pictures
-            self.names = found.names
-        else:
-            self._given, self.names = listed(images)
+        self._given, self.names = listed(images, net.card.channels or 3)
+        if isinstance(images, str | os.PathLike | Dataset | DataLoader):
+            found = Listing(self._given, self.names).spread(most)
+            self._given, self.names = found.pictures, found.names
         if not len(self._given):
             raise DeconvvizValueError("images is empty; allowed: a folder, one picture or more")
         self.unreadable: list[str] = []

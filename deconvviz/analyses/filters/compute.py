@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,7 +19,7 @@ from deconvviz.engine.rules.pointwise import LowerBound
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
-from deconvviz.network.preprocessing import Picture
+from deconvviz.network.preprocessing import Pictures, listed
 
 # The paper's inputs are pixels minus their mean: 255 from the darkest to the brightest.
 _PAPER_RANGE = 255.0
@@ -32,7 +30,7 @@ def filters(
     model: Network | nn.Module,
     other: Network | nn.Module | None = None,
     layer: str | nn.Module | None = None,
-    images: Sequence[Picture] | None = None,
+    images: Pictures | None = None,
     *,
     radius: float = 0.1,
     blank: float = 0.01,
@@ -68,7 +66,7 @@ def filters(
 
 
 def _one(
-    net: Network, layer: str | nn.Module | None, images: Sequence[Picture] | None,
+    net: Network, layer: str | nn.Module | None, images: Pictures | None,
     policy: dict[str, float], batch: int,
 ) -> Filters:  # fmt: skip
     rec = record(net.plain, example_input(net.module, net.card.channels, net.card.input_size))
@@ -146,10 +144,11 @@ def _bound(net: Network, op: Op, weights: Tensor, bias: Tensor) -> Tensor | None
     return torch.maximum(weights * low, weights * high).sum((1, 2, 3)) + bias
 
 
-def _fires(net: Network, path: str, images: Sequence[Picture], batch: int) -> tuple[Tensor, int]:
-    """Share of places (F,) where the rectified maps are positive over `images`, and how many pictures there are."""
-    if isinstance(images, str | os.PathLike) or not len(images):
-        raise DeconvvizValueError("images is one path or empty; allowed: a sequence of pictures, one or more")
+def _fires(net: Network, path: str, given: Pictures, batch: int) -> tuple[Tensor, int]:
+    """Share of places (F,) where the rectified maps are positive over the pictures, and how many these are."""
+    images, _ = listed(given, net.card.channels or 3)
+    if not len(images):
+        raise DeconvvizValueError("images is empty; allowed: a folder, one picture or more")
     # As an alias, the layer is the value behind its norm and rectifier.
     known = net.carried(net.module, aliases={_ALIAS: path})
     positive: Tensor | None = None

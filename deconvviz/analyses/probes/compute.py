@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deconvviz.analyses.features import features, listed_layers
 from deconvviz.analyses.probes.result import Probes
 from deconvviz.data import likeness
+from deconvviz.data.datasets import DataSetPictures, classes_of, data_set
 from deconvviz.data.listing import Listing, listing
 from deconvviz.data.pictures import same_photographs
 from deconvviz.engine.layers import check_maps
@@ -144,14 +145,22 @@ def _check(per_category: int | Sequence[int], **numbers: object) -> tuple[int, .
 def _data(net: Network, data: object) -> Listing:
     """The pictures with their categories; inputs come as such."""
     if isinstance(data, str | os.PathLike):
-        if not net.card.mean:
-            raise DeconvvizTypeError("this model takes no folder of pictures: wrap it in Network with mean and std")
-        found = listing(data, net.card.channels)
+        try:
+            net.check_takes_pictures()
+        except DeconvvizValueError as error:
+            raise DeconvvizTypeError(f"this model takes no folder of pictures: {error}") from error
+        found = listing(data, net.card.channels or 3)
         if len(set(found.classes)) < 2:
             raise DeconvvizValueError(f"{data} must hold one folder of pictures per category, two or more")
         return found
+    known = data_set(data)
+    if known is not None:
+        given, called = classes_of(known)
+        return Listing(DataSetPictures(known), tuple(f"{n:08d}" for n in range(len(known))), given, called)
     if not isinstance(data, tuple) or len(data) != 2 or not isinstance(data[0], Tensor):
-        raise DeconvvizTypeError(f"data is a {type(data).__name__}; allowed: a folder, or a pair (inputs, classes)")
+        raise DeconvvizTypeError(
+            f"data is a {type(data).__name__}; allowed: a folder, a data set or its loader, or a pair (inputs, classes)"
+        )
     inputs, classes = data[0], torch.as_tensor(data[1])
     if inputs.dim() != 4 or tuple(classes.shape) != (len(inputs),) or classes.is_floating_point():
         raise DeconvvizValueError(

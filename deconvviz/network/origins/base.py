@@ -65,7 +65,7 @@ class Found:
 
 def is_file(source: str) -> bool:
     """Whether weights are a file, or meant as one: they look like a path, and not like a name."""
-    return Path(source).exists() or looks_like_a_path(source)
+    return Path(source).is_file() or looks_like_a_path(source)
 
 
 def looks_like_a_path(source: str) -> bool:

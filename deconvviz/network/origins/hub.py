@@ -6,6 +6,7 @@ not have themselves is an error.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -149,7 +150,7 @@ _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 
 
 def _of_transformers(wanted: Wanted, repository: Repository, folder: Path) -> Found:
     try:
-        import transformers
+        transformers: Any = importlib.import_module("transformers")
     except ImportError as error:
         raise needs("transformers", "transformers", error) from error
     with _quiet(transformers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -51,7 +52,7 @@ def find(wanted: Wanted) -> Network | Found:
         weights, seen = random_weights(wanted.seed), Seen.nothing()
     elif wanted.file is not None:
         weights, seen, facts = from_file(module, wanted.file, wanted.allow_nonfinite)
-    labels = {"labels": tuple(facts["labels"])} if "labels" in facts else {}
+    labels: dict[str, Any] = {"labels": tuple(facts["labels"])} if "labels" in facts else {}
     if net is None:
         card = Card(type(module).__name__, (), (224, 224), (), (), {}, weights, resize=224, spec=wanted.spec)
         return Found(module, replace(card, **labels), seen=seen)
@@ -95,17 +96,19 @@ def _imported(place: str) -> ModuleType:
 
 
 def _of_file(path: Path) -> ModuleType:
-    """The module in a file, which may import what lies beside it; twice the same if it has not changed."""
+    """The module in a file, which may import what lies beside it; it is run anew every time."""
     path = path.expanduser().resolve()
     if not path.is_file():
         raise UnknownNameError(f"no such file: {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # What it defines can be pickled only if the module is known by its name; another's is not taken.
+    name, before = path.stem, sys.modules.get(path.stem)
+    if before is not None and getattr(before, "__file__", None) != str(path):
+        name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+        before = sys.modules.get(name)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UnknownNameError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    # Pickling what it defines, for the processes that read pictures, needs it by its name; another's is not taken.
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_{abs(hash(str(path))):x}"
-    module.__name__, before = name, sys.modules.get(name)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -107,7 +108,8 @@ def _filled(create: Callable[..., nn.Module], state: Mapping[str, Tensor]) -> nn
     module = create(
         pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state), "source": "", "custom_load": False}
     )
-    module.pretrained_cfg.pop("state_dict", None)  # or it would keep the weights twice
+    config: Any = module.pretrained_cfg
+    config.pop("state_dict", None)  # or it would keep the weights twice
     return module
 
 
@@ -173,31 +175,29 @@ def _facts(tag: str, config: Mapping[str, Any]) -> Weights:
 
 def transform_of(module: nn.Module) -> Callable[[Any], Any] | None:
     """The transform that timm tests this network with; None if it takes neither grey nor RGB pictures."""
-    from timm.data import create_transform, resolve_model_data_config
-
-    config = dict(resolve_model_data_config(module))
+    data: Any = importlib.import_module("timm.data")
+    config = dict(data.resolve_model_data_config(module))
     channels = own_channels(module)
     if channels == 1:
         for name in ("mean", "std"):  # stated for RGB: a grey picture has their average
             config[name] = (sum(config[name]) / len(config[name]),)
     elif channels != 3:
         return None
-    made: Callable[[Any], Any] = create_transform(**config, is_training=False)
+    made: Callable[[Any], Any] = data.create_transform(**config, is_training=False)
     return made
 
 
 def labels_of(module: nn.Module) -> tuple[str, ...]:
     """By the network's configuration, or of the subset of ImageNet that has so many classes."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
-
+    data: Any = importlib.import_module("timm.data")
     config: Any = getattr(module, "pretrained_cfg", {})
     names = config.get("label_names")
     classes = getattr(module, "num_classes", None)
     if not names:
-        subset = infer_imagenet_subset({"num_classes": classes})
+        subset = data.infer_imagenet_subset({"num_classes": classes})
         if subset is None:
             return ()
-        return labels_for(ImageNetInfo(subset).label_descriptions(), classes)
+        return labels_for(data.ImageNetInfo(subset).label_descriptions(), classes)
     described = config.get("label_descriptions") or {}
     if isinstance(described, Mapping):
         return labels_for([described.get(name, name) for name in names], classes)

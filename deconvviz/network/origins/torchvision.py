@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from deconvviz.network.origins.base import (
 )
 from deconvviz.network.seen import Seen
 
+_MEASURES = {"acc@1": "% top-1", "acc@5": "% top-5"}
 _CHANGED = "the SHA-256 of the file is not that of its name: it is not torchvision's own"
 
 
@@ -38,6 +40,9 @@ def find(wanted: Wanted) -> Found:
     Random weights and those of a file are given the transform and class names of the default ones.
     """
     enum = _enum(wanted.name)
+    if wanted.weights is not None:
+        # As torchvision itself takes them: ResNet50_Weights.IMAGENET1K_V2.
+        wanted = replace(wanted, weights=wanted.weights.removeprefix(f"{enum.__name__}."))
     own = _own_file(enum, wanted.file) if wanted.file is not None else None
     if wanted.random or (wanted.file is not None and own is None):
         module = built(wanted, lambda: seeded(wanted.seed, lambda: _plain(wanted)))
@@ -73,11 +78,11 @@ def _enum(name: str) -> Any:
 
 
 def _member(wanted: Wanted, enum: Any) -> Any:
-    """The weights of this name, which may be written as `ResNet50_Weights.IMAGENET1K_V2`, and in small letters."""
+    """The weights of this name, in capital or small letters."""
     known = list(enum.__members__)
     if not known:
         raise WeightsError(f"torchvision has no weights for {wanted.name}; give weights='random' or the path of a file")
-    given = (wanted.weights or "DEFAULT").removeprefix(f"{enum.__name__}.").upper()
+    given = (wanted.weights or "DEFAULT").upper()
     if given not in known:
         raise wanted.unknown_weights(known)
     return enum[given]
@@ -99,8 +104,8 @@ def _fetched(url: str) -> Path:
 
 
 def _facts(member: Any, path: Path | None = None) -> Weights:
-    metrics = next(iter(member.meta.get("_metrics", {}).values()), {})
-    accuracy = ", ".join(f"{value} {what}" for what, value in metrics.items()) or None
+    metrics: Mapping[str, float] = next(iter(member.meta.get("_metrics", {}).values()), {})
+    accuracy = ", ".join(f"{value} {_MEASURES.get(what, what)}" for what, value in metrics.items()) or None
     note = None
     if path is not None and not file_sha256(path).startswith(hash_in(member.url)):
         note = f"{path.name}: {_CHANGED}"

@@ -12,26 +12,21 @@ from torch import Tensor, nn
 from deconvviz.card import Card, Weights
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError, suggest
 from deconvviz.models import registry
-from deconvviz.network.origins.base import Found, Wanted, is_file, looks_like_a_path, random_weights, seeded
+from deconvviz.network.origins.base import Found, Wanted, looks_like_a_path, random_weights, seeded
 from deconvviz.network.seen import Seen, seen_from
 from deconvviz.network.weights import fitted_keys, load_state, read_weights
 
 
 def find(wanted: Wanted) -> Found:
     """The network of this name, with the weights that ship, that are fetched, random ones, or those of a file."""
-    name = wanted.name
-    if name not in registry.names():
-        raise UnknownNameError(
-            f"unknown model '{name}'{suggest(name, registry.names())}; allowed besides the zoo: torchvision:NAME, "
-            "timm:NAME, hf-hub:ORG/NAME, package.module:callable, file.py:callable"
-        )
-    card = registry.card(name)
+    name, card = wanted.name, _card(wanted.name)
     source = wanted.weights if wanted.weights is not None else _default(card)
     card = registry.card(name, source)
     options = dict(wanted.options)
+    seen: Seen | None = Seen.nothing()
     if wanted.random:
         module = seeded(wanted.seed, lambda: _build(name, options))
-        chosen, seen = random_weights(wanted.seed), Seen.nothing()
+        chosen = random_weights(wanted.seed)
     else:
         state, facts, chosen = _state(name, card, source)
         options = {**facts.get("options", {}), **options}
@@ -53,9 +48,18 @@ def find(wanted: Wanted) -> Found:
 
 def stored(name: str) -> list[tuple[Weights, Path | None]]:
     """The weights of a network of the zoo, each with where its file belongs (None where that is not known)."""
-    card = registry.card(name)
+    card = _card(name)
     known = card.available or ((card.weights,) if card.weights else ())
     return [(weights, registry.weights_file(name, weights.name)) for weights in known]
+
+
+def _card(name: str) -> Card:
+    if name not in registry.names():
+        raise UnknownNameError(
+            f"unknown model '{name}'{suggest(name, registry.names())} (the zoo is listed by `deconvviz models`; else "
+            "torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, package.module:callable, file.py:callable)"
+        )
+    return registry.card(name)
 
 
 def _default(card: Card) -> str:
@@ -91,8 +95,8 @@ def _state(name: str, card: Card, source: str) -> tuple[dict[str, Tensor], dict[
             return fetch(name, source), {}, entry
         except (OSError, ValueError, ImportError) as error:
             raise WeightsError(str(error)) from error
-    if not is_file(source) or not Path(source).exists():
-        error = Wanted(name, name, source).unknown_weights(list(known))
-        raise WeightsError(str(error)) if looks_like_a_path(source) else error
+    if not Path(source).is_file():
+        unknown = Wanted(name, name, source).unknown_weights(list(known))
+        raise WeightsError(str(unknown)) if looks_like_a_path(source) else unknown
     state, facts = read_weights(Path(source))
     return state, facts, Weights("file", Path(source).name, "unknown", location=source)

@@ -251,7 +251,7 @@ def test_errors(tmp_path: Path) -> None:
         probe(net, pair, "1", held_out="some")
     with pytest.raises(DeconvvizValueError, match="numbered"):
         probe(net.module, pair)
-    with pytest.raises(DeconvvizTypeError, match="wrap it"):
+    with pytest.raises(DeconvvizTypeError, match="wrap the module"):
         probe(net.module, tmp_path, "one")
     with pytest.raises(DeconvvizTypeError, match="pair"):
         probe(net, pair[0], "1")  # type: ignore[arg-type]
