@@ -14,7 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from deconvviz.engine.nested import mapped
-from deconvviz.errors import DeconvvizValueError
+from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+
+# How values of the image leave the recording unseen.
+UNSEEN = "it was computed in another thread, or from values that went through Python or numpy"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,9 @@ class Op:
 class Recording:
     """The operators, values and module calls of one forward pass; value 0 is the image (1, C, H, W).
 
-    `dispatched` are the names of all operators in order, also of those that do not depend on the image.
+    `dispatched` are the names of all operators in order, also of those that do not depend on the image. `beyond` says
+    why autograd may know this pass otherwise than by its operators (a `detach`, a custom `Function`), if it does.
+    `refused` is the error for an operator that ended the recording before the pass was over, if one did.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -115,6 +120,8 @@ class Recording:
     returned: str = "nothing yet"
     complete: bool = True
     dispatched: list[str] = field(default_factory=list)
+    beyond: str | None = None
+    refused: UnsupportedOperatorError | None = None
 
     def consumers(self, value: int) -> list[Op]:
         """Operators that read `value`."""
@@ -122,6 +129,11 @@ class Recording:
 
     def logits(self, what: str) -> int:
         """The value (1, classes) that came out; if it is something else, an error that says `what` needs logits."""
+        if self.output is None and self.returned.startswith("("):
+            raise DeconvvizValueError(
+                f"{what} needs logits made from the image by operators that can be recorded; this model returns a "
+                f"tensor {self.returned} of which none is known to depend on the image: {UNSEEN}"
+            )
         shape = () if self.output is None else self.values[self.output].shape
         if self.output is None or len(shape) != 2 or shape[0] != 1:
             raise DeconvvizValueError(
@@ -143,6 +155,26 @@ class Recording:
         """`op` again, with the tensors of `swap` (by value number) in place of the recorded ones."""
         args, kwargs = self.fill(op, swap)
         return op.func(*args, **kwargs)
+
+
+class OnCopy:
+    """An operator that writes to its arguments, run on copies of those named: what it is given stays as it is."""
+
+    def __init__(self, func: Any, written: tuple[str, ...]) -> None:
+        self.func, self.written, self._schema = func, written, func._schema
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        names = list(_parameters(self.func))
+        copied = [a.clone() if name in self.written else a for name, a in zip(names, args, strict=False)]
+        kept = {name: a.clone() if name in self.written else a for name, a in kwargs.items()}
+        return self.func(*copied, **kept)
+
+
+def write_over(into: Tensor, part: Tensor, to: Tensor, source: Tensor) -> Tensor:
+    """`into` with its places `to` (n,) replaced by the places `source` (n,) of `part`; places count in raster order."""
+    flat = into.reshape(-1).clone()
+    flat[to] = part.reshape(-1)[source]
+    return flat.view(into.shape)
 
 
 def spoken(path: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, refuse, register, rule_of, share
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, refuse, register, share
+from deconvviz.engine.rules.fallback import rule_of
 from deconvviz.engine.rules.pointwise import activate
 from deconvviz.engine.windows import Signal, Windows, from_whole
 
@@ -89,9 +90,9 @@ class Stack(_Joined):
 def _is_gate(rec: Recording, value: int) -> bool:
     """Whether a value comes from a gate, moved about or not."""
     op = rec.producer.get(value)
-    while op is not None and rule_of(op, missing_ok=True).moves:
+    while op is not None and rule_of(op).moves:
         op = rec.producer.get(op.inputs[0])
-    return op is not None and rule_of(op, missing_ok=True).gate
+    return op is not None and rule_of(op).gate
 
 
 def pointwise_chain(rec: Recording, value: int, source: int) -> list[Op] | None:
@@ -101,7 +102,7 @@ def pointwise_chain(rec: Recording, value: int, source: int) -> list[Op] | None:
     ops: list[Op] = []
     while value != source:
         op = rec.producer.get(value)
-        if op is None or len(op.inputs) != 1 or not rule_of(op, missing_ok=True).elementwise:
+        if op is None or len(op.inputs) != 1 or not rule_of(op).elementwise:
             return None
         ops.append(op)
         value = op.inputs[0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, register, rule_of, share
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, register, share
+from deconvviz.engine.rules.fallback import rule_of
 from deconvviz.engine.windows import Signal
 
 
