@@ -75,6 +75,10 @@ class Rule:
         """The signal on input number `i` for the signal `s` on the output; None where no signal goes."""
         raise NotImplementedError  # abstract: every rule says it
 
+    def takes(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        """The values that signals go to, the `i` of `project`: the inputs, or those that they are all computed from."""
+        return op.inputs
+
     # As geometry -------------------------------------------------------------------------------------------------
 
     def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
