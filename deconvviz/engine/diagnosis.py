@@ -58,6 +58,9 @@ def explain(rec: Recording, op: Op) -> str | None:
             f"image has {channels} channels, this network takes {wanted}: the first convolution ('{op.module}') got "
             f"{given} maps and takes {filters.channels}"
         )
+    weight = op.given.get("weight")
+    if rule.role == "weights" and isinstance(weight, Tensor) and weight.dim() != 4:
+        return _begins_with(rec, op.module, weight.dim() - 2)
     why = rule.misfit(op)
     return why and f"an image of {height}×{width} does not fit this network: layer '{op.module}' {why}"
 
@@ -70,11 +73,14 @@ def explain_rank(rec: Recording, module: nn.Module, running: Sequence[str]) -> s
     inner = dict(module.named_modules()).get(running[-1]) if running else None
     if not isinstance(inner, _ConvNd) or len(inner.kernel_size) == 2:
         return None
+    return _begins_with(rec, running[-1], len(inner.kernel_size))
+
+
+def _begins_with(rec: Recording, path: str, rank: int) -> str | None:
     if any(rule_of(op).role == "weights" for op in rec.ops):
         return None
-    rank = len(inner.kernel_size)
     shape = tuple(rec.values[0].shape)
-    return f"layer '{running[-1]}' is a {rank}-d convolution, and this network begins with it: an image {shape} has 2-d maps"
+    return f"layer '{path}' is a {rank}-d convolution, and this network begins with it: an image {shape} has 2-d maps"
 
 
 def _shapes_fail(op: Op) -> bool:

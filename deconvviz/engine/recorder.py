@@ -62,7 +62,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.stack: list[str] = []
         self.until, self.whole, self.paused = until, whole, False
         self.misfit: tuple[RuntimeError | None, str | None] = (None, None)
-        self.functions = 0  # how many torch functions run one in another
         self.customs = _forwards()
         self.frames: list[int] = []  # ids of the frames that call the running modules
         self.generator: Tensor | None = None
@@ -123,7 +122,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         written = [] if self.paused else self.written(func, name, args, kwargs)
         if self.paused:  # it has been refused
             return func(*args, **kwargs)
-        self.watch(name, func, args)
+        self.watch(name)
         constant = [t for t in written if not self.tracked(t)]
         copies = {id(t): t.clone() for t in constant}
         record_args = mapped(lambda a: self.recorded(a, copies), (args, kwargs))
@@ -155,14 +154,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             if id(a) in self.stale and self.tracked(a):
                 self.refresh(a, name)
 
-    def watch(self, name: str, func: Any, args: Any) -> None:
+    def watch(self, name: str) -> None:
         """Note what autograd knows otherwise than the operators say."""
         if self.rec.beyond is not None:
             return
         if name in ("detach", "detach_"):
             self.note("'detach'")
-        elif name == "view" and not self.functions and tuple(args[1]) == tuple(args[0].shape):
-            self.note("a custom autograd.Function")  # it hands an input back: no function was called for this view
         else:
             self.look_for_customs(3)
 
@@ -308,14 +305,14 @@ class _Functions(TorchFunctionMode):
         r = self.recorder
         if func is _SET_GRAD_ENABLED:
             r.note("a no_grad or enable_grad block")
+        elif func is Tensor.detach_ and r.tracked(args[0]):
+            r.note("'detach_'")  # which no operator tells
+        elif func is Tensor.view_as and args[0] is args[1] and r.tracked(args[0]):
+            r.note("a custom autograd.Function")  # that hands its input back
         if func in _HANDS_OUT and not r.paused and args and r.tracked(args[0]):
             r.refuse(func.__name__, f"hands values to Python (what follows could depend on them): {_UNFOLLOWED}")
         if func is not F.local_response_norm or r.paused or not args or not r.tracked(args[0]):
-            r.functions += 1
-            try:
-                return func(*args, **kwargs)
-            finally:
-                r.functions -= 1
+            return func(*args, **kwargs)
         r.check(func.__name__, [args[0]])
         r.paused = True
         try:

@@ -117,7 +117,7 @@ FACTORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
         lambda x: constant(F.relu6(wide(x)[:, :4])) * conv(x),
     ),
     "SimpleGate": (
-        lambda x: math.prod(wide(x).chunk(2, 1)),  # type: ignore[arg-type]  # two tensors multiplied
+        lambda x: torch.mul(*wide(x).chunk(2, 1)),
         lambda x: wide(x).chunk(2, 1)[0] * constant(wide(x).chunk(2, 1)[1]),
     ),
     "glu": (

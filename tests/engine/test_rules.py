@@ -25,6 +25,34 @@ def conv(x: Tensor) -> Tensor:
     return F.conv2d(x, W, padding=1)
 
 
+@torch.library.custom_op("tests::quarter", mutates_args=())
+def quarter(x: Tensor) -> Tensor:
+    """An operator that only its author knows."""
+    return torch.rot90(x, 1, (2, 3)).clone()
+
+
+quarter.register_autograd(lambda _context, gradient: torch.rot90(gradient, -1, (2, 3)).clone())
+
+def written(into: Tensor, what: Tensor | float) -> Tensor:
+    """A part of `into`, read and written before and after."""
+    part = into[:, :2, 1:]
+    part[:] = what
+    into[:, 3] = part[:, 0, :1] * 2
+    return into + 1
+
+
+def unpooled(x: Tensor) -> Tensor:
+    """A volume pooled and put back."""
+    pooled, places = F.max_pool3d(x.unsqueeze(1), 2, return_indices=True)
+    return F.max_unpool3d(pooled, places, 2, output_size=(4, 9, 9))
+
+
+def masked(into: Tensor, x: Tensor) -> Tensor:
+    """Numbers under a mask, and at places, replaced."""
+    into[:, 1, MATRIX > 0] = x[:, 0, MATRIX > 0] * 2
+    return into
+
+
 # Operator names (an in-place twin shares its rule) and a function of a map (1, 4, 9, 9) that dispatches to it.
 CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("convolution", lambda x: F.conv2d(x, W[:, :2], stride=2, padding=1, dilation=2, groups=2)),
@@ -164,8 +192,8 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("adaptive_max_pool3d", lambda x: F.adaptive_max_pool3d(x, 2)),
     ("avg_pool3d", lambda x: F.avg_pool3d(x.unsqueeze(1), 2)),
     ("_adaptive_avg_pool3d", lambda x: F.adaptive_avg_pool3d(x, 2)),
-    ("max_unpool2d", lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2)),
-    ("max_unpool3d", lambda x: F.max_unpool3d(*F.max_pool3d(x.unsqueeze(1), 2, return_indices=True), 2)),
+    ("max_unpool2d", lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(9, 9))),
+    ("max_unpool3d", unpooled),
     ("upsample_nearest1d", lambda x: F.interpolate(x.flatten(2), scale_factor=2)),
     ("upsample_linear1d", lambda x: F.interpolate(x.flatten(2), 50, mode="linear")),
     ("upsample_nearest3d", lambda x: F.interpolate(x.unsqueeze(1), scale_factor=2)),
@@ -193,7 +221,6 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("std", lambda x: x.std(1, keepdim=True) * x),
     ("var_mean", lambda x: torch.var_mean(x, 1)[0] + torch.var_mean(x, 1)[1]),
     ("std_mean", lambda x: torch.std_mean(x, (2, 3))[1]),
-    ("_fused_rms_norm", lambda x: torch.ops.aten._fused_rms_norm(x, [9], MATRIX[0], 1e-5)[0]),
     ("topk", lambda x: x.flatten(2).topk(3)[0]),
     ("sort", lambda x: x.sort(1)[0]),
     ("kthvalue", lambda x: x.flatten(2).kthvalue(3)[0]),
@@ -202,11 +229,9 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("amin", lambda x: x.amin((2, 3))),
     ("argmax", lambda x: x * x.argmax(1, keepdim=True)),
     ("argmin", lambda x: x * x.argmin(1, keepdim=True)),
-    ("argsort", lambda x: x * torch.ops.aten.argsort(x, 1, False)),
     # More activations, comparisons, products.
     *[(f.__name__, f) for f in (torch.erf, torch.erfc, torch.sin, torch.cos, torch.atan, torch.expm1, torch.asinh,
                                 torch.sinh, torch.cosh, torch.tan, torch.exp2)],
-    ("square", lambda x: torch.ops.aten.square(x)),
     ("log1p", lambda x: x.abs().log1p()),
     ("log2", lambda x: x.abs().add(1).log2()),
     ("log10", lambda x: x.abs().add(1).log10()),
@@ -216,22 +241,20 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("pow", lambda x: x[:, :1].abs().add(1).pow(WEIGHT.view(4, 1, 1))),
     ("rrelu_with_noise", lambda x: F.rrelu(x)),
     ("trunc", lambda x: x * x.trunc()),
-    ("isfinite", lambda x: x * x.isfinite()),
     ("isinf", lambda x: x * ~x.isinf()),
     ("logical_xor", lambda x: x * torch.logical_xor(x > 0, conv(x) > 0)),
     ("bitwise_and", lambda x: x * ((x > 0) & (conv(x) > 0))),
     ("bitwise_or", lambda x: x * ((x > 0) | (conv(x) > 0))),
-    ("heaviside", lambda x: x * torch.heaviside(x, WEIGHT[0])),
     ("addcmul", lambda x: torch.addcmul(WEIGHT.view(4, 1, 1), WEIGHT.view(4, 1, 1), x, value=2)),
     ("addcmul", lambda x: torch.addcmul(x, conv(x), x, value=2)),
     ("addcdiv", lambda x: torch.addcdiv(x, conv(x), x.pow(2) + 1, value=2)),
     ("lerp", lambda x: torch.lerp(x, conv(x), 0.3)),
     ("lerp", lambda x: torch.lerp(x, conv(x), x.mean((2, 3), keepdim=True).sigmoid())),
     ("glu", lambda x: F.glu(x, 1)),
-    ("div", lambda x: 2 / (x.abs() + 1)),
+    ("div", lambda x: WEIGHT.view(4, 1, 1) / (x.abs() + 1)),
     ("div", lambda x: x + x.div(0.3, rounding_mode="floor")),
     ("div", lambda x: x / (x.pow(2).mean(1, keepdim=True) + 1)),
-    ("mul", lambda x: x * (x.relu6() + 3) / 6),
+    ("mul", lambda x: x * F.relu6(x + 3) / 6),
     # Moves, writes, ends.
     ("gather", lambda x: x.gather(1, torch.tensor([2, 0, 2]).view(1, 3, 1, 1).expand(1, 3, 9, 9))),
     ("gather", lambda x: x.gather(1, x.argmax(1, keepdim=True))),
@@ -245,8 +268,7 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("index", lambda x: x[:, torch.tensor([2, 0]), torch.tensor([1, 5])]),
     ("_unsafe_index", lambda x: torch.ops.aten._unsafe_index(x, [None, None, torch.tensor([1, 5])])),
     ("detach", lambda x: x + conv(x).detach()),
-    ("detach_", lambda x: x + conv(x).clone().detach_()),
-    ("copy", lambda x: written(torch.zeros(1, 4, 9, 9, dtype=torch.float64), x)),
+    ("copy", lambda x: written(torch.zeros(1, 4, 9, 9, dtype=torch.float64), x[:, :2, 1:])),
     ("copy_", lambda x: conv(x).copy_(x[:, :1])),
     ("write_over", lambda x: written(conv(x), x[:, :2, 1:])),
     ("write_over", lambda x: F.pad(x, (1, 2, 0, 3), mode="circular")),
@@ -264,28 +286,15 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("_fft_r2c", lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * torch.complex(W[0, 0, 0, 0], W[0, 0, 0, 1]))),
     ("cumsum", lambda x: x.cumsum(3)),
     ("tril", lambda x: x.tril()),
-    ("scatter_add", lambda x: conv(x).scatter_add(1, torch.tensor([2, 2]).view(1, 2, 1, 1).expand(1, 2, 9, 9), x)),
+    ("scatter_add", lambda x: conv(x).scatter_add(1, torch.tensor([2, 2]).view(1, 2, 1, 1).expand(1, 2, 9, 9), x[:, :2])),
     ("index_add", lambda x: conv(x).index_add(1, torch.tensor([2, 0]), x[:, :2])),
     ("index_put_", lambda x: masked(conv(x), x)),
     ("mv", lambda x: torch.mv(MATRIX, x[0, 0, 0])),
     ("logsumexp", lambda x: x.logsumexp(1)),
     ("cumprod", lambda x: x.cumprod(1)),
     ("prod", lambda x: x.prod(1)),
+    ("tests.quarter", quarter),
 ]
-
-
-def written(into: Tensor, what: Tensor | float) -> Tensor:
-    """A part of `into`, read and written before and after."""
-    part = into[:, :2, 1:]
-    part[:] = what
-    into[:, 3] = part[:, 0, :1] * 2
-    return into + 1
-
-
-def masked(into: Tensor, x: Tensor) -> Tensor:
-    """Numbers under a mask, and at places, replaced."""
-    into[:, 1, MATRIX > 0] = x[:, 0, MATRIX > 0] * 2
-    return into
 
 
 class Case(nn.Module):
@@ -366,7 +375,7 @@ TWINS = {
     "_native_batch_norm_legit_no_training", "native_channel_shuffle", "prelu", "celu", "selu", "squeeze", "unsqueeze",
     "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_upsample_lanczos2d_aa",
     "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_fused_attention_overrideable",
-    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_attention_math", "_fused_rms_norm",
 }  # fmt: skip
 
 

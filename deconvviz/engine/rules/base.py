@@ -361,8 +361,10 @@ def gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
                 torch.autograd.grad(out, x, each.contiguous(), retain_graph=True, allow_unused=True)[0]
                 for each in s.whole()
             ]
-    except NotImplementedError:
-        refuse(op, "cannot be differentiated by autograd; occlude works")
+    except (NotImplementedError, RuntimeError) as error:
+        if "not implemented" not in str(error):
+            raise
+        refuse(op, "cannot be differentiated by autograd (occlude works)")
     # Autograd says nothing, for all signals alike, where no way leads from this input to that output.
     return None if parts[0] is None else from_whole(torch.stack(parts))
 

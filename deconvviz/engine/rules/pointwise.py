@@ -22,7 +22,7 @@ def activate(s: Signal, method: str, slope: Tensor | None) -> Signal:
     "leaky_relu", "leaky_relu_", "elu", "elu_", "gelu", "gelu_", "silu", "silu_", "hardswish", "hardswish_", "softplus",
     "mish", "mish_", "tanh", "tanh_", "prelu", "_prelu_kernel", "celu", "celu_", "selu", "selu_", "log_sigmoid_forward",
     "softshrink", "hardshrink", "exp", "pow", "sqrt", "rsqrt", "log", "abs", "reciprocal", "erf", "erfc", "sin", "cos",
-    "atan", "log1p", "expm1", "exp_", "pow_", "sqrt_", "rsqrt_", "log_", "abs_", "rrelu_with_noise", "softplus_", "square",
+    "atan", "log1p", "expm1", "exp_", "pow_", "sqrt_", "rsqrt_", "log_", "abs_", "rrelu_with_noise", "softplus_",
     "asinh", "log2", "log10", "exp2", "sinh", "cosh", "tan",
 )  # fmt: skip
 class Activation(Pointwise):

@@ -14,8 +14,8 @@ from deconvviz.engine.windows import Signal, from_whole
 
 
 @register("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "logical_and", "logical_or", "bitwise_not", "sign",
-          "floor", "ceil", "round", "isnan", "trunc", "isfinite", "isinf", "logical_xor", "bitwise_and",
-          "bitwise_or", "heaviside")  # fmt: skip
+          "floor", "ceil", "round", "isnan", "trunc", "isinf", "logical_xor", "bitwise_and",
+          "bitwise_or")  # fmt: skip
 class Comparison(Pointwise):
     """Comparisons and roundings: constant almost everywhere, so no signal goes through them; as a factor a mask."""
 
@@ -80,7 +80,7 @@ class Ordered(Rule):
         return gradient(walk, op, i, s)
 
 
-@register("argmax", "argmin", "argsort")
+@register("argmax", "argmin")
 class Places(Rule):
     """Where numbers lie: places are constants."""
 
