@@ -1,7 +1,8 @@
 """Autograd's own answer, for passes that it knows otherwise than by their operators.
 
-A `detach`, a `no_grad` block or a custom `autograd.Function` says what autograd does with a pass, and leaves no operator
-that says so. Where a recording has met one (`Recording.beyond`), its gradients are those of a second pass with autograd.
+A `detach`, a `no_grad` block or a custom `autograd.Function` says what autograd does with a pass, and leaves no
+operator that says so. Where a recording has met one (`Recording.beyond`), its gradients are those of a second pass with
+autograd.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def gradients(module: nn.Module, rec: Recording, value: int, seeds: Iterable[Ten
         except RuntimeError as error:
             line = str(error).strip().splitlines()[0]
             raise UnsupportedOperatorError(
-                f"autograd cannot differentiate this pass ({line}); methods 'deconvnet' and 'guided' and occlude may work"
+                f"autograd cannot differentiate this pass ({line}); methods 'deconvnet' and 'guided' and "
+                "occlude may work"
             ) from error
 
 
@@ -83,6 +85,7 @@ def _sent(module: nn.Module, begin: Tensor, end: Tensor, seed: Tensor) -> Tensor
     """The derivative of `end` by `begin`, for one seed; zero where autograd sees no way."""
     if not end.requires_grad:
         return torch.zeros_like(begin)
+    found: Tensor | None
     try:
         (found,) = torch.autograd.grad(end, begin, seed, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
@@ -100,10 +103,8 @@ def _by_backward(module: nn.Module, begin: Tensor, end: Tensor, seed: Tensor) ->
             p.grad = None
         begin.retain_grad()
         begin.grad = None
-        end.backward(seed, retain_graph=True)
+        end.backward(seed, retain_graph=True)  # type: ignore[no-untyped-call]  # torch's own has no annotations
         return begin.grad
     finally:
         for p, grad in before:
             p.grad = grad
-
-

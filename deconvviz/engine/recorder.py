@@ -215,7 +215,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
     def adopt(self, flat: list[Any]) -> None:
         """Number what looks like a constant and lies in a storage that values of the image were written to."""
         for a in flat:
-            if isinstance(a, Tensor) and a.layout == torch.strided and not self.tracked(a) and _storage(a) in self.mixed:
+            if (
+                isinstance(a, Tensor)
+                and a.layout == torch.strided
+                and not self.tracked(a)
+                and _storage(a) in self.mixed
+            ):
                 self.refresh(a, "a view")
 
     def refresh(self, tensor: Tensor, name: str) -> None:

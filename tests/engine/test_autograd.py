@@ -123,7 +123,9 @@ def test_gradient_is_what_autograd_says(name: str) -> None:
     maps = net.read(oracle(net.act(net.stem(leaf))))[0]
     for k, unit in enumerate((0, 2)):
         value = maps[unit, p.places[k, 0], p.places[k, 1]]
-        (want,) = torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True) if maps.requires_grad else [None]
+        (want,) = (
+            torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True) if maps.requires_grad else [None]
+        )
         want = torch.zeros_like(x) if want is None else want * value
         torch.testing.assert_close(p.pixels[k], want[0].detach(), rtol=1e-10, atol=1e-12)
     assert all(q.grad is None for q in net.parameters())

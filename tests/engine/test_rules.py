@@ -33,6 +33,7 @@ def quarter(x: Tensor) -> Tensor:
 
 quarter.register_autograd(lambda _context, gradient: torch.rot90(gradient, -1, (2, 3)).clone())
 
+
 def written(into: Tensor, what: Tensor | float) -> Tensor:
     """A part of `into`, read and written before and after."""
     part = into[:, :2, 1:]
@@ -230,8 +231,22 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("argmax", lambda x: x * x.argmax(1, keepdim=True)),
     ("argmin", lambda x: x * x.argmin(1, keepdim=True)),
     # More activations, comparisons, products.
-    *[(f.__name__, f) for f in (torch.erf, torch.erfc, torch.sin, torch.cos, torch.atan, torch.expm1, torch.asinh,
-                                torch.sinh, torch.cosh, torch.tan, torch.exp2)],
+    *[
+        (f.__name__, f)
+        for f in (
+            torch.erf,
+            torch.erfc,
+            torch.sin,
+            torch.cos,
+            torch.atan,
+            torch.expm1,
+            torch.asinh,
+            torch.sinh,
+            torch.cosh,
+            torch.tan,
+            torch.exp2,
+        )
+    ],
     ("log1p", lambda x: x.abs().log1p()),
     ("log2", lambda x: x.abs().add(1).log2()),
     ("log10", lambda x: x.abs().add(1).log10()),
@@ -286,7 +301,10 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("_fft_r2c", lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * torch.complex(W[0, 0, 0, 0], W[0, 0, 0, 1]))),
     ("cumsum", lambda x: x.cumsum(3)),
     ("tril", lambda x: x.tril()),
-    ("scatter_add", lambda x: conv(x).scatter_add(1, torch.tensor([2, 2]).view(1, 2, 1, 1).expand(1, 2, 9, 9), x[:, :2])),
+    (
+        "scatter_add",
+        lambda x: conv(x).scatter_add(1, torch.tensor([2, 2]).view(1, 2, 1, 1).expand(1, 2, 9, 9), x[:, :2]),
+    ),
     ("index_add", lambda x: conv(x).index_add(1, torch.tensor([2, 0]), x[:, :2])),
     ("index_put_", lambda x: masked(conv(x), x)),
     ("mv", lambda x: torch.mv(MATRIX, x[0, 0, 0])),

@@ -51,13 +51,14 @@ def project(
     order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends the whole map back, a tensor (K, h, w)
     itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum of several pools:
     "add" (the adjoint) | "overwrite" (last in raster order) | "max". `attention`, for "deconvnet" and "guided":
-    "refused" | "constant" (its weights are recorded constants, the signal goes through the values). Memory is bounded by `batch` units at a time,
-    besides the result.
+    "refused" | "constant" (its weights are recorded constants, the signal goes through the values). Memory is bounded
+    by `batch` units at a time, besides the result.
 
     Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed.
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a network
-    with an operator that has no rule. The model is left exactly as it was.
+    with an operator that cannot be recorded, or through which the method knows no way (it says which do). The model is
+    left exactly as it was.
 
     >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv5", top=3)
     >>> p.pixels.shape, p.units.shape, p.places.shape

@@ -132,7 +132,8 @@ class Product(Pointwise):
 
 def scaled(s: Signal, factor: Any, shape: tuple[int, ...]) -> Signal:
     """An operand's share of the signal on a product, for its `factor`; that of a complex number is its conjugate."""
-    return share(s, factor.conj() if isinstance(factor, Tensor | complex) else factor, shape)
+    conjugate = factor.conj() if isinstance(factor, Tensor) else factor.conjugate()
+    return share(s, conjugate, shape)
 
 
 def recorded_factor(walk: Walk, op: Op, pair: tuple[int, int], i: int) -> Tensor | None:

@@ -210,6 +210,8 @@ class Attention(Rule):
             if op.operand(i) != "value":
                 return None
             if op.inputs.count(op.inputs[i]) > 1:  # one value for all three: the signal goes to it as the value only
-                op = op.with_args(query=walk.rec.values[op.arg("query").value], key=walk.rec.values[op.arg("key").value])
+                op = op.with_args(
+                    query=walk.rec.values[op.arg("query").value], key=walk.rec.values[op.arg("key").value]
+                )
                 i, op.inputs = 0, (op.arg("value").value,)
         return gradient(walk, op, i, s)

@@ -163,8 +163,7 @@ class SameStrides(Identity):
 
 @register("repeat", "flip", "roll", "gather", "take", "as_strided", "as_strided_copy", "diagonal", "rot90")
 class Moves(Rule):
-    """Linear rearrangements: transposed by moving place numbers the same way. Places that say what moves are constants.
-    """
+    """Linear rearrangements: transposed by moving place numbers the same way; which ones move is a constant."""
 
     role = "linear"
     moves = True
