@@ -27,7 +27,7 @@ def load() -> ModuleType:
 
 
 coverage = load()
-WRAPPED = {name: make for name, make in coverage.wrapper_entries()}
+WRAPPED = dict(coverage.wrapper_entries())
 
 
 class Net(nn.Module):

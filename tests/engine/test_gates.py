@@ -167,8 +167,19 @@ def test_the_factor_is_a_constant(name: str, method: str) -> None:
     torch.testing.assert_close(project(function, method), by_autograd(written_out), rtol=1e-9, atol=1e-11)
 
 
-# An activation spelt out, and its own operator.
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+def _layer_norm(x: Tensor) -> Tensor:
+    mean = x.mean(1, keepdim=True)
+    variance = (x - mean).pow(2).mean(1, keepdim=True)
+    return ONE * ((x - mean) / torch.sqrt(variance + 1e-5)) + ONE
+
+
+def _instance_norm(x: Tensor) -> Tensor:
+    variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + 1e-5)
+
+
+# An activation or norm spelt out, and its own operator.
+SPELT: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "SiLU": (lambda x: x * x.sigmoid(), F.silu),
     "SiLU, in place": (lambda x: x.mul_(x.sigmoid()), F.silu),
     "hardswish": (lambda x: x * F.relu6(x + 3) / 6, F.hardswish),
@@ -184,14 +195,23 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
         lambda x: F.gelu(x, approximate="tanh"),
     ),
     "Mish": (lambda x: x * torch.tanh(torch.log(1 + torch.exp(x))), F.mish),
+    "LayerNorm": (
+        _layer_norm,
+        lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (4,), ONE.flatten(), ONE.flatten()).permute(0, 3, 1, 2),
+    ),
+    "InstanceNorm": (_instance_norm, F.instance_norm),
+    "RMSNorm": (
+        lambda x: x * torch.rsqrt(x.pow(2).mean(3, keepdim=True) + 1e-6),
+        lambda x: F.rms_norm(x, (x.shape[3],), eps=1e-6),
+    ),
     "quick GELU": (lambda x: x * torch.sigmoid(1.702 * x), lambda x: F.silu(1.702 * x) / 1.702),
 }
 
 
 @pytest.mark.parametrize("method", ["deconvnet", "guided"])
-@pytest.mark.parametrize("name", list(ACTIVATIONS))
-def test_an_activation_spelt_out_is_that_activation(name: str, method: str) -> None:
-    spelt, own = ACTIVATIONS[name]
+@pytest.mark.parametrize("name", list(SPELT))
+def test_what_is_spelt_out_is_the_operator_it_spells(name: str, method: str) -> None:
+    spelt, own = SPELT[name]
     torch.testing.assert_close(
         project(lambda x: spelt(conv(x)), method), project(lambda x: own(conv(x)), method), rtol=1e-9, atol=1e-11
     )

@@ -182,6 +182,8 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     # One- and three-dimensional, transposed, with weights made from the image, on maps that are no batch of one.
     ("convolution", lambda x: F.conv1d(x.flatten(2), W[:, :, 0], padding=1, groups=1)),
     ("convolution", lambda x: F.conv3d(x.unsqueeze(2), W.unsqueeze(2), padding=(0, 1, 1))),
+    ("convolution", lambda x: F.conv2d(x, W, padding="valid")),
+    ("convolution", lambda x: F.conv2d(F.pad(x, (0, 1, 0, 1)), W[:, :1], stride=2, padding="valid", groups=4)),
     ("convolution", lambda x: F.conv_transpose2d(x, W, stride=2, padding=1, output_padding=1)),
     ("convolution", lambda x: F.conv_transpose2d(x, W[:, :2], stride=3, dilation=2, groups=2)),
     ("convolution", lambda x: F.conv2d(x, x[:, :, :3, :3].mean(0) * W, padding=1)),

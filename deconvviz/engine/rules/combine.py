@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
 from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, refuse_method, register, share
-from deconvviz.engine.rules.gates import factor_of, pointwise_chain, pointwise_source, slope_far_out
+from deconvviz.engine.rules.gates import factor_of, is_centring, pointwise_chain, pointwise_source, slope_far_out
 from deconvviz.engine.rules.pointwise import activate
 from deconvviz.engine.windows import Signal, Windows, from_whole
 
@@ -26,7 +26,10 @@ class Sum(Pointwise):
         return op.base == "add" and op.arg("alpha") == 1
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """The signal, its sign, its factor; none into the mean of a norm that is spelt out."""
         alpha = op.arg("alpha")
+        if i == 1 and walk.method != "gradient" and is_centring(walk.rec, op):
+            return None
         factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[op.base]
         return share(s, factors[op.operand(i) == "other"], walk.shape(op.inputs[i]))
 

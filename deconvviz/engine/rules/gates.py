@@ -159,6 +159,29 @@ def _reads(rec: Recording, value: int, source: int) -> bool:
     return False
 
 
+def is_centring(rec: Recording, op: Op) -> bool:
+    """Whether a difference takes away the mean of what it is a difference from, to be divided by its deviation.
+
+    A norm spelt out: as in one of torch's own its statistics are constants. Any other mean is as linear as it looks.
+    """
+    if op.base != "sub" or len(op.inputs) != 2:
+        return False
+    source, mean = op.inputs
+    maker = rec.producer.get(_root(rec, mean))
+    if maker is None or maker.name not in ("mean", "var_mean", "std_mean"):
+        return False
+    if _root(rec, maker.inputs[0]) != _root(rec, source):
+        return False
+    centred = op.output()
+    for reader in rec.consumers(centred):
+        others = [v for v in reader.inputs if v != centred]
+        if len(others) == 1 and (reader.base == "mul" or (reader.base == "div" and reader.inputs[0] == centred)):
+            spread = _numbers(rec, others[0]) < rec.values[centred].numel()
+            if spread and _reads(rec, others[0], source):
+                return True
+    return False
+
+
 def factor_of(rec: Recording, values: tuple[int, int], product: Tensor) -> int | None:
     """Which of two multiplied values (0 or 1) is a recorded factor, by what is said above from 2 on; None for none."""
     a, b = values

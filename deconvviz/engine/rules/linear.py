@@ -56,7 +56,9 @@ class Convolution(Windowed):
         return FilterBank(size, stride, padding, dilation, weight.detach(), bias, groups)
 
     def with_filters(self, op: Op, filters: FilterBank) -> Op:
-        return op.with_args(weight=filters.weight, bias=filters.bias)
+        # `padding="valid"` is recorded as one number for both axes, of which not every way of torch knows.
+        padding, none = list(filters.padding), [0, 0]
+        return op.with_args(weight=filters.weight, bias=filters.bias, padding=padding, output_padding=none)
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The convolution, its padding already in the windows."""
