@@ -31,7 +31,7 @@ def _walk(walk: Walk, pending: dict[int, Signal], last: int, end: int, units: li
                 return
             rule = rule_of(op)
             walk.output = output
-            for n, source in enumerate(op.inputs):
+            for n, source in enumerate(rule.takes(walk, op)):
                 sent = rule.project(walk, op, n, signal)
                 if sent is not None:
                     pending[source] = pending[source] + sent if source in pending else sent

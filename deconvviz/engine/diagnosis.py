@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules import rule_of
@@ -42,14 +43,44 @@ def explain(rec: Recording, op: Op) -> str | None:
     if not _shapes_fail(op):
         return None
     channels, height, width = rec.values[0].shape[1:]
-    rule = rule_of(op, missing_ok=True)
+    rule = rule_of(op)
     filters = rule.filters(op)
-    if filters is not None and filters.channels != op.arg("input").shape[1]:
-        first = not any(rule_of(before, missing_ok=True).filters(before) for before in rec.ops)
-        text = f"image has {channels} channels; the first convolution ('{op.module}') takes {filters.channels}"
-        return text if first else None
+    given = op.arg("input").shape[1] if filters is not None else 0
+    if filters is not None and filters.channels != given:
+        first = not any(rule_of(before).filters(before) for before in rec.ops)
+        # What stands before it may have made many maps of each channel (a PixelUnshuffle, slices side by side).
+        wanted, rest = divmod(channels * filters.channels, given)
+        if not first or rest:
+            return None
+        if given == channels:
+            return f"image has {channels} channels; the first convolution ('{op.module}') takes {filters.channels}"
+        return (
+            f"image has {channels} channels, this network takes {wanted}: the first convolution ('{op.module}') got "
+            f"{given} maps and takes {filters.channels}"
+        )
+    weight = op.given.get("weight")
+    if rule.role == "weights" and isinstance(weight, Tensor) and weight.dim() != 4:
+        return _begins_with(rec, op.module, weight.dim() - 2)
     why = rule.misfit(op)
     return why and f"an image of {height}×{width} does not fit this network: layer '{op.module}' {why}"
+
+
+def explain_rank(rec: Recording, module: nn.Module, running: Sequence[str]) -> str | None:
+    """Why a network for sequences or volumes cannot take a picture, in one line; None if that is not what has failed.
+
+    `running` are the paths of the modules that ran when it failed, the innermost last.
+    """
+    inner = dict(module.named_modules()).get(running[-1]) if running else None
+    if not isinstance(inner, _ConvNd) or len(inner.kernel_size) == 2:
+        return None
+    return _begins_with(rec, running[-1], len(inner.kernel_size))
+
+
+def _begins_with(rec: Recording, path: str, rank: int) -> str | None:
+    if any(rule_of(op).role == "weights" for op in rec.ops):
+        return None
+    shape = tuple(rec.values[0].shape)
+    return f"layer '{path}' is a {rank}-d convolution, and this network begins with it: an image {shape} has 2-d maps"
 
 
 def _shapes_fail(op: Op) -> bool:

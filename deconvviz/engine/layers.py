@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from deconvviz.engine.passes import unwrap
 from deconvviz.engine.per_module import PerModule
 from deconvviz.engine.recorder import record
-from deconvviz.engine.recording import Recording
+from deconvviz.engine.recording import UNSEEN, Recording
 from deconvviz.engine.rules import rule_of
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 
@@ -41,10 +41,14 @@ def record_to(
     key = (name, *conditions(module, image, aliases))
     ways = _WAYS.of(module)
     until, known = ways.get(key, (None, None))
-    rec = record(module, image, until)
+    rec = record(module, image, until, whole=False)
     if known is not None and not rec.complete:
         return rec, known
-    found = find_layer(rec, module, layer, aliases)
+    try:
+        found = find_layer(rec, module, layer, aliases)
+    except DeconvvizValueError as error:
+        # What could not be recorded is the reason, unless the name is wrong.
+        raise error if rec.refused is None or isinstance(error, UnknownNameError) else rec.refused from None
     op = rec.producer.get(found.value)
     if op is not None:
         ways[key] = tuple(o.name for o in rec.ops[: op.index + 1]), found
@@ -99,7 +103,10 @@ def _call(rec: Recording, path: str, call: str | None) -> int:
         )
     value = calls[int(call) if call is not None else -1]
     if value is None:
-        raise DeconvvizValueError(f"layer '{path}' does not return one tensor that depends on the image")
+        raise DeconvvizValueError(
+            f"layer '{path}' does not return one tensor that depends on the image as far as can be seen (not if "
+            f"{UNSEEN})"
+        )
     return value
 
 
@@ -112,7 +119,7 @@ def follow(rec: Recording, value: int) -> int:
         readers = rec.consumers(value)
         if len(readers) != 1 or not readers[0].outputs:
             return value
-        kind = rule_of(readers[0]).role if rule_of(readers[0], missing_ok=True) else ""
+        kind = rule_of(readers[0]).role
         following = readers[0].outputs[0]
         if kind not in ("norm", "activation") or following is None:
             return value

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.recording import Recording
+from deconvviz.engine.recording import UNSEEN, Recording
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 
 
@@ -78,6 +78,11 @@ def output_of(rec: Recording, what: str, output: str | None = None) -> int:
     values = list(dict.fromkeys(rec.outputs.values()))
     if len(values) > 1:  # the only one that can be logits
         values = [v for v in values if _flat(rec.values[v].shape)]
+    if not values and rec.returned.startswith("("):
+        raise DeconvvizValueError(
+            f"{what} needs an output made from the image by operators that can be recorded; this model returns a tensor "
+            f"{rec.returned} of which none is known to depend on the image: {UNSEEN}"
+        )
     if len(values) != 1:
         names = f"; say which is meant, output={' or '.join(map(repr, rec.outputs))}" if len(rec.outputs) > 1 else ""
         raise DeconvvizValueError(f"{what} needs logits (N, classes); this model returns {rec.returned}{names}")

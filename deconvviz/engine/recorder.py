@@ -7,8 +7,12 @@ spelled.
 from __future__ import annotations
 
 import contextlib
+import math
+import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +20,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deconvviz.engine.diagnosis import check_takes_one_input, described, explain
+from deconvviz.engine.diagnosis import check_takes_one_input, described, explain, explain_rank
 from deconvviz.engine.nested import leaves, mapped, named
 from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
-from deconvviz.engine.recording import Op, Recording, Ref, op_name, spoken
+from deconvviz.engine.recording import OnCopy, Op, Recording, Ref, op_name, spoken, write_over
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 
 # Operators that hand a tensor's content to Python: what follows could depend on it unseen.
@@ -29,56 +33,99 @@ _FACTORIES = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "o
 
 
 # Methods of a tensor that hand its content out without any operator; only function level sees them.
-_HANDS_OUT = {Tensor.numpy, Tensor.tolist, Tensor.__array__}
+_HANDS_OUT = {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__}
+# Arguments that are written to and mean nothing afterwards.
+_SCRATCH = {"noise"}
+_UNFOLLOWED = "neither a method nor occlude can follow it"
+
+
+@dataclass(frozen=True)
+class _Write:
+    """An in-place write: the value that came of it, and where in the storage that lies."""
+
+    value: int
+    places: tuple[Any, ...]
+    dtype: torch.dtype
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no annotations
-    def __init__(self, image: Tensor, until: Sequence[str] | None) -> None:
+    def __init__(self, image: Tensor, until: Sequence[str] | None, whole: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.rec = Recording()
         self.number: dict[int, int] = {}  # id of a tensor → its present value number
         self.held: list[Tensor] = []  # keeps every tensor alive, so that an id is never used twice
         self.alias: dict[int, list[Tensor]] = {}
-        self.stale: dict[int, str] = {}
+        self.writes: dict[int, list[_Write]] = {}  # storage → writes to it, in order
+        self.read_at: dict[int, int] = {}  # id of a tensor → how many of them its value has in it
+        self.stale: set[int] = set()  # ids of tensors whose values are older than their storages
+        self.mixed: set[int] = set()  # storages of constants that hold values of the image by now
         self.stack: list[str] = []
-        self.until, self.paused = until, False
+        self.until, self.whole, self.paused = until, whole, False
         self.misfit: tuple[RuntimeError | None, str | None] = (None, None)
+        self.customs = _forwards()
+        self.frames: list[int] = []  # ids of the frames that call the running modules
+        self.generator: Tensor | None = None
         self.add_value(image)
 
     @property
     def where(self) -> str:
-        return self.stack[-1] if self.stack else "(the model itself)"
+        return self.stack[-1] if self.stack else ""
 
-    def add_value(self, tensor: Tensor) -> int:
+    def add_value(self, tensor: Tensor, standing_for: Tensor | None = None) -> int:
+        """Number a tensor, the present value of `standing_for` (of itself) from here on."""
+        owner = tensor if standing_for is None else standing_for
         self.rec.values.append(tensor)
         number = len(self.rec.values) - 1
-        self.number[id(tensor)] = number
-        self.held.append(tensor)
-        if tensor.layout == torch.strided:
-            self.alias.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+        if id(owner) not in self.number:
+            self.held.append(owner)
+            if owner.layout == torch.strided:
+                self.alias.setdefault(_storage(owner), []).append(owner)
+        self.number[id(owner)] = number
+        if self.writes and owner.layout == torch.strided:
+            self.read_at[id(owner)] = len(self.writes.get(_storage(owner), ()))
+            self.stale.discard(id(owner))
         return number
 
-    def refuse(self, name: str, why: str) -> NoReturn:
-        raise UnsupportedOperatorError(f"operator '{name}' in {spoken(self.where)}: {why}")
+    def refuse(self, name: str, why: str) -> None:
+        """Say that an operator cannot be recorded: at once, or (not `whole`) run on without recording any more."""
+        error = UnsupportedOperatorError(f"operator '{name}' in {spoken(self.where)}: {why}")
+        if self.whole:
+            raise error
+        self.rec.refused, self.paused = self.rec.refused or error, True
+        self.number.clear()
+        self.generator = torch.get_rng_state()
 
     def tracked(self, a: Any) -> bool:
         return isinstance(a, Tensor) and id(a) in self.number
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():
+            self.note("an inference_mode block")
+            with self:  # there composite operators come whole
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         flat = leaves((args, kwargs))
         name = op_name(func)
         self.rec.dispatched.append(name)
         # Dropout draws its mask on a fresh tensor: nothing of the image is among its arguments.
-        if not self.paused and torch.Tag.nondeterministic_seeded in func.tags and "scaled_dot_product" not in name:
-            self.refuse(name, "is random; switch it off (for dropout: eval mode)")
+        if not self.paused and _is_random(func, name, args, kwargs):
+            self.refuse(name, f"is random; switch it off (for dropout: eval mode), {_UNFOLLOWED}")
+        if self.mixed:
+            self.adopt(flat)
         if self.paused or not any(self.tracked(a) for a in flat):
             return func(*args, **kwargs)
         if name in _FACTORIES:
             return func(*args, **kwargs)
-        self.check(func, name, flat)
-        written = self.written(func, name, args, kwargs)
-        record_args = mapped(lambda a: Ref(self.number[id(a)]) if self.tracked(a) else a, (args, kwargs))
+        self.check(name, flat)
+        written = [] if self.paused else self.written(func, name, args, kwargs)
+        if self.paused:  # it has been refused
+            return func(*args, **kwargs)
+        self.watch(name)
+        constant = [t for t in written if not self.tracked(t)]
+        copies = {id(t): t.clone() for t in constant}
+        record_args = mapped(lambda a: self.recorded(a, copies), (args, kwargs))
         inputs = tuple(self.number[id(a)] for a in flat if self.tracked(a))
         for tensor in written:
             self.save(tensor)
@@ -88,72 +135,165 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             op = Op(-1, name, func, tuple(args), dict(kwargs), (), (), self.where, -1)
             self.misfit = (error, explain(self.rec, op))
             raise
-        for tensor in written:
-            self.mark_stale(tensor, name)
-        self.keep(name, func, record_args, inputs, out)
+        if constant or (written and not name.endswith("_")):
+            name, func = name.removesuffix("_"), OnCopy(func, self.names(func))
+            self.mixed.update(_storage(t) for t in constant)
+        self.keep(name, func, record_args, inputs, out, written)
         return out
 
-    def check(self, func: Any, name: str, flat: list[Any]) -> None:
+    def recorded(self, a: Any, copies: dict[int, Tensor]) -> Any:
+        """An argument as it is kept: a number for what depends on the image."""
+        return Ref(self.number[id(a)]) if self.tracked(a) else copies.get(id(a), a) if copies else a
+
+    def check(self, name: str, flat: list[Any]) -> None:
         if name in _READS_DATA:
-            self.refuse(name, "reads values back into Python (a data-dependent branch); it cannot be recorded")
-        if torch.Tag.nondeterministic_seeded in func.tags and "scaled_dot_product" not in name:
-            self.refuse(name, "is random; switch it off (for dropout: eval mode)")
+            self.refuse(name, f"reads values back into Python (a data-dependent branch): {_UNFOLLOWED}")
         for a in flat:
-            if self.tracked(a) and id(a) in self.stale:
-                self.refuse(name, f"reads a tensor that '{self.stale[id(a)]}' changed in place through a view")
             if isinstance(a, Tensor) and (a.is_quantized or a.layout != torch.strided):
-                self.refuse(name, "works on a quantised or sparse tensor")
+                self.refuse(name, f"works on a quantised or sparse tensor: {_UNFOLLOWED}")
+            if id(a) in self.stale and self.tracked(a):
+                self.refresh(a, name)
+
+    def watch(self, name: str) -> None:
+        """Note what autograd knows otherwise than the operators say."""
+        if self.rec.beyond is not None:
+            return
+        if name in ("detach", "detach_"):
+            self.note("'detach'")
+        else:
+            self.look_for_customs(3)
+
+    def note(self, what: str) -> None:
+        self.rec.beyond = self.rec.beyond or f"{what} in {spoken(self.where)}"
+
+    def look_for_customs(self, depth: int) -> None:
+        """Whether the `forward` of an autograd.Function runs inside of the running module."""
+        frame = sys._getframe(depth)
+        end = self.frames[-1] if self.frames else None
+        while frame is not None and id(frame) != end:
+            if frame.f_code in self.customs:
+                self.note("a custom autograd.Function")
+                return
+            frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+
+    # In-place writes ----------------------------------------------------------------------------------------------
+
+    def names(self, func: Any) -> tuple[str, ...]:
+        """Names of the arguments that `func` writes to."""
+        return tuple(a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write)
 
     def written(self, func: Any, name: str, args: Any, kwargs: Any) -> list[Tensor]:
-        """Tensors that `func` writes to; one that does not depend on the image yet is an error."""
-        found = []
+        """Tensors that `func` writes to: its first argument or what is `out`; anything else is an error."""
+        found: list[Tensor] = []
         for i, arg in enumerate(func._schema.arguments):
-            if arg.alias_info is None or not arg.alias_info.is_write:
+            if arg.alias_info is None or not arg.alias_info.is_write or arg.name in _SCRATCH:
                 continue
             value = args[i] if i < len(args) else kwargs.get(arg.name)
-            for a in leaves(value):
-                if self.tracked(a):
-                    found.append(a)
-                elif isinstance(a, Tensor):
-                    self.refuse(name, "writes image-dependent values into a constant tensor")
+            if isinstance(value, Tensor) and (i == 0 or arg.kwarg_only):
+                found.append(value)
+            elif any(isinstance(a, Tensor) for a in leaves(value)):
+                self.refuse(name, f"writes image-dependent values to '{arg.name}' in place: {_UNFOLLOWED}")
         return found
 
     def save(self, tensor: Tensor) -> None:
         """Before an in-place write: copy the values that share the storage, which live on in the recording."""
-        for other in self.alias.get(tensor.untyped_storage()._cdata, []):
+        for other in self.alias.get(_storage(tensor), []):
             number = self.number[id(other)]
             if self.rec.values[number] is other:
                 self.rec.values[number] = other.clone()
 
-    def mark_stale(self, tensor: Tensor, name: str) -> None:
-        for other in self.alias.get(tensor.untyped_storage()._cdata, []):
-            if other is not tensor and id(other) in self.number:
-                self.stale[id(other)] = name
+    def wrote(self, tensor: Tensor) -> None:
+        """Remember a write behind it: whatever shares the storage has an older value from here on."""
+        storage = _storage(tensor)
+        where = (tensor.size(), tensor.stride(), tensor.storage_offset())
+        self.writes.setdefault(storage, []).append(_Write(self.number[id(tensor)], where, tensor.dtype))
+        self.read_at[id(tensor)] = len(self.writes[storage])
+        others = [id(other) for other in self.alias.get(storage, []) if other is not tensor]
+        self.stale.update(others)
+        self.stale.discard(id(tensor))
 
-    def keep(self, name: str, func: Any, record_args: Any, inputs: tuple[int, ...], out: Any) -> None:
+    def adopt(self, flat: list[Any]) -> None:
+        """Number what looks like a constant and lies in a storage that values of the image were written to."""
+        for a in flat:
+            if (
+                isinstance(a, Tensor)
+                and a.layout == torch.strided
+                and not self.tracked(a)
+                and _storage(a) in self.mixed
+            ):
+                self.refresh(a, "a view")
+
+    def refresh(self, tensor: Tensor, name: str) -> None:
+        """Bring the value of a tensor up to the writes to its storage since, each as an operator of its own."""
+        storage = _storage(tensor)
+        size = tensor.untyped_storage().nbytes() // tensor.element_size()
+        own = _places((tensor.size(), tensor.stride(), tensor.storage_offset()), size)
+        for write in self.writes[storage][self.read_at.get(id(tensor), 0) :]:
+            if write.dtype != tensor.dtype:
+                self.refuse(name, f"reads numbers that were written in place as another type: {_UNFOLLOWED}")
+                return
+            index = torch.full((size,), -1)
+            index[_places(write.places, size)] = torch.arange(math.prod(write.places[0]))
+            source = index[own]
+            to = (source >= 0).nonzero()[:, 0]
+            if len(to):
+                self.written_over(tensor, write.value, to.to(tensor.device), source[to].to(tensor.device))
+        self.stale.discard(id(tensor))
+        self.read_at[id(tensor)] = len(self.writes[storage])
+
+    def written_over(self, tensor: Tensor, part: int, to: Tensor, source: Tensor) -> None:
+        """One such operator: the part of value `part` that lies in `tensor`."""
+        old = Ref(self.number[id(tensor)]) if self.tracked(tensor) else tensor.clone()
+        into = self.rec.values[old.value] if isinstance(old, Ref) else old
+        inputs = (*((old.value,) if isinstance(old, Ref) else ()), part)
+        made = torch.empty_like(tensor).copy_(write_over(into, self.rec.values[part], to, source))
+        number = self.add_value(made, standing_for=tensor)
+        self.append(Op(0, "write_over", write_over, (old, Ref(part), to, source), {}, inputs, (number,), self.where, 0))
+
+    # Keeping ------------------------------------------------------------------------------------------------------
+
+    def keep(
+        self, name: str, func: Any, record_args: Any, inputs: tuple[int, ...], out: Any, written: Sequence[Tensor] = ()
+    ) -> None:
         outs = out if isinstance(out, (tuple, list)) else (out,)
         numbers = tuple(self.add_value(o) if isinstance(o, Tensor) else None for o in outs)
-        index = len(self.rec.ops)
-        at = len(self.rec.dispatched) - 1
-        op = Op(index, name, func, record_args[0], record_args[1], inputs, numbers, self.where, at)
+        for tensor in written:
+            if all(o is not tensor for o in outs):
+                self.refuse(name, f"writes in place to what it does not return: {_UNFOLLOWED}")
+                return
+            self.wrote(tensor)
+        self.append(Op(0, name, func, record_args[0], record_args[1], inputs, numbers, self.where, 0))
+
+    def append(self, op: Op) -> None:
+        op.index, op.position = len(self.rec.ops), len(self.rec.dispatched) - 1
         self.rec.ops.append(op)
-        for n in numbers:
+        for n in op.outputs:
             if n is not None:
                 self.rec.producer[n] = op
-        if self.until is not None and self.until[index] != name:
+        if self.until is not None and self.until[op.index] != op.name:
             self.until = None  # not the pass that was planned for: record all of it
-        if self.until is not None and index + 1 == len(self.until):
+        if self.until is not None and op.index + 1 == len(self.until):
             self.rec.complete = False
             raise EndOfPass
 
     # Module hooks -------------------------------------------------------------------------------------------------
 
     def enter(self, path: str) -> None:
+        if self.rec.beyond is None:
+            self.look_for_customs(2)  # checkpointing runs modules inside of one
         self.stack.append(path)
+        self.frames.append(id(sys._getframe(2)))
 
     def leave(self, path: str, out: Any) -> None:
-        while self.stack and self.stack.pop() != path:
-            pass
+        while self.stack:
+            self.frames.pop()
+            if self.stack.pop() == path:
+                break
+        if isinstance(out, Tensor) and out.layout == torch.strided and not self.paused:
+            if self.mixed:
+                self.adopt([out])
+            if id(out) in self.stale and self.tracked(out):
+                self.refresh(out, "a view")
         value = self.number[id(out)] if self.tracked(out) else None
         self.rec.calls.setdefault(path, []).append(value)
 
@@ -168,10 +308,17 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         r = self.recorder
+        if func is _SET_GRAD_ENABLED:
+            r.note("a no_grad or enable_grad block")
+        elif func is Tensor.detach_ and r.tracked(args[0]):
+            r.note("'detach_'")  # which no operator tells
+        elif func is Tensor.view_as and args[0] is args[1] and r.tracked(args[0]):
+            r.note("a custom autograd.Function")  # that hands its input back
         if func in _HANDS_OUT and not r.paused and args and r.tracked(args[0]):
-            r.refuse(func.__name__, "hands values to Python (what follows could depend on them unseen)")
+            r.refuse(func.__name__, f"hands values to Python (what follows could depend on them): {_UNFOLLOWED}")
         if func is not F.local_response_norm or r.paused or not args or not r.tracked(args[0]):
             return func(*args, **kwargs)
+        r.check(func.__name__, [args[0]])
         r.paused = True
         try:
             out = func(*args, **kwargs)
@@ -180,6 +327,41 @@ class _Functions(TorchFunctionMode):
         refs = (Ref(r.number[id(args[0])]), *args[1:])
         r.keep("local_response_norm", func, (refs, kwargs), (r.number[id(args[0])],), out)
         return out
+
+
+# What `torch.no_grad` and its like call.
+_SET_GRAD_ENABLED = torch._C._set_grad_enabled
+
+
+def _forwards() -> set[CodeType]:
+    """The code of `forward` of every custom autograd.Function there is."""
+    found: set[CodeType] = set()
+    kinds: list[Any] = [torch.autograd.Function]
+    while kinds:
+        for kind in kinds.pop().__subclasses__():
+            kinds.append(kind)
+            code = getattr(getattr(kind, "forward", None), "__code__", None)
+            if code is not None:
+                found.add(code)
+    return found
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _places(where: tuple[Any, ...], size: int) -> Tensor:
+    """The places in a storage of `size` numbers where a tensor of this size, stride and offset has its own (n,)."""
+    return torch.arange(size).as_strided(*where).reshape(-1)
+
+
+def _is_random(func: Any, name: str, args: Any, kwargs: Any) -> bool:
+    """Whether an operator draws random numbers: those that are able to, if they are in training."""
+    if torch.Tag.nondeterministic_seeded not in func.tags or "scaled_dot_product" in name:
+        return False
+    training = [n for n, a in enumerate(func._schema.arguments) if a.name == "training"]
+    given = training and (args[training[0]] if training[0] < len(args) else kwargs.get("training", False))
+    return not training or bool(given)
 
 
 @contextlib.contextmanager
@@ -202,10 +384,11 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None) -> Recording:
+def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None, whole: bool = True) -> Recording:
     """Run `module` on `image` (1, C, H, W) once and return what ran.
 
-    `until` ends the pass after these operators (their names), if they are the ones that run. The module is left as it
+    `until` ends the pass after these operators (their names), if they are the ones that run. What cannot be recorded is
+    an error, or, if not the `whole` pass is needed, ends the recording and is its `refused`. The module is left as it
     was: no hook, mode, grad or buffer changed, also after an exception.
     """
     if not isinstance(module, nn.Module):
@@ -217,18 +400,32 @@ def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None)
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(untouched(module))
         image = image.detach().clone()
-        recorder = _Recorder(image, until)
+        recorder = _Recorder(image, until, whole)
         stack.enter_context(_hooks(module, recorder))
         try:
             with _Functions(recorder), recorder:
                 out = module(image)
         except EndOfPass:
             return recorder.rec
-        except RuntimeError as error:
-            (failed, why), recorder.misfit = recorder.misfit, (None, None)
-            if failed is not error or why is None:
-                raise  # an error of the user's own code keeps its type
-            raise DeconvvizValueError(why) from error
+        except Exception as error:
+            if recorder.rec.refused is not None:
+                return recorder.rec  # what follows is not asked for
+            explained = _explained(error, recorder, module)
+            if explained is error:
+                raise
+            raise explained from error
+        finally:
+            if recorder.generator is not None:
+                torch.set_rng_state(recorder.generator)
         recorder.rec.outputs = {name: recorder.number[id(a)] for name, a in named(out) if recorder.tracked(a)}
         recorder.rec.returned = described(out)
         return recorder.rec
+
+
+def _explained(error: Exception, recorder: _Recorder, module: nn.Module) -> Exception:
+    """The error as one line if the image is to blame; an error of the user's own code stays what it is."""
+    (failed, why), recorder.misfit = recorder.misfit, (None, None)
+    if failed is error and why is not None:
+        return DeconvvizValueError(why)
+    why = explain_rank(recorder.rec, module, recorder.stack) if isinstance(error, RuntimeError) else None
+    return error if why is None else DeconvvizValueError(why)

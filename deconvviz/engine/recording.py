@@ -14,6 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from deconvviz.engine.nested import mapped
+from deconvviz.errors import UnsupportedOperatorError
+
+# How values of the image leave the recording unseen.
+UNSEEN = "it was computed in another thread, or from values that went through Python or numpy"
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ class Recording:
 
     `outputs` are the values that came out, by name: "" for a single tensor, the keys of a dictionary, the numbers in a
     tuple, with dots between ("0.scores"); `returned` says it in words. `dispatched` are the names of all operators in
-    order, also of those that do not depend on the image.
+    order, also of those that do not depend on the image. `beyond` says why autograd may know this pass otherwise than
+    by its operators (a `detach`, a custom `Function`), if it does. `refused` is the error for an operator that ended
+    the recording before the pass was over, if one did.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -116,6 +122,8 @@ class Recording:
     returned: str = "nothing yet"
     complete: bool = True
     dispatched: list[str] = field(default_factory=list)
+    beyond: str | None = None
+    refused: UnsupportedOperatorError | None = None
 
     @property
     def output(self) -> int | None:
@@ -151,6 +159,26 @@ class Recording:
         """`op` again, with the tensors of `swap` (by value number) in place of the recorded ones."""
         args, kwargs = self.fill(op, swap)
         return op.func(*args, **kwargs)
+
+
+class OnCopy:
+    """An operator that writes to its arguments, run on copies of those named: what it is given stays as it is."""
+
+    def __init__(self, func: Any, written: tuple[str, ...]) -> None:
+        self.func, self.written, self._schema = func, written, func._schema
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        names = list(_parameters(self.func))
+        copied = [a.clone() if name in self.written else a for name, a in zip(names, args, strict=False)]
+        kept = {name: a.clone() if name in self.written else a for name, a in kwargs.items()}
+        return self.func(*copied, **kept)
+
+
+def write_over(into: Tensor, part: Tensor, to: Tensor, source: Tensor) -> Tensor:
+    """`into` with its places `to` (n,) replaced by the places `source` (n,) of `part`; places count in raster order."""
+    flat = into.reshape(-1).clone()
+    flat[to] = part.reshape(-1)[source]
+    return flat.view(into.shape)
 
 
 def spoken(path: str) -> str:

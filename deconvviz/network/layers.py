@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deconvviz.card import Card
 from deconvviz.engine.geometry import field_of
-from deconvviz.engine.passes import fitting
+from deconvviz.engine.passes import EndOfPass, fitting, plain_mode, untouched
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 
@@ -40,15 +42,46 @@ class Layer:
 def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
     """A picture of zeros (1, C, H, W) on the module's device and in its dtype.
 
-    `channels` 0 (a card without mean and std) stands for what the first convolution takes.
+    `channels` 0 (a card without mean and std) stands for as many as the first convolution that runs takes, or as become
+    so many maps before it (by a PixelUnshuffle, by slices side by side).
     """
-    return fitting(module, torch.zeros(1, channels or own_channels(module), *size))
+    return fitting(module, torch.zeros(1, channels or own_channels(module, size), *size))
 
 
-def own_channels(module: nn.Module) -> int:
-    """What the first convolution takes; 3 where there is none."""
-    convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    return convolution.in_channels if convolution is not None else 3
+def own_channels(module: nn.Module, size: tuple[int, int]) -> int:
+    """How many channels a network takes, told by its first convolution; 3 where there is none."""
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)), None)
+    return 3 if first is None else _channels(module, first.in_channels, size)
+
+
+def _channels(module: nn.Module, likely: int, size: tuple[int, int]) -> int:
+    """How many channels a network takes, of which a convolution takes the `likely` number of maps."""
+    for number in dict.fromkeys((likely, 3, 1)):
+        found = _at_first_convolution(module, fitting(module, torch.zeros(1, number, *size)))
+        if found is not None and found[0] * number % found[1] == 0:
+            return found[0] * number // found[1]
+    return likely
+
+
+def _at_first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
+    """How many maps the first convolution that runs takes, and how many it is given for the picture `x`."""
+    found: list[tuple[int, int]] = []
+
+    def hook(convolution: nn.Module, inputs: tuple[Any, ...]) -> None:
+        given = inputs[0].shape[1] if inputs and isinstance(inputs[0], Tensor) and inputs[0].dim() == 4 else 0
+        found.append((int(convolution.in_channels), int(given)))  # type: ignore[arg-type]  # only convolutions have it
+        raise EndOfPass
+
+    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    handles = [m.register_forward_pre_hook(hook, prepend=True) for m in convolutions]
+    try:
+        # Whatever a model says of a picture that it cannot take, it takes another or none.
+        with plain_mode(x.device.type), untouched(module), contextlib.suppress(EndOfPass, Exception):
+            module(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found and found[0][1] else None
 
 
 def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> list[Layer]:

@@ -186,7 +186,7 @@ class Network:
 
     def _take_transform(self, transform: Callable[[Any], Any], mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """Make inputs by `transform`; `mean` and `std` are stated beside it, where its own cannot be read."""
-        self._transform = PictureTransform(transform, own_channels(self.module))
+        self._transform = PictureTransform(transform, own_channels(self.module, self.card.input_size))
         self.card, self._placed = self._transform.described(self.card)
         if mean:
             self.card = replace(self.card, mean=mean, std=std)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deconvviz import occlude, project
 from deconvviz.engine.layers import find_layer, record_to
 from deconvviz.engine.passes import unwrap
 from deconvviz.engine.recorder import record
@@ -254,11 +256,136 @@ def written_into_a_constant(x: Tensor) -> Tensor:
     return out
 
 
-@pytest.mark.parametrize("function", [written_through_a_view, written_into_a_constant])
-def test_a_write_that_cannot_be_followed_is_named(function: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(UnsupportedOperatorError, match=r"^operator '\w+' in layer 'odd'") as caught:
+def written_elsewhere(x: Tensor) -> Tensor:
+    """Views and their base, read and written in turn, as numbers of other shapes and orders."""
+    y = (x * 2).contiguous(memory_format=torch.channels_last)
+    part, turned = y[:, 1:, ::2], y.permute(0, 3, 1, 2)
+    before = turned.sum()
+    part.add_(x[:, :2, ::2])
+    turned[:, 0].zero_()
+    y[:, 2] = part[:, 0, :1]
+    return y * before + turned.permute(0, 2, 3, 1)
+
+
+def written_to_constants(x: Tensor) -> Tensor:
+    """Fresh tensors that are filled piece by piece, with constants between."""
+    out = torch.zeros(1, 6, 10, 9)
+    out += 1
+    early = out[:, 3:]
+    out[:, :3] = x
+    out[:, 4] = 5
+    early[:, 2].add_(x[:, 0])
+    other = torch.empty(1, 3, 10, 9)
+    other.copy_(early)
+    return torch.cat([out * 2, other], 1)
+
+
+@pytest.mark.parametrize(
+    "function", [written_through_a_view, written_into_a_constant, written_elsewhere, written_to_constants]
+)
+def test_writes_are_followed(function: Callable[[Tensor], Tensor]) -> None:
+    """Run again on another picture the recording returns what the function does, and so does its gradient."""
+    image, other = IMAGE.double(), IMAGE.double().flip(3) + 0.1
+    torch.set_default_dtype(torch.float64)
+    try:
+        rec = record(named(function), image)
+        assert rec.output is not None and rec.values[rec.output].equal(function(image))
+        values: dict[int, Tensor] = {0: other}
+        for op in rec.ops:
+            args, kwargs = rec.fill(op, values)
+            out = op.func(*[a.clone() if op.in_place and isinstance(a, Tensor) else a for a in args], **kwargs)
+            values[op.output()] = out
+        torch.testing.assert_close(values[rec.output], function(other), rtol=1e-12, atol=1e-12)
+        model = nn.Sequential(Function(function))
+        p = project(model, image, "0", units=[1, 2], method="gradient")
+        leaf = image.clone().requires_grad_()
+        maps = function(leaf)[0]
+        for k, unit in enumerate((1, 2)):
+            value = maps[unit, p.places[k, 0], p.places[k, 1]]
+            (want,) = torch.autograd.grad(value, leaf, retain_graph=True)
+            torch.testing.assert_close(p.pixels[k], (want * value)[0].detach())
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_result_that_is_written_elsewhere() -> None:
+    """By `out=`, which autograd refuses."""
+
+    def function(x: Tensor) -> Tensor:
+        out = torch.zeros(1, 6, 10, 9)
+        torch.mul(x, 3, out=out[:, 3:])
+        return out * 2
+
+    rec = record(Function(function), IMAGE)
+    assert rec.output is not None and rec.values[rec.output].equal(function(IMAGE))
+    assert [op.name for op in rec.ops] == ["mul", "write_over", "mul"] and not rec.fill(rec.ops[0])[1]["out"].any()
+
+
+def test_a_write_that_cannot_be_followed_is_named() -> None:
+    def function(x: Tensor) -> Tensor:
+        out = torch.zeros(1, 3, 10, 9)
+        torch._foreach_add_([out], [x])
+        return out
+
+    with pytest.raises(UnsupportedOperatorError, match=r"^operator '_foreach_add_' in layer 'odd'.* in place"):
         record(named(function), IMAGE)
-    assert "in place" in str(caught.value) or "constant" in str(caught.value)
+
+
+def test_a_layer_before_what_cannot_be_recorded() -> None:
+    """Only what follows is lost, and what is asked of that says why."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Function(lambda x: x[torch.nonzero(x)[:, 0]]), nn.ReLU())
+    rec, target = record_to(model, IMAGE, "1", {})
+    assert rec.values[target.value].equal(model[1](model[0](IMAGE)).detach())
+    with pytest.raises(UnsupportedOperatorError, match="'nonzero' in layer '2'"):
+        record_to(model, IMAGE, "3", {})
+    with pytest.raises(UnknownNameError):
+        record_to(model, IMAGE, "4", {})
+    state = torch.get_rng_state()
+    record_to(nn.Sequential(nn.ReLU(), Function(lambda x: F.dropout(x, 0.5, True))), IMAGE, "0", {})
+    assert torch.get_rng_state().equal(state)
+
+
+def test_what_leaves_the_recording_unseen_is_said() -> None:
+    class Elsewhere(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            found: list[Tensor] = []
+            thread = threading.Thread(target=lambda: found.append(x.detach().mean((2, 3))))
+            thread.start()
+            thread.join()
+            return found[0]
+
+    with pytest.raises(DeconvvizValueError, match="another thread, or from values that went through Python"):
+        occlude(Elsewhere(), IMAGE, window=3, stride=3)
+    model = nn.Sequential(Elsewhere(), nn.ReLU())
+    with pytest.raises(DeconvvizValueError, match=r"layer '1' .* another thread"):
+        project(model, IMAGE, "1")
+
+
+def test_views_in_an_inference_block() -> None:
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding="valid")
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return F.max_pool2d(F.relu(self.conv(x)), 2)
+
+    model = Inner()
+    rec = record(model, IMAGE)
+    assert names(rec) == ["convolution", "relu", "max_pool2d_with_indices"]
+
+
+def test_a_rrelu_at_rest_is_no_random_operator() -> None:
+    rec = record(nn.Sequential(nn.RReLU()), IMAGE)
+    assert rec.output is not None and rec.values[rec.output].equal(F.rrelu(IMAGE))
+
+
+def test_sequences_and_volumes_are_told_from_pictures() -> None:
+    for model, rank in ((nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU()), 1), (nn.Sequential(nn.Conv3d(3, 4, 3)), 3)):
+        with pytest.raises(DeconvvizValueError, match=f"layer '0' is a {rank}-d convolution.*2-d maps") as caught:
+            record(model, IMAGE)
+        assert "\n" not in str(caught.value)
 
 
 def named(function: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -350,6 +477,11 @@ MISFITS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], str]] = 
         lambda: nn.Sequential(nn.Conv2d(4, 4, 1, groups=2)),
         (3, 5, 5),
         r"^image has 3 channels; the first convolution \('0'\) takes 4$",
+    ),
+    "behind a PixelUnshuffle": (
+        lambda: nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 1)),
+        (1, 6, 6),
+        r"^image has 1 channels, this network takes 3: the first convolution \('1'\) got 4 maps and takes 12$",
     ),
     "smaller than a kernel": (
         net,

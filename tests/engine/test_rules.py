@@ -25,6 +25,35 @@ def conv(x: Tensor) -> Tensor:
     return F.conv2d(x, W, padding=1)
 
 
+@torch.library.custom_op("tests::quarter", mutates_args=())
+def quarter(x: Tensor) -> Tensor:
+    """An operator that only its author knows."""
+    return torch.rot90(x, 1, (2, 3)).clone()
+
+
+quarter.register_autograd(lambda _context, gradient: torch.rot90(gradient, -1, (2, 3)).clone())
+
+
+def written(into: Tensor, what: Tensor | float) -> Tensor:
+    """A part of `into`, read and written before and after."""
+    part = into[:, :2, 1:]
+    part[:] = what
+    into[:, 3] = part[:, 0, :1] * 2
+    return into + 1
+
+
+def unpooled(x: Tensor) -> Tensor:
+    """A volume pooled and put back."""
+    pooled, places = F.max_pool3d(x.unsqueeze(1), 2, return_indices=True)
+    return F.max_unpool3d(pooled, places, 2, output_size=(4, 9, 9))
+
+
+def masked(into: Tensor, x: Tensor) -> Tensor:
+    """Numbers under a mask, and at places, replaced."""
+    into[:, 1, MATRIX > 0] = x[:, 0, MATRIX > 0] * 2
+    return into
+
+
 # Operator names (an in-place twin shares its rule) and a function of a map (1, 4, 9, 9) that dispatches to it.
 CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("convolution", lambda x: F.conv2d(x, W[:, :2], stride=2, padding=1, dilation=2, groups=2)),
@@ -150,6 +179,141 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("slice", lambda x: x[:, 1:3]),
     ("slice", lambda x: x[:, :, ::2, 1:]),
     ("select", lambda x: x[:, 2]),
+    # One- and three-dimensional, transposed, with weights made from the image, on maps that are no batch of one.
+    ("convolution", lambda x: F.conv1d(x.flatten(2), W[:, :, 0], padding=1, groups=1)),
+    ("convolution", lambda x: F.conv3d(x.unsqueeze(2), W.unsqueeze(2), padding=(0, 1, 1))),
+    ("convolution", lambda x: F.conv2d(x, W, padding="valid")),
+    ("convolution", lambda x: F.conv2d(F.pad(x, (0, 1, 0, 1)), W[:, :1], stride=2, padding="valid", groups=4)),
+    ("convolution", lambda x: F.conv_transpose2d(x, W, stride=2, padding=1, output_padding=1)),
+    ("convolution", lambda x: F.conv_transpose2d(x, W[:, :2], stride=3, dilation=2, groups=2)),
+    ("convolution", lambda x: F.conv2d(x, x[:, :, :3, :3].mean(0) * W, padding=1)),
+    ("convolution", lambda x: F.conv2d(torch.ones_like(x), x[:, :, :3, :3], x[0, 0, 0, :1])),
+    ("convolution", lambda x: F.conv2d(x.transpose(0, 1), W[:, :1], padding=1)),
+    ("max_pool2d_with_indices", lambda x: F.max_pool2d(x.transpose(0, 1), 3, 2)),
+    ("avg_pool2d", lambda x: F.avg_pool2d(x.transpose(0, 1), 3, 2)),
+    ("max_pool3d_with_indices", lambda x: F.max_pool3d(x.unsqueeze(1), 2)),
+    ("adaptive_max_pool3d", lambda x: F.adaptive_max_pool3d(x, 2)),
+    ("avg_pool3d", lambda x: F.avg_pool3d(x.unsqueeze(1), 2)),
+    ("_adaptive_avg_pool3d", lambda x: F.adaptive_avg_pool3d(x, 2)),
+    ("max_unpool2d", lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(9, 9))),
+    ("max_unpool3d", unpooled),
+    ("upsample_nearest1d", lambda x: F.interpolate(x.flatten(2), scale_factor=2)),
+    ("upsample_linear1d", lambda x: F.interpolate(x.flatten(2), 50, mode="linear")),
+    ("upsample_nearest3d", lambda x: F.interpolate(x.unsqueeze(1), scale_factor=2)),
+    ("upsample_trilinear3d", lambda x: F.interpolate(x.unsqueeze(1), (3, 5, 11), mode="trilinear")),
+    ("_upsample_nearest_exact1d", lambda x: F.interpolate(x.flatten(2), 50, mode="nearest-exact")),
+    ("_upsample_nearest_exact2d", lambda x: F.interpolate(x, (13, 5), mode="nearest-exact")),
+    ("_upsample_nearest_exact3d", lambda x: F.interpolate(x.unsqueeze(1), (3, 5, 11), mode="nearest-exact")),
+    ("_upsample_bilinear2d_aa", lambda x: F.interpolate(x, (4, 5), mode="bilinear", antialias=True)),
+    ("_upsample_bicubic2d_aa", lambda x: F.interpolate(x, (4, 5), mode="bicubic", antialias=True)),
+    ("im2col", lambda x: F.unfold(x, 3, padding=1, stride=2)),
+    ("im2col", lambda x: F.unfold(x[0], 3)),
+    ("col2im", lambda x: F.fold(F.unfold(x, 3), (9, 9), 3)),
+    ("grid_sampler_2d", lambda x: F.grid_sample(x, MATRIX[:8].view(1, 6, 6, 2) / 3, align_corners=False)),
+    ("grid_sampler_2d", lambda x: F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1).tanh(), align_corners=True)),
+    ("grid_sampler_3d", lambda x: F.grid_sample(x[:, None], MATRIX.view(1, 3, 3, 3, 3) / 3, align_corners=False)),
+    ("reflection_pad1d", lambda x: F.pad(x.flatten(2), (2, 3), "reflect")),
+    ("replication_pad1d", lambda x: F.pad(x.flatten(2), (2, 3), "replicate")),
+    ("reflection_pad3d", lambda x: F.pad(x.unsqueeze(1), (1, 2, 0, 3, 1, 1), "reflect")),
+    ("replication_pad3d", lambda x: F.pad(x.unsqueeze(1), (1, 2, 0, 3, 1, 1), "replicate")),
+    # Statistics, order, places.
+    ("linalg_vector_norm", F.normalize),
+    ("linalg_vector_norm", lambda x: torch.linalg.vector_norm(x, dim=(2, 3))),
+    ("norm", lambda x: torch.ops.aten.norm(x, 2, [1], True)),
+    ("var", lambda x: x.var((2, 3))),
+    ("std", lambda x: x.std(1, keepdim=True) * x),
+    ("var_mean", lambda x: torch.var_mean(x, 1)[0] + torch.var_mean(x, 1)[1]),
+    ("std_mean", lambda x: torch.std_mean(x, (2, 3))[1]),
+    ("topk", lambda x: x.flatten(2).topk(3)[0]),
+    ("sort", lambda x: x.sort(1)[0]),
+    ("kthvalue", lambda x: x.flatten(2).kthvalue(3)[0]),
+    ("median", lambda x: x.median(1)[0]),
+    ("min", lambda x: x.min(1)[0]),
+    ("amin", lambda x: x.amin((2, 3))),
+    ("argmax", lambda x: x * x.argmax(1, keepdim=True)),
+    ("argmin", lambda x: x * x.argmin(1, keepdim=True)),
+    # More activations, comparisons, products.
+    *[
+        (f.__name__, f)
+        for f in (
+            torch.erf,
+            torch.erfc,
+            torch.sin,
+            torch.cos,
+            torch.atan,
+            torch.expm1,
+            torch.asinh,
+            torch.sinh,
+            torch.cosh,
+            torch.tan,
+            torch.exp2,
+        )
+    ],
+    ("log1p", lambda x: x.abs().log1p()),
+    ("log2", lambda x: x.abs().add(1).log2()),
+    ("log10", lambda x: x.abs().add(1).log10()),
+    ("pow", lambda x: x.abs().add(1).pow(WEIGHT.view(4, 1, 1))),
+    ("pow", lambda x: x.abs().add(1).pow(conv(x))),
+    ("pow", lambda x: 2**x),
+    ("pow", lambda x: x[:, :1].abs().add(1).pow(WEIGHT.view(4, 1, 1))),
+    ("rrelu_with_noise", lambda x: F.rrelu(x)),
+    ("trunc", lambda x: x * x.trunc()),
+    ("isinf", lambda x: x * ~x.isinf()),
+    ("logical_xor", lambda x: x * torch.logical_xor(x > 0, conv(x) > 0)),
+    ("bitwise_and", lambda x: x * ((x > 0) & (conv(x) > 0))),
+    ("bitwise_or", lambda x: x * ((x > 0) | (conv(x) > 0))),
+    ("addcmul", lambda x: torch.addcmul(WEIGHT.view(4, 1, 1), WEIGHT.view(4, 1, 1), x, value=2)),
+    ("addcmul", lambda x: torch.addcmul(x, conv(x), x, value=2)),
+    ("addcdiv", lambda x: torch.addcdiv(x, conv(x), x.pow(2) + 1, value=2)),
+    ("lerp", lambda x: torch.lerp(x, conv(x), 0.3)),
+    ("lerp", lambda x: torch.lerp(x, conv(x), x.mean((2, 3), keepdim=True).sigmoid())),
+    ("glu", lambda x: F.glu(x, 1)),
+    ("div", lambda x: WEIGHT.view(4, 1, 1) / (x.abs() + 1)),
+    ("div", lambda x: x + x.div(0.3, rounding_mode="floor")),
+    ("div", lambda x: x / (x.pow(2).mean(1, keepdim=True) + 1)),
+    ("mul", lambda x: x * F.relu6(x + 3) / 6),
+    # Moves, writes, ends.
+    ("gather", lambda x: x.gather(1, torch.tensor([2, 0, 2]).view(1, 3, 1, 1).expand(1, 3, 9, 9))),
+    ("gather", lambda x: x.gather(1, x.argmax(1, keepdim=True))),
+    ("take", lambda x: x.take(torch.tensor([2, 0, 300, 2]))),
+    ("as_strided", lambda x: x.as_strided((3, 4), (81, 5), 7)),
+    ("as_strided_copy", lambda x: torch.ops.aten.as_strided_copy(x, (3, 4), (81, 5), 7)),
+    ("diagonal", lambda x: x.diagonal(dim1=2, dim2=3)),
+    ("rot90", lambda x: x.rot90(1, (2, 3))),
+    ("index", lambda x: x[:, torch.tensor([2, 0, 2])]),
+    ("index", lambda x: x[:, :, MATRIX > 0]),
+    ("index", lambda x: x[:, torch.tensor([2, 0]), torch.tensor([1, 5])]),
+    ("_unsafe_index", lambda x: torch.ops.aten._unsafe_index(x, [None, None, torch.tensor([1, 5])])),
+    ("detach", lambda x: x + conv(x).detach()),
+    ("copy", lambda x: written(torch.zeros(1, 4, 9, 9, dtype=torch.float64), x[:, :2, 1:])),
+    ("copy_", lambda x: conv(x).copy_(x[:, :1])),
+    ("write_over", lambda x: written(conv(x), x[:, :2, 1:])),
+    ("write_over", lambda x: F.pad(x, (1, 2, 0, 3), mode="circular")),
+    ("fill", lambda x: torch.ops.aten.fill(conv(x), x[0, 0, 0, 0])),
+    ("fill_", lambda x: written(conv(x), 2.0)),
+    ("zero", lambda x: x + torch.ops.aten.zero(x)),
+    ("zero_", lambda x: x + conv(x).zero_()),
+    # Attention.
+    ("_scaled_dot_product_flash_attention_for_cpu", lambda x: F.scaled_dot_product_attention(x, conv(x), 2 * x)),
+    ("_scaled_dot_product_flash_attention_for_cpu", lambda x: F.scaled_dot_product_attention(x, x, x, MATRIX)),
+    ("bmm", lambda x: torch.bmm(x[0], conv(x)[0])),
+    ("baddbmm", lambda x: torch.baddbmm(x[0], conv(x)[0], x[0], beta=0.5, alpha=2)),
+    ("addmm", lambda x: torch.addmm(x[0, 0, 0], MATRIX, x[0, 1], beta=0.5, alpha=2)),
+    # Without a rule: linear, and not.
+    ("_fft_r2c", lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * torch.complex(W[0, 0, 0, 0], W[0, 0, 0, 1]))),
+    ("cumsum", lambda x: x.cumsum(3)),
+    ("tril", lambda x: x.tril()),
+    (
+        "scatter_add",
+        lambda x: conv(x).scatter_add(1, torch.tensor([2, 2]).view(1, 2, 1, 1).expand(1, 2, 9, 9), x[:, :2]),
+    ),
+    ("index_add", lambda x: conv(x).index_add(1, torch.tensor([2, 0]), x[:, :2])),
+    ("index_put_", lambda x: masked(conv(x), x)),
+    ("mv", lambda x: torch.mv(MATRIX, x[0, 0, 0])),
+    ("logsumexp", lambda x: x.logsumexp(1)),
+    ("cumprod", lambda x: x.cumprod(1)),
+    ("prod", lambda x: x.prod(1)),
+    ("tests.quarter", quarter),
 ]
 
 
@@ -229,6 +393,9 @@ TWINS = {
     "reshape", "_reshape_alias", "flatten", "contiguous", "alias", "detach", "_to_copy", "lift_fresh", "copy", "matmul",
     "cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_no_update", "_native_batch_norm_legit", "chunk", "relu6",
     "_native_batch_norm_legit_no_training", "native_channel_shuffle", "prelu", "celu", "selu", "squeeze", "unsqueeze",
+    "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_upsample_lanczos2d_aa",
+    "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_fused_attention_overrideable",
+    "_scaled_dot_product_attention_math", "_fused_rms_norm",
 }  # fmt: skip
 
 

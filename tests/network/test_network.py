@@ -191,3 +191,36 @@ def test_damaged_bundled_file(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="SHA-256"):
         read_weights(tmp_path / "w.safetensors", "0" * 64)
+
+
+class Focus(nn.Module):
+    """Slices side by side, as YOLO's; a convolution that is made first and runs last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first = nn.Conv2d(7, 2, 1), nn.Conv2d(12, 7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x[..., a::2, b::2] for b in (0, 1) for a in (0, 1)], 1)
+        return self.last(self.first(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("module", "maps"),
+    [
+        (nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 5, 1), nn.ReLU()), [48, 5, 5]),
+        (nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 5, 1)), [4, 5]),
+        (Focus(), [7, 2]),
+        (nn.Sequential(nn.ConvTranspose2d(10, 6, 4, 2), nn.ReLU(), nn.Conv2d(6, 3, 3)), [6, 6, 3]),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3)), [4, 2]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)), [5]),
+    ],
+    ids=["unshuffled", "grey and unshuffled", "focus", "generator", "grey", "no convolution"],
+)
+def test_layers_know_the_channels_without_a_card(module: nn.Module, maps: list[int]) -> None:
+    assert [layer.maps for layer in Network(module).layers(16)][-len(maps) :] == maps
+
+
+def test_layers_of_a_network_for_sequences_are_one_line() -> None:
+    with pytest.raises(DeconvvizValueError, match="layer '0' is a 1-d convolution, and this network begins with it"):
+        Network(nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU())).layers(16)

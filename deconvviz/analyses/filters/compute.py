@@ -108,20 +108,20 @@ def _convolution(net: Network, rec: Recording, layer: str | nn.Module | None) ->
 
 
 def _first_convolution(rec: Recording) -> Op | None:
-    return next((op for op in rec.ops if isinstance(rule_of(op, missing_ok=True), Convolution)), None)
+    return next((op for op in rec.ops if isinstance(rule_of(op), Convolution)), None)
 
 
 def _effective(rec: Recording, op: Op, kernel: FilterBank) -> tuple[Tensor, Tensor, bool]:
     """Filters (F, C, h, w) and biases (F,) on the CPU with a norm behind them folded in, and whether a rectifier
     follows."""
     after = rec.consumers(op.output())
-    norm = rule_of(after[0], missing_ok=True).affine(after[0]) if len(after) == 1 else None
+    norm = rule_of(after[0]).affine(after[0]) if len(after) == 1 else None
     if norm is not None:
         kernel = kernel.scaled(*norm)
         after = rec.consumers(after[0].output())
     weights = kernel.weight.cpu().float().clone()  # the model may be trained on
     bias = torch.zeros(len(weights)) if kernel.bias is None else kernel.bias.cpu().float()
-    rule = rule_of(after[0], missing_ok=True) if len(after) == 1 else None
+    rule = rule_of(after[0]) if len(after) == 1 else None
     return weights, bias, isinstance(rule, LowerBound) and rule.rectifies(after[0])
 
 

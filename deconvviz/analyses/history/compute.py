@@ -84,7 +84,7 @@ def depth(module: nn.Module, input_size: tuple[int, int], channels: int = 3) -> 
     longest = {0: 0}
     for op in rec.ops:
         length = max((longest[i] for i in op.inputs), default=0)
-        rule = rule_of(op, missing_ok=True)
+        rule = rule_of(op)
         length += rule.role == "weights"
         if rule.role == "activation" and rule.gate:
             length = 0  # the product with it goes on with the length of the other factor

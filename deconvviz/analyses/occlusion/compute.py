@@ -79,7 +79,7 @@ def occlude(
     result.
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, and `UnsupportedOperatorError` for a network
-    with an operator that has no rule. The model is left exactly as it was.
+    that cannot be recorded. The model is left exactly as it was.
 
     >>> o = deconvviz.occlude(deconvviz.load("zfnet"), "image.jpg", window=64, stride=80)
     >>> o.shape, o.logits.shape, o.probability.shape

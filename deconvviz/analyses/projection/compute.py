@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.analyses.projection.result import Projection
+from deconvviz.engine.autograd import gradients
 from deconvviz.engine.backward import walk_back
 from deconvviz.engine.geometry import boxes
 from deconvviz.engine.layers import FoundLayer, layer_maps
@@ -25,6 +26,7 @@ from deconvviz.network.preprocessing import Picture
 
 METHODS = ("deconvnet", "guided", "gradient")
 OVERLAPS = ("add", "overwrite", "max")
+ATTENTIONS = ("refused", "constant")
 
 
 def project(
@@ -40,6 +42,7 @@ def project(
     batch: int = 64,
     target: Target = None,
     output: str | None = None,
+    attention: str = "refused",
 ) -> Projection:
     """Project units of `layer` to the pixels of one picture.
 
@@ -49,15 +52,17 @@ def project(
     `occlude`; `output` says which of several outputs holds logits). Each unit is seeded with its strongest activation
     (the first in raster order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends the whole map back, a
     tensor (K, h, w) itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum
-    of several pools: "add" (the adjoint) | "overwrite" (last in raster order) | "max". Memory is bounded by `batch`
-    units at a time, besides the result.
+    of several pools: "add" (the adjoint) | "overwrite" (last in raster order) | "max". `attention`, for "deconvnet" and
+    "guided": "refused" | "constant" (its weights are recorded constants, the signal goes through the values). Memory is
+    bounded by `batch` units at a time, besides the result.
 
     Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed. A deconvnet's projection
     follows the photograph by the switches of max pools alone (Mahendran and Vedaldi 2016; Nie et al. 2018): `switches`
     says how many pools lie on the way, and where there is none a `DeconvvizWarning` says what that means.
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a network
-    with an operator that has no rule. The model is left exactly as it was.
+    with an operator that cannot be recorded, or through which the method knows no way (it says which do). The model is
+    left exactly as it was.
 
     >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv5", top=3)
     >>> p.pixels.shape, p.units.shape, p.places.shape
@@ -72,6 +77,7 @@ def project(
     """
     check_choice("method", method, METHODS)
     check_choice("overlap", overlap, OVERLAPS)
+    check_choice("attention", attention, ATTENTIONS)
     check_counts(top=top, batch=batch)
     net = Network.of(model)
     x = net.preprocess(image)
@@ -86,19 +92,23 @@ def project(
             raise DeconvvizValueError('target and output go with units="class"')
         rec, found = net.record_to(x, layer)
         chosen = units
-    return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch)
+    return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch, attention)
 
 
 def project_recorded(
     net: Network, rec: Recording, found: FoundLayer, units: Any, top: int = 9, place: Any = None,
     seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add", batch: int = 64,
+    attention: str = "refused",
 ) -> Projection:  # fmt: skip
     """As `project`, of the picture that `rec` is a recording of, in which the layer has been `found`."""
     image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
     index = _units(units, maps, top)
     seeds = _seeds(maps, index, place, seed)
     with plain_mode(image.device.type):
-        pixels = _send_back(rec, found.value, seeds, method, overlap, batch)
+        if method == "gradient" and rec.beyond is not None:
+            pixels = _by_autograd(net.plain, rec, found.value, seeds)
+        else:
+            pixels = _send_back(Walk(rec, method, overlap, attention), found.value, seeds, batch)
     if value.dim() != 4 or seeds.maps is not None:
         box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
     else:
@@ -110,6 +120,8 @@ def project_recorded(
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
     }  # fmt: skip
+    if attention != "refused" and method != "gradient":
+        policy["attention"] = attention
     return Projection(
         layer=found.path, alias=found.alias, units=index, places=seeds.places,
         activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(image[0]), policy=policy,
@@ -204,10 +216,9 @@ def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seed
 # The walk backwards ------------------------------------------------------------------------------------------------
 
 
-def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: str, batch: int) -> Tensor:
+def _send_back(walk: Walk, value: int, seeds: _Seeds, batch: int) -> Tensor:
     """Pixels (K, C, H, W): batches of units, each walked from the layer to the image."""
-    walk = Walk(rec, method, overlap)
-    image = rec.values[0]
+    rec, image = walk.rec, walk.rec.values[0]
     out = image.new_zeros(len(seeds.units), *image.shape[1:])
     order = _by_place(seeds)
     for start in range(0, len(order), batch):
@@ -217,6 +228,13 @@ def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: 
         # Seeded with 1 and scaled: linear in the activation, also in a negative one.
         out *= seeds.activations.view(-1, 1, 1, 1)
     return _kept(out)
+
+
+def _by_autograd(module: nn.Module, rec: Recording, value: int, seeds: _Seeds) -> Tensor:
+    """The same by autograd itself, unit by unit: the pass has parts that its operators do not show."""
+    each = (_seed_signal(rec, value, seeds, [k]).whole()[0] for k in range(len(seeds.units)))
+    out = torch.cat(gradients(module, rec, value, each))
+    return _kept(out if seeds.maps is not None else out * seeds.activations.view(-1, 1, 1, 1))
 
 
 def _kept(value: Tensor) -> Tensor:
@@ -255,7 +273,10 @@ def _class_units(
     readout, number = net.read_out(rec, 'units="class"', target, output)
     seed = readout.seed(rec.values[readout.value], number)
     value = rec.values[found.value]
-    gradient = torch.zeros_like(value)
-    walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
+    if rec.beyond is not None:
+        (gradient,) = gradients(net.plain, rec, readout.value, [seed], found.value)
+    else:
+        gradient = torch.zeros_like(value)
+        walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
     return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()

@@ -21,6 +21,7 @@ from deconvviz.engine import costs
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.replay.steps import Step, plan
 from deconvviz.engine.rules import rule_of
+from deconvviz.engine.rules.base import laid_out
 from deconvviz.engine.windows import Patch, Places, RecordedMap, Windows, paste
 
 Spans = tuple[Places, Places]
@@ -277,9 +278,8 @@ class Replay:
         return tuple(_stacked(list(parts)) for parts in zip(*singles, strict=True))
 
     def single(self, op: Op, values: Mapping[int, Tensor], n: int) -> tuple[Any, ...]:
-        """The operator on the n-th of K whole values, in the shapes that were recorded."""
-        shapes = {v: self.rec.values[v].shape for v in values}
-        out = self.rec.run(op, {v: x[n].reshape(shapes[v]).clone() for v, x in values.items()})
+        """The operator on the n-th of K whole values, in the shapes and strides that were recorded."""
+        out = self.rec.run(op, {v: laid_out(x[n], self.rec.values[v]) for v, x in values.items()})
         return tuple(out) if isinstance(out, tuple | list) else (out,)
 
     def protect(self, step: Step, values: dict[int, Tensor], live: Mapping[int, Patch]) -> None:

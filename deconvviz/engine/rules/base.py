@@ -19,12 +19,15 @@ from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 class Walk:
     """One walk backwards through the recording `rec` under one policy: `method` and `overlap`, as in `project`.
 
-    `output` says on which result of the present operator the signal has arrived; `prepared` is `once`'s memory.
+    `attention` is "constant" where attention weights are recorded constants, "refused" where they are an error (for
+    `gradient` it means nothing). `output` says on which result of the present operator the signal has arrived;
+    `prepared` is `once`'s memory.
     """
 
     rec: Recording
     method: str
     overlap: str
+    attention: str = "refused"
     output: int = 0
     prepared: dict[Any, Any] = field(default_factory=dict)
 
@@ -63,6 +66,8 @@ class Rule:
     moves = False
     # Whether it keeps switches: which of its inputs its output came from, chosen by the picture.
     switches = False
+    # Whether what it makes of gates alone (and constants) is a gate: their sums and products, a gate resized.
+    keeps_gates = False
     # Whether every number of the output depends on the one number at its place: `x * f(x)` of such is an activation.
     elementwise = False
 
@@ -71,6 +76,10 @@ class Rule:
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The signal on input number `i` for the signal `s` on the output; None where no signal goes."""
         raise NotImplementedError  # abstract: every rule says it
+
+    def takes(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        """The values that signals go to, the `i` of `project`: the inputs, or those that they are all computed from."""
+        return op.inputs
 
     # As geometry -------------------------------------------------------------------------------------------------
 
@@ -268,23 +277,19 @@ def registered() -> dict[str, Rule]:
     return dict(_RULES)
 
 
-def rule_of(op: Op, missing_ok: bool = False) -> Rule:
-    """The rule of a recorded operator; without one, an error that names operator and layer.
-
-    With `missing_ok` instead a `Rule` that knows nothing.
-    """
-    rule = _RULES.get(op.name)
-    if rule is None:
-        if missing_ok:
-            return Rule()
-        attention = "scaled_dot_product" in op.name
-        refuse(op, "is attention; it has no rule" if attention else "has no rule (see deconvviz.rules.register)")
-    return rule
+def registered_for(op: Op) -> Rule | None:
+    """The rule registered for a recorded operator, if there is one."""
+    return _RULES.get(op.name)
 
 
 def refuse(op: Op, why: str) -> NoReturn:
     """Raise the error that names operator and layer."""
     raise UnsupportedOperatorError(f"operator '{op.name}' in {spoken(op.module)} {why}")
+
+
+def refuse_method(walk: Walk, op: Op, why: str) -> NoReturn:
+    """Raise the error for an operator that only `gradient` and occlusion can take, and say that they can."""
+    refuse(op, f"{why}: no rule for method '{walk.method}' (method 'gradient' and occlude work)")
 
 
 def axes(op: Op, rank: int) -> list[int]:
@@ -313,9 +318,20 @@ def share(s: Signal, factor: Any, shape: tuple[int, ...]) -> Signal:
 # Derivatives by autograd ------------------------------------------------------------------------------------------
 
 
+def laid_out(x: Tensor, like: Tensor) -> Tensor:
+    """A copy of `x` with the strides of `like`, where they leave no gaps: some operators look at them."""
+    copy = torch.empty_like(like, dtype=x.dtype, requires_grad=False)
+    return copy.copy_(x.reshape(like.shape))
+
+
+def differentiable(value: Tensor) -> bool:
+    """Whether signals go into a value: real and complex numbers, not masks or places."""
+    return value.is_floating_point() or value.is_complex()
+
+
 def _rerun(rec: Recording, ops: Sequence[Op], source: int) -> tuple[Tensor, tuple[Any, ...]]:
     """The recorded value `source` as a leaf of autograd's graph, and what the last of `ops` makes of it."""
-    x = rec.values[source].detach().clone().requires_grad_(True)
+    x = laid_out(rec.values[source].detach(), rec.values[source]).requires_grad_(True)
     values: dict[Any, Any] = {source: x}
     outs: tuple[Any, ...] = ()
     for op in ops:
@@ -331,15 +347,28 @@ def _rerun(rec: Recording, ops: Sequence[Op], source: int) -> tuple[Tensor, tupl
 def gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
     """Exact derivative of one operator by autograd on its recorded inputs, for K signals one by one.
 
-    Every place of the input's value in the arguments counts: x * x.
+    Every place of the input's value in the arguments counts (x * x), all of them with the first. None where autograd
+    knows no way from the input to the output.
     """
     value = op.inputs[i]
-    if not walk.rec.values[value].is_floating_point():
-        return None  # a mask: no signal goes into it
-    with torch.enable_grad():
-        x, outs = _rerun(walk.rec, [op], value)
-    grads = [torch.autograd.grad(outs[walk.output], x, each, retain_graph=True)[0] for each in s.whole()]
-    return from_whole(torch.stack(grads))
+    if i != op.inputs.index(value) or not differentiable(walk.rec.values[value]):
+        return None
+    try:
+        with torch.enable_grad():
+            x, outs = _rerun(walk.rec, [op], value)
+            out = outs[walk.output]
+            if not out.requires_grad:
+                return None
+            parts = [
+                torch.autograd.grad(out, x, each.contiguous(), retain_graph=True, allow_unused=True)[0]
+                for each in s.whole()
+            ]
+    except (NotImplementedError, RuntimeError) as error:
+        if "not implemented" not in str(error):
+            raise
+        refuse(op, "cannot be differentiated by autograd (occlude works)")
+    # Autograd says nothing, for all signals alike, where no way leads from this input to that output.
+    return None if parts[0] is None else from_whole(torch.stack(parts))
 
 
 def derivative(walk: Walk, ops: Sequence[Op], source: int) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
-from deconvviz.engine.rules.base import Rule, Walk, Windowed, refuse, register
-from deconvviz.engine.rules.kernels import FilterBank, pair
-from deconvviz.engine.windows import Signal, Windows
+from deconvviz.engine.rules.base import Rule, Walk, Windowed, gradient, refuse, refuse_method, register, share
+from deconvviz.engine.rules.gates import is_gate
+from deconvviz.engine.rules.kernels import FilterBank, Span, pair
+from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
 @register("convolution")
@@ -24,10 +26,26 @@ class Convolution(Windowed):
         """The filters; an error for what has none of its own, or is transposed or of another rank."""
         found = self.filters(op)
         if found is None:
-            image = isinstance(op.arg("weight"), Ref) or isinstance(op.arg("bias"), Ref)
-            what = "weights from the image" if image else "transposed" if op.arg("transposed") else "not 2-d"
-            refuse(op, f"has no rule for this use ({what})")
+            refuse(op, "is no plain 2-d convolution with constant filters")
         return found
+
+    def needs(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Rows under the kernel; of a transposed one, those that reach the given rows."""
+        if self.filters(op) is not None:
+            return super().needs(rec, op, i, span, axis)
+        weight = op.arg("weight")
+        if not op.arg("transposed") or _made(op) or weight.dim() != 4:
+            return None
+        stride, padding, dilation = (pair(op.arg(name))[axis] for name in ("stride", "padding", "dilation"))
+        first = -((dilation * (weight.shape[2 + axis] - 1) - span[0] - padding) // stride)
+        return first, np.maximum((span[1] - 1 + padding) // stride + 1, first + 1)
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """Rows whose kernel touches the given ones; only plain 2-d convolutions go by windows."""
+        return None if self.filters(op) is None else super().reaches(rec, op, i, span, axis)
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return not _made(op)
 
     def filters(self, op: Op) -> FilterBank | None:
         weight, bias = op.arg("weight"), op.arg("bias")
@@ -38,7 +56,9 @@ class Convolution(Windowed):
         return FilterBank(size, stride, padding, dilation, weight.detach(), bias, groups)
 
     def with_filters(self, op: Op, filters: FilterBank) -> Op:
-        return op.with_args(weight=filters.weight, bias=filters.bias)
+        # `padding="valid"` is recorded as one number for both axes, of which not every way of torch knows.
+        padding, none = list(filters.padding), [0, 0]
+        return op.with_args(weight=filters.weight, bias=filters.bias, padding=padding, output_padding=none)
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The convolution, its padding already in the windows."""
@@ -52,7 +72,9 @@ class Convolution(Windowed):
         return filters(values[op.inputs[0]])
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        filters = self.kernel(op)
+        filters = self.filters(op)
+        if filters is None or s.windows is None:
+            return self.by_adjoint(walk, op, i, s)
         if filters.stride == (1, 1):
             flipped: FilterBank = walk.once(("flipped", op.index), filters.flipped)
             data = flipped(s.data, flipped.padding)
@@ -60,10 +82,30 @@ class Convolution(Windowed):
             data = filters.transposed(s.data)
         return filters.spread(s, data, walk.shape(op.inputs[i]))
 
+    def by_adjoint(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Of any rank, transposed or not. Weights made from the image are constants, but in `gradient`."""
+        name = op.operand(i)
+        if name != "input" or (walk.method == "gradient" and _made(op)):
+            made = name == "weight" and isinstance(op.arg("input"), Ref) and walk.method != "gradient"
+            return None if made else gradient(walk, op, i, s)
+        shape, whole = walk.shape(op.inputs[i]), s.whole().flatten(0, 1)
+        weight = op.arg("weight")
+        weight = walk.rec.values[weight.value] if isinstance(weight, Ref) else weight
+        with torch.enable_grad():
+            x = whole.new_zeros(whole.shape[0], *shape[1:]).requires_grad_(True)
+            run = op.with_args(input=x, weight=weight.detach(), bias=None)
+            (data,) = torch.autograd.grad(run.func(*run.args, **run.kwargs), x, whole.contiguous())
+        return from_whole(data.view(len(s), *shape))
+
     def misfit(self, op: Op) -> str | None:
         """The map is too small; nothing of a wrong number of maps (see `FilterBank.channels`)."""
         filters = self.filters(op)
         return None if filters is not None and filters.channels != op.arg("input").shape[1] else super().misfit(op)
+
+
+def _made(op: Op) -> bool:
+    """Whether weights or bias are made from the image."""
+    return isinstance(op.arg("weight"), Ref) or isinstance(op.arg("bias"), Ref)
 
 
 def _product(x: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
@@ -80,9 +122,12 @@ def _product(x: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
     return product if bias is None else product + bias
 
 
-@register("addmm", "mm", "matmul", "bmm")
+@register("addmm", "mm", "matmul", "bmm", "baddbmm")
 class Linear(Rule):
-    """A matrix product with constant weights; two image-dependent factors (attention) are an error."""
+    """A matrix product with constant weights; two image-dependent factors (attention) are an error, but in `gradient`.
+
+    With the policy that attention is constant, a factor that comes from a softmax is.
+    """
 
     role = "weights"
 
@@ -90,6 +135,8 @@ class Linear(Rule):
         """What is added (None: nothing), the left matrix and the right one."""
         if op.name == "addmm":
             return op.arg("self"), op.arg("mat1"), op.arg("mat2")
+        if op.name == "baddbmm":
+            return op.arg("self"), op.arg("batch1"), op.arg("batch2")
         return None, op.arg("self"), op.arg("other" if op.name == "matmul" else "mat2")
 
     def matrix(self, op: Op) -> Tensor | None:
@@ -113,17 +160,60 @@ class Linear(Rule):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         bias, left, right = self.factors(op)
-        if bias == Ref(op.inputs[i]) and op.arg("beta") == 1:
-            return s
+        shape = walk.shape(op.inputs[i])
+        if walk.method == "gradient" and (len(op.inputs) > 1 or not isinstance(left, Ref)):
+            return gradient(walk, op, i, s)
+        if bias == Ref(op.inputs[i]) and left != bias and right != bias:
+            return share(s, op.arg("beta"), shape)
+        constant_left = not isinstance(left, Ref)
         if isinstance(left, Ref) and isinstance(right, Ref):
-            refuse(op, "multiplies two image-dependent matrices (attention); it has no rule")
+            constant_left = self.attention(walk, op, left.value, right.value)
+            if (op.operand(i) in ("self", "mat1", "batch1")) == constant_left:
+                return None
+            left, right = walk.rec.values[left.value], walk.rec.values[right.value]
         whole, alpha = s.whole(), op.arg("alpha", 1)
-        if isinstance(left, Ref):
-            data = torch.matmul(whole, right.transpose(-1, -2)) * alpha
+        if constant_left:
+            data = torch.matmul(left.transpose(-1, -2).conj(), whole) * alpha
         else:
-            data = torch.matmul(left.transpose(-1, -2), whole) * alpha
-        return Signal(data)
+            data = torch.matmul(whole, right.transpose(-1, -2).conj()) * alpha
+        return from_whole(data)
+
+    def attention(self, walk: Walk, op: Op, left: int, right: int) -> bool:
+        """Whether the left one of two image-dependent factors is constant attention; False: the right one is."""
+        if walk.attention != "constant":
+            refuse_method(walk, op, "multiplies two image-dependent matrices (attention)")
+        gates = is_gate(walk.rec, left), is_gate(walk.rec, right)
+        if gates[0] == gates[1]:
+            refuse_method(walk, op, "multiplies two image-dependent matrices, neither (or both) from a softmax")
+        return gates[0]
 
     def misfit(self, op: Op) -> str | None:
         _, left, right = self.factors(op)
         return f"takes {right.shape[0]} numbers and got {left.shape[1]}" if left.dim() == right.dim() == 2 else None
+
+
+@register("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+          "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+          "_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_attention_math")  # fmt: skip
+class Attention(Rule):
+    """Attention is an error, but in `gradient`; with the policy that it is constant, the signal goes to the values."""
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """Each picture's tokens among themselves; windows of tokens as many pictures are not told apart."""
+        masks = [op.arg(name, None) for name in ("attn_mask", "attn_bias")]
+        if any(m is not None for m in masks) or any(rec.values[v].shape[0] != 1 for v in op.inputs):
+            return None
+        return rec.run(op, {v: x.contiguous() for v, x in values.items()})
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        if walk.method != "gradient":
+            if walk.attention != "constant":
+                refuse_method(walk, op, "is attention")
+            if op.operand(i) != "value":
+                return None
+            if op.inputs.count(op.inputs[i]) > 1:  # one value for all three: the signal goes to it as the value only
+                op = op.with_args(
+                    query=walk.rec.values[op.arg("query").value], key=walk.rec.values[op.arg("key").value]
+                )
+                i, op.inputs = 0, (op.arg("value").value,)
+        return gradient(walk, op, i, s)

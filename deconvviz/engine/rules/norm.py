@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, gradient, register
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, axes, gradient, register
 from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
@@ -119,6 +119,33 @@ class GroupNorm(_StatisticsNorm):
         factor = deviation.repeat_interleave(shape[1] // deviation.shape[1], 1)
         factor = factor if weight is None else factor * weight
         return factor.view(*factor.shape, *[1] * (len(shape) - 2))
+
+
+@register("_fused_rms_norm")
+class RMSNorm(_StatisticsNorm):
+    """The same without a mean."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        if walk.method == "gradient":
+            return gradient(walk, op, i, s)
+        weight, deviation = op.arg("weight"), walk.rec.values[op.output(1)]
+        factor = deviation if weight is None else deviation * weight
+        return from_whole(s.whole() * factor.detach().to(s.data.dtype))
+
+
+@register("linalg_vector_norm", "norm", "var", "std", "var_mean", "std_mean")
+class Statistic(Rule):
+    """A statistic of numbers is a pool over them, each by its own share: the local derivative in every method.
+
+    As the factor or denominator of a norm no signal comes to it.
+    """
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        given = op.arg("dim", None)
+        return bool(given) and 0 not in axes(op, rec.values[op.inputs[0]].dim()) and len(op.inputs) == 1
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        return gradient(walk, op, i, s)
 
 
 def response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, register, rule_of, share
+from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, refuse_method, register, share
+from deconvviz.engine.rules.fallback import rule_of
 from deconvviz.engine.windows import Signal
 
 
@@ -20,7 +21,9 @@ def activate(s: Signal, method: str, slope: Tensor | None) -> Signal:
 @register(
     "leaky_relu", "leaky_relu_", "elu", "elu_", "gelu", "gelu_", "silu", "silu_", "hardswish", "hardswish_", "softplus",
     "mish", "mish_", "tanh", "tanh_", "prelu", "_prelu_kernel", "celu", "celu_", "selu", "selu_", "log_sigmoid_forward",
-    "softshrink", "hardshrink", "exp", "pow", "sqrt", "rsqrt", "log", "abs", "reciprocal",
+    "softshrink", "hardshrink", "exp", "pow", "sqrt", "rsqrt", "log", "abs", "reciprocal", "erf", "erfc", "sin", "cos",
+    "atan", "log1p", "expm1", "exp_", "pow_", "sqrt_", "rsqrt_", "log_", "abs_", "rrelu_with_noise", "softplus_",
+    "asinh", "log2", "log10", "exp2", "sinh", "cosh", "tan",
 )  # fmt: skip
 class Activation(Pointwise):
     """Any pointwise activation: the signal is rectified, in `guided` also multiplied by its derivative.
@@ -37,7 +40,18 @@ class Activation(Pointwise):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         method = walk.method if self.rectifies(op) else "gradient"
+        shape = walk.shape(op.inputs[0])
+        if len(op.inputs) > 1 or shape != s.shape:
+            return self.spread(walk, op, i, s, method)
         return activate(s, method, None if method == "deconvnet" else derivative(walk, [op], op.inputs[0]))
+
+    def spread(self, walk: Walk, op: Op, i: int, s: Signal, method: str) -> Signal | None:
+        """The same where the operand was broadcast, or there are several (a power of two values of the image)."""
+        if len({*op.inputs}) > 1 and method != "gradient":
+            refuse_method(walk, op, "is a function of two image-dependent values")
+        if method == "deconvnet":
+            return share(activate(s, method, None), 1, walk.shape(op.inputs[i]))
+        return gradient(walk, op, i, s if method == "gradient" else activate(s, "deconvnet", None))
 
 
 @register("sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Rule, Walk, Windowed, axes, register, too_small
+from deconvviz.engine.rules.base import Rule, Walk, Windowed, axes, gradient, register, too_small
 from deconvviz.engine.rules.kernels import Kernel, pair
 from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
 class _Pool(Windowed):
+    keeps_gates = True
+
     def kernel(self, op: Op) -> Kernel:
         """As given; the stride is the kernel's size if none is."""
         size = pair(op.arg("kernel_size"))
@@ -36,6 +39,8 @@ class MaxPool(_Pool):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         kernel, shape = self.kernel(op), walk.shape(op.inputs[i])
+        if s.windows is None:
+            return unpool_whole(walk, op, s, shape)
         if walk.overlap != "add":
             s = _grown(s, kernel)
         index = s.at.cut(walk.rec.values[op.output(1)]).expand_as(s.data)
@@ -67,8 +72,19 @@ def unpool(signal: Tensor, index: Tensor, size: int, overlap: str) -> Tensor:
     return torch.where(last >= 0, signal.gather(2, last.clamp_min(0)), out)
 
 
+def unpool_whole(walk: Walk, op: Op, s: Signal, shape: tuple[int, ...]) -> Signal:
+    """Every value of signals on whole maps (…, C, spatial) back to its recorded switch there."""
+    index = walk.rec.values[op.output(1)]
+    spatial = len(shape) - 2
+    whole, index = s.whole().flatten(-spatial), index.flatten(-spatial)
+    data = unpool(whole.flatten(1, -2), index.flatten(0, -2).expand(len(s), -1, -1), math.prod(shape[2:]), walk.overlap)
+    return from_whole(data.view(len(s), *shape))
+
+
 class _WholeMaps(Rule):
     """A rule that goes by whole maps, the same for every picture."""
+
+    keeps_gates = True
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return True
@@ -77,16 +93,25 @@ class _WholeMaps(Rule):
         return too_small(op) if "pool" in op.name else None
 
 
-@register("adaptive_max_pool2d")
+@register("adaptive_max_pool2d", "adaptive_max_pool3d", "max_pool3d_with_indices")
 class AdaptiveMaxPool(_WholeMaps):
-    """As `MaxPool`, on the whole map."""
+    """As `MaxPool`, on whole maps or volumes."""
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return rec.values[op.inputs[0]].dim() == _rank(op)
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         shape = walk.shape(op.inputs[i])
-        whole = s.whole().flatten(1, 2).flatten(2)
-        index = walk.rec.values[op.output(1)].flatten(2).expand_as(whole)
-        data = unpool(whole, index, shape[2] * shape[3], walk.overlap)
-        return from_whole(data.view(-1, *shape))
+        if not self.alike(walk.rec, op):  # without a dimension of pictures
+            shape = (1, *shape)
+            s = Signal(s.whole().unsqueeze(1))
+            return Signal(unpool_whole(walk, op, s, shape).whole()[:, 0])
+        return unpool_whole(walk, op, s, shape)
+
+
+def _rank(op: Op) -> int:
+    """How many dimensions a batch of this operator's maps has."""
+    return {"im2col": 4, "col2im": 3}.get(op.name) or next(n + 2 for n in (1, 2, 3) if f"{n}d" in op.name)
 
 
 @register("avg_pool2d")
@@ -103,6 +128,8 @@ class AvgPool(_Pool):
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Divide by the recorded divisor, then spread."""
+        if s.windows is None:
+            return gradient(walk, op, i, s)
         kernel = self.kernel(op)
         data = s.data * s.at.cut(walk.once(("divisor", op.index), lambda: self.share(walk.rec, op)))
         ones = data.new_ones(1, 1, *kernel.size)
@@ -121,19 +148,48 @@ class AvgPool(_Pool):
         return mean / count[:, :, : mean.shape[2], : mean.shape[3]]
 
 
-@register("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")
+@register("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
+          "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d",
+          "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+          "_upsample_lanczos2d_aa", "im2col", "col2im", "avg_pool3d", "_adaptive_avg_pool3d")  # fmt: skip
 class Upsampling(_WholeMaps):
     """Linear operators that treat every picture of a batch alike: transposed by autograd, all units at once."""
 
     role = "linear"
 
+    def alike(self, rec: Recording, op: Op) -> bool:
+        return rec.values[op.inputs[0]].dim() == _rank(op)
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         shape = walk.shape(op.inputs[i])
+        if not self.alike(walk.rec, op):  # without a dimension of pictures
+            return gradient(walk, op, i, s)
         whole = s.whole().flatten(0, 1)
         with torch.enable_grad():
             x = whole.new_zeros(whole.shape[0], *shape[1:]).requires_grad_(True)
-            (data,) = torch.autograd.grad(walk.rec.run(op, {op.inputs[0]: x}), x, whole)
-        return from_whole(data.unsqueeze(1))
+            (data,) = torch.autograd.grad(walk.rec.run(op, {op.inputs[0]: x}), x, whole.contiguous())
+        return from_whole(data.view(len(s), *shape))
+
+
+@register("grid_sampler_2d", "grid_sampler_3d")
+class GridSample(Rule):
+    """Samples between places that are recorded: constants, but in `gradient`, which moves them too."""
+
+    role = "linear"
+    keeps_gates = True
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        if walk.method != "gradient" and op.operand(i) != "input":
+            return None
+        return gradient(walk, op, i, s)
+
+
+@register("max_unpool2d", "max_unpool3d")
+class MaxUnpool(GridSample):
+    """Unpooling as a layer of the network: its switches are recorded places."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        return gradient(walk, op, i, s)
 
 
 @register("_adaptive_avg_pool2d")
@@ -155,6 +211,7 @@ class Mean(Rule):
     """A mean or sum over some axes, transposed."""
 
     role = "linear"
+    keeps_gates = True
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return 0 not in axes(op, rec.values[op.inputs[0]].dim())
@@ -166,4 +223,5 @@ class Mean(Rule):
             count *= shape[d]
             data = data if op.arg("keepdim", False) else data.unsqueeze(d + 1)
         data = data / count if op.name == "mean" else data
+        data = data.to(walk.rec.values[op.inputs[i]].dtype)
         return from_whole(data.expand(-1, *shape))

@@ -8,17 +8,19 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording, Ref
 from deconvviz.engine.rules.base import Pointwise, Rule, Walk, axes, derivative, gradient, register, share
-from deconvviz.engine.rules.combine import pointwise_chain
+from deconvviz.engine.rules.gates import pointwise_chain
 from deconvviz.engine.rules.pointwise import activate
 from deconvviz.engine.windows import Signal, from_whole
 
 
 @register("gt", "ge", "lt", "le", "eq", "ne", "logical_not", "logical_and", "logical_or", "bitwise_not", "sign",
-          "floor", "ceil", "round", "isnan")  # fmt: skip
+          "floor", "ceil", "round", "isnan", "trunc", "isinf", "logical_xor", "bitwise_and",
+          "bitwise_or")  # fmt: skip
 class Comparison(Pointwise):
-    """Comparisons and roundings: constant almost everywhere, so no signal goes through them."""
+    """Comparisons and roundings: constant almost everywhere, so no signal goes through them; as a factor a mask."""
 
     elementwise = True
+    gate = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return None
@@ -68,6 +70,22 @@ def _self_choice(rec: Recording, op: Op) -> tuple[int, list[Op]] | None:
         if all(chain is not None for chain in chains):
             return op.inputs.index(source.value), [each for chain in chains for each in chain or ()]
     return None
+
+
+@register("topk", "sort", "kthvalue", "median", "min", "amin")
+class Ordered(Rule):
+    """Numbers chosen by their order: the recorded choice is a switch."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        return gradient(walk, op, i, s)
+
+
+@register("argmax", "argmin")
+class Places(Rule):
+    """Where numbers lie: places are constants."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        return None
 
 
 @register("amax", "max")

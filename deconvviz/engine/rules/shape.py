@@ -8,8 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, Windowed, refuse, register, too_small
+from deconvviz.engine.recording import Op, Recording, Ref
+from deconvviz.engine.rules.base import (
+    Pointwise,
+    Rule,
+    Walk,
+    Windowed,
+    differentiable,
+    laid_out,
+    refuse,
+    register,
+    share,
+    too_small,
+)
 from deconvviz.engine.rules.kernels import Kernel, Span
 from deconvviz.engine.windows import Signal, Windows, from_whole
 
@@ -42,16 +53,95 @@ class View(Rule):
         return values[op.inputs[0]].reshape(k, *(shape[1:] if shape[:1] == (1,) else shape))
 
 
-@register("clone", "alias", "detach", "_to_copy", "contiguous", "lift_fresh", "copy")
+@register("clone", "alias", "_to_copy", "contiguous", "lift_fresh")
 class Identity(Pointwise):
-    """The same values."""
+    """The same values, perhaps as another type; a mask or a place as a number is a constant."""
 
     role = "linear"
     moves = True
     elementwise = True
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
-        return s
+        value = walk.rec.values[op.inputs[i]]
+        return s.like(s.data.to(value.dtype)) if differentiable(value) else None
+
+
+@register("detach", "detach_")
+class Detach(Identity):
+    """The same values, where `gradient` ends, as autograd does."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        return None if walk.method == "gradient" else super().project(walk, op, i, s)
+
+
+@register("copy", "copy_")
+class Copy(Pointwise):
+    """Values written over a tensor of any shape that they can be spread to; what it held is gone."""
+
+    role = "linear"
+
+    def source(self, op: Op) -> Any:
+        """What is written."""
+        return op.arg("src")
+
+    def aligned(self, rec: Recording, op: Op, i: int, axis: int) -> bool:
+        source = self.source(op)
+        if not isinstance(source, Ref) or op.inputs[i] != source.value:
+            return super().aligned(rec, op, i, axis)
+        a, b = rec.values[source.value].shape, rec.values[op.output()].shape
+        return len(a) == len(b) == 4 and a[2 + axis] == b[2 + axis]
+
+    def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
+        """What is written, on the windows."""
+        source, like = self.source(op), rec.values[op.output()]
+        data = windows[source.value] if isinstance(source, Ref) else at.cut(source.to(like.device))
+        return data.to(like.dtype).expand(len(at), like.shape[1], at.height, at.width).clone()
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """What is written, for each picture."""
+        source, like = self.source(op), rec.values[op.output()]
+        if not isinstance(source, Ref) or rec.values[source.value].shape != like.shape:
+            return None
+        return values[source.value].to(like.dtype).clone()
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        value = walk.rec.values[op.inputs[i]]
+        if not differentiable(value) or op.operand(i) != "src":
+            return None
+        sent = share(s, 1, tuple(value.shape))
+        return sent.like(sent.data.to(value.dtype))
+
+
+@register("fill", "fill_", "zero", "zero_")
+class Filling(Pointwise):
+    """A constant over the whole tensor, or one number of the image (`fill_` with a tensor)."""
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        return share(s, 1, walk.shape(op.inputs[i])) if op.operand(i) == "value" else None
+
+
+@register("write_over")
+class WriteOver(Rule):
+    """What an in-place write to a part of a tensor comes to: the places written take theirs from what was written."""
+
+    role = "linear"
+
+    def whole(self, rec: Recording, op: Op, values: dict[int, Tensor], k: int) -> Any:
+        """All pictures at once, each flattened."""
+        into, part = op.arg("into"), op.arg("part")
+        shape = rec.values[op.output()].shape
+        base = values[into.value].reshape(k, -1) if isinstance(into, Ref) else into.reshape(1, -1).expand(k, -1)
+        flat = base.clone()
+        flat[:, op.arg("to")] = values[part.value].reshape(k, -1)[:, op.arg("source")]
+        return flat.view(k, *(shape[1:] if shape[:1] == (1,) else shape))
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """What was not written over stays; what was goes to where it came from."""
+        shape, whole, to = walk.shape(op.inputs[i]), s.whole().reshape(len(s), -1), op.arg("to")
+        if op.operand(i) == "into":
+            return from_whole(whole.index_fill(1, to, 0).view(len(s), *shape))
+        data = whole.new_zeros(len(s), math.prod(shape)).index_add_(1, op.arg("source"), whole[:, to])
+        return from_whole(data.view(len(s), *shape))
 
 
 @register("as_strided_")
@@ -71,9 +161,9 @@ class SameStrides(Identity):
         return s
 
 
-@register("repeat", "flip", "roll")
+@register("repeat", "flip", "roll", "gather", "take", "as_strided", "as_strided_copy", "diagonal", "rot90")
 class Moves(Rule):
-    """Linear rearrangements: transposed by moving place numbers the same way."""
+    """Linear rearrangements: transposed by moving place numbers the same way; which ones move is a constant."""
 
     role = "linear"
     moves = True
@@ -83,6 +173,8 @@ class Moves(Rule):
 
         Where rows and columns stay, only the numbers of the maps are moved, and the signal keeps its windows.
         """
+        if not differentiable(walk.rec.values[op.inputs[i]]):
+            return None
         shape = walk.shape(op.inputs[i])
         by_map = s.windows is not None and all(self.aligned(walk.rec, op, i, axis) for axis in (0, 1))
         moved = (1, shape[1], 1, 1) if by_map else shape
@@ -90,6 +182,8 @@ class Moves(Rule):
 
         def make() -> Tensor:
             places = torch.arange(math.prod(moved), device=s.data.device).view(moved)
+            if not by_map:  # some look at the strides
+                places = laid_out(places, walk.rec.values[op.inputs[i]])
             out = walk.rec.run(op, {op.inputs[0]: places})
             result: Tensor = out[number] if isinstance(out, tuple | list) else out
             return result.reshape(-1)
@@ -146,9 +240,22 @@ class Parts(Moves):
         return self.dimension(rec, op) != 0
 
 
+@register("index", "_unsafe_index")
+class Index(Moves):
+    """Numbers taken at places that are given, or at which a mask holds."""
+
+    def alike(self, rec: Recording, op: Op) -> bool:
+        """One constant index, not of the pictures."""
+        places = op.arg("indices")
+        given = [a for a in places if a is not None]
+        return places[0] is None and len(given) == 1 and isinstance(given[0], Tensor)
+
+
 @register("pixel_shuffle", "pixel_unshuffle")
 class PixelShuffle(Moves):
     """Maps become places, or places maps."""
+
+    keeps_gates = True
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return True
@@ -162,7 +269,8 @@ class ChannelShuffle(PixelShuffle):
         return rec.values[op.output()].dim() == 4
 
 
-@register("reflection_pad2d", "replication_pad2d")
+@register("reflection_pad2d", "replication_pad2d", "reflection_pad1d", "replication_pad1d", "reflection_pad3d",
+          "replication_pad3d")  # fmt: skip
 class CopyPad(PixelShuffle):
     """Padding by copies of what lies inside."""
 
@@ -175,6 +283,7 @@ class ConstantPad(Windowed):
     """Padding by a constant: what falls on the padding is dropped."""
 
     role = "linear"
+    keeps_gates = True
 
     def pads(self, op: Op) -> list[int]:
         """Before and after the columns, the rows, and any dimensions in front of those."""

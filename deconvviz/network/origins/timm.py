@@ -177,7 +177,7 @@ def transform_of(module: nn.Module) -> Callable[[Any], Any] | None:
     """The transform that timm tests this network with; None if it takes neither grey nor RGB pictures."""
     data: Any = importlib.import_module("timm.data")
     config = dict(data.resolve_model_data_config(module))
-    channels = own_channels(module)
+    channels = own_channels(module, tuple(config["input_size"][1:]))
     if channels == 1:
         for name in ("mean", "std"):  # stated for RGB: a grey picture has their average
             config[name] = (sum(config[name]) / len(config[name]),)

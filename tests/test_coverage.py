@@ -1,0 +1,129 @@
+"""A short list of `benchmarks/coverage.py`: each network by every method, against references that know no rule."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("coverage_benchmark", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+coverage = load()
+WRAPPED = dict(coverage.wrapper_entries())
+
+
+class Net(nn.Module):
+    """A stem, one block after another, logits."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        return out
+
+
+class Call(nn.Module):
+    """A function of maps between two convolutions."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.two(self.function(self.one(x), x))  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Places that attend to each other."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.inside, self.qkv = inside, nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(tokens).view(1, -1, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        if self.inside:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        else:
+            mixed = (q @ k.transpose(2, 3) / 2).softmax(3) @ v
+        return x + mixed.transpose(1, 2).reshape(tokens.shape).transpose(1, 2).view(x.shape)
+
+
+def squeezed(y: Tensor, x: Tensor) -> Tensor:
+    return y * torch.sigmoid(x.mean((2, 3), keepdim=True))
+
+
+def padded(y: Tensor, x: Tensor) -> Tensor:
+    out = y.new_zeros(1, 8, y.shape[2] + 2, y.shape[3])
+    out[:, :, 1:-1] = y
+    out[:, :6, 0] = x[:, 2:, 0]
+    return F.avg_pool2d(out, 3, 1, (0, 1))
+
+
+BLOCKS: dict[str, Callable[[], nn.Module]] = {
+    "plain": lambda: Net(Call(lambda y, x: F.relu(y))),
+    "GELU, LayerNorm": lambda: Net(Call(lambda y, x: F.layer_norm(F.gelu(y), (10,)))),
+    "GroupNorm, SiLU": lambda: Net(Call(lambda y, x: F.silu(F.group_norm(y, 2)))),
+    "squeeze and excitation": lambda: Net(Call(squeezed)),
+    "up and down": lambda: Net(nn.ConvTranspose2d(8, 8, 2, 2), nn.MaxPool2d(2), nn.ReLU()),
+    "a write into a fresh tensor": lambda: Net(Call(padded)),
+    "circular padding": lambda: Net(nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular"), nn.ReLU()),
+    "shuffled": lambda: Net(nn.ChannelShuffle(2), nn.PixelUnshuffle(2), nn.Conv2d(32, 8, 1), nn.ReLU()),
+    "in place": lambda: Net(Call(lambda y, x: F.leaky_relu(y, 0.1, inplace=True)), nn.ReLU(inplace=True)),
+    "antialiased": lambda: Net(Call(lambda y, x: F.interpolate(y, x.shape[2:], mode="bilinear", antialias=True))),
+}
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, *WRAPPED])
+@pytest.mark.usefixtures("one_thread")
+def test_every_method_equals_its_reference(name: str) -> None:
+    torch.manual_seed(0)
+    module, x = (BLOCKS[name](), coverage.picture((3, 20, 20))) if name in BLOCKS else WRAPPED[name]()
+    said = coverage.examine(module, x)
+    assert {said[column] for column in coverage.COLUMNS} == {"ok"}, said
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["as one operator", "spelt out"])
+def test_attention_by_gradient_and_occlusion(inside: bool) -> None:
+    torch.manual_seed(0)
+    said: dict[str, Any] = coverage.examine(Net(Attention(inside)), coverage.picture((3, 20, 20)))
+    assert said["attention"] == "yes"
+    for column in ("record", "layers", "gradient", "occlude"):
+        assert said[column] == "ok", said
+    for method in ("deconvnet", "guided"):
+        assert said[method].startswith("refused: operator"), said
+        assert "attention" in said[method] and "method 'gradient' and occlude work" in said[method]
+
+
+def test_the_page_counts_and_names() -> None:
+    rows = [
+        {"name": "a", "attention": "no", **dict.fromkeys(coverage.COLUMNS, "ok")},
+        {"name": "b", "attention": "yes", **dict.fromkeys(coverage.COLUMNS, "ok"), "guided": "refused: is attention"},
+    ]
+    page = coverage.page(rows)
+    assert "| all | 100 % | 100 % | 100 % | 50 % | 100 % | 100 % |" in page
+    assert "| without attention | 100 % | 100 % | 100 % | 100 % | 100 % | 100 % |" in page
+    assert "| b | ✓ | ✓ | ✓ | – | ✓ | ✓ | is attention |" in page
