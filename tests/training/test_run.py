@@ -73,6 +73,7 @@ def test_resumed_is_bit_equal_to_uninterrupted(folder: Path, full: Recipe, tmp_p
     train("lenet", folder, parts, recipe=full, workers=0, resume=True)
     a, b = (torch.load(p / "last.pt", weights_only=True) for p in (whole, parts))
     assert a["epoch"] == 3 and same(a, b)
+    assert (whole / "last.pt").read_bytes() == (parts / "last.pt").read_bytes()
     for name in ("final.safetensors", "epoch2.safetensors"):
         assert same(load_file(whole / name), load_file(parts / name))
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
