@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from deconvviz.data.images import SUFFIXES
+from deconvviz.data.made_here import pictures_among
 from deconvviz.data.packed import is_packed, read_packed
 from deconvviz.errors import ImageError
 
@@ -62,7 +63,7 @@ def listing(folder: str | os.PathLike[str], channels: int = 3) -> Listing:
         data = read_packed(root, channels)
         given = tuple(data.given.tolist())
         return Listing(_Pixels(data.pixels), data.names, tuple(data.classes.tolist()), data.labels, given)
-    loose = _files(root)
+    loose = pictures_among(_files(root), str(root))
     if loose:
         return Listing(loose, tuple(p.name for p in loose))
     found = categories(root)
@@ -77,17 +78,16 @@ def categories(root: Path) -> Listing:
     Hidden folders and, as in the paper, the background category of Caltech-101 are left out.
     """
     folders = sorted(d for d in root.iterdir() if d.is_dir() and d.name[0] != "." and d.name not in LEFT_OUT)
-    found = [(k, p) for k, d in enumerate(folders) for p in _files(d)]
+    owners = {p: k for k, d in enumerate(folders) for p in _files(d)}
+    found = [(owners[p], p) for p in pictures_among(owners, str(root))]
     names = tuple(f"{p.parent.name}/{p.name}" for _, p in found)
     return Listing([p for _, p in found], names, tuple(k for k, _ in found), tuple(d.name for d in folders))
 
 
 def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the picture files directly in `folder`, sorted by name. Raises `ImageError` if there are none."""
-    found = _files(Path(folder))
-    if not found:
-        raise _no_pictures(str(folder))
-    return found
+    """Return the picture files in `folder` and its sub-folders by path, as `pictures_below` finds them."""
+    root = Path(folder)
+    return [root / name for name, _ in pictures_below(root)]
 
 
 def pictures_below(folder: Path) -> list[tuple[str, str | None]]:
@@ -106,15 +106,16 @@ def pictures_below(folder: Path) -> list[tuple[str, str | None]]:
         seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         found += [os.path.relpath(os.path.join(at, f), folder) for f in files if not f.startswith(".") and _named(f)]
-    if not found:
+    paths = pictures_among((folder / f for f in sorted(found)), str(folder))
+    if not paths:
         raise _no_pictures(str(folder))
-    names = sorted(Path(f).as_posix() for f in found)
+    names = sorted(p.relative_to(folder).as_posix() for p in paths)
     tops = {name.partition("/")[0] for name in names if "/" in name}
     return [(n, n.partition("/")[0] if "/" in n and len(tops) > 1 else None) for n in names]
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if _named(p.name) and p.is_file())
+    return sorted(p for p in folder.iterdir() if _named(p.name) and p.exists() and not p.is_dir())
 
 
 def _named(name: str) -> bool:
