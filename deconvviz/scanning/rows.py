@@ -101,8 +101,8 @@ class StorePicture:
     @classmethod
     def of(cls, row: Sequence[Any]) -> StorePicture:
         """A row of `pictures`."""
-        number, path, *known = row
-        return cls(number, path_from(path), *known)
+        number, path, label, *known = row
+        return cls(number, path_from(path), path_from(label), *known)
 
     @property
     def title(self) -> str:
@@ -181,7 +181,7 @@ def _pair(a: int | None, b: int | None) -> tuple[int, int] | None:
 
 
 def path_to(path: str | None) -> str | bytes | None:
-    """A path, if there is one, as SQLite keeps it: text, or bytes for a name that is not UTF-8."""
+    """A path or the name of a folder, if there is one, as SQLite keeps it: text, or bytes if it is not UTF-8."""
     try:
         (path or "").encode("utf-8")
     except UnicodeEncodeError:

@@ -169,11 +169,13 @@ class Writer(Store):
                 (started, path_to(folder), self.done, processes, json.dumps(machine)),
             )
             self.run = made.lastrowid or 0
-            db.executemany("UPDATE pictures SET label = ? WHERE id = ?", [(v, n) for n, v in (labels or {}).items()])
+            db.executemany(
+                "UPDATE pictures SET label = ? WHERE id = ?", [(path_to(v), n) for n, v in (labels or {}).items()]
+            )
             start = self.count
             db.executemany(
                 "INSERT INTO pictures (id, path, label) VALUES (?, ?, ?)",
-                ((start + n, path_to(p), label) for n, (p, label) in enumerate(pictures)),
+                ((start + n, path_to(p), path_to(label)) for n, (p, label) in enumerate(pictures)),
             )
             checks.renew(db, "pictures", {n // PICTURES for n in (*(labels or {}), *range(start, self.count))})
             checks.renew(db, "runs", [self.run])
@@ -211,7 +213,10 @@ class Writer(Store):
             )
             db.executemany(
                 "UPDATE pictures SET label = coalesce(?, label), width = ?, height = ?, error = ? WHERE id = ?",
-                [(label, width, height, error, n) for n, label, width, height, error in commit.pictures],
+                [
+                    (path_to(label), width, height, error and error.encode("utf-8", "replace").decode(), n)
+                    for n, label, width, height, error in commit.pictures
+                ],
             )
             db.execute(
                 "UPDATE runs SET pictures = ?, seconds = ?, ended = ? WHERE id = ?",
