@@ -109,7 +109,10 @@ def _what(path: Path) -> str:
 
 
 def _is_input_of(folder: Path, path: Path) -> bool:
-    """Whether a file is one of those that a folder is read for, not one that was written there."""
+    """Whether a file is one of those that a folder is read for, not one that was written there.
+
+    Of what commands write, only PNG can be a picture of the user's.
+    """
     from deconvviz.data.made_here import made_here
 
-    return folder.resolve() in path.resolve().parents and not made_here(path)
+    return path.suffix.lower() == ".png" and folder.resolve() in path.resolve().parents and not made_here(path)

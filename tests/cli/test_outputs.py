@@ -120,6 +120,8 @@ def test_a_repeated_folder_run_leaves_its_own_pictures_out(place: Path, capsys: 
         assert run("--out", "more", "more") == 0
         assert len(list((place / "more").iterdir())) == 2
     assert "1 picture in more is left out: made by deconvviz" in capsys.readouterr().err
+    for options in ([], ["--scale", "shared", "--overwrite"]):
+        assert run("--out", "more", "--format", "pdf", *options, "more") == 0
 
 
 def test_fifos_names_and_folders_lose_no_picture(place: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
