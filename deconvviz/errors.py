@@ -26,7 +26,7 @@ class DeconvvizError(Exception):
 
 
 class DeconvvizWarning(UserWarning):
-    """A result that is right and may not mean what it seems to."""
+    """A result that is right and may not mean what it seems to, or pictures of a folder that are left out."""
 
 
 class DeconvvizValueError(DeconvvizError, ValueError):
