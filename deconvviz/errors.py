@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "DeconvvizValueError",
     "DeconvvizWarning",
     "ImageError",
+    "ResultError",
     "StoreError",
     "UnknownNameError",
     "UnsupportedOperatorError",
@@ -24,7 +26,7 @@ class DeconvvizError(Exception):
 
 
 class DeconvvizWarning(UserWarning):
-    """A result that is right and may not mean what it seems to."""
+    """A result that is right and may not mean what it seems to, or pictures of a folder that are left out."""
 
 
 class DeconvvizValueError(DeconvvizError, ValueError):
@@ -51,6 +53,10 @@ class StoreError(DeconvvizValueError):
     """A scan's store that is something else, belongs to another scan, or cannot be read or written."""
 
 
+class ResultError(DeconvvizValueError):
+    """A saved result that cannot be one: damaged, of another kind, of impossible shapes or sizes."""
+
+
 class AtlasError(DeconvvizValueError):
     """A folder that holds something else than the atlas to be built, or that cannot be written."""
 
@@ -68,6 +74,13 @@ def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
 def in_one_line(error: BaseException) -> str:
     """Return what an error says as one line, or its kind if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def said(error: BaseException) -> str:
+    """What a user is told of an error, as one line: of the system's own, the file and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return in_one_line(error)
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:

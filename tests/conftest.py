@@ -16,6 +16,20 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--hostile", nargs="?", const=20, default=1, type=int, metavar="FACTOR",
+        help="Run fuzzers, kill tests and races this many times as long (20 without a number).",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def hostile(request: pytest.FixtureRequest) -> int:
+    """How many times as long as in the default run the seeded fuzzers, kill tests and races go on."""
+    factor: int = request.config.getoption("--hostile")
+    return factor
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Small or depthwise convolutions on busy cores can take hundreds of times longer with more threads."""

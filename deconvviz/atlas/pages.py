@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +16,31 @@ from deconvviz.atlas.contents import AtlasUnit, Contents, printable
 NARROW = " "
 
 
+# Files of the site alone, over the web or from the disk (where 'self' is nothing to some browsers); no script and no
+# style inside a page, nothing from elsewhere, no form.
+POLICY = "; ".join(
+    ["default-src 'none'", *(f"{what}-src 'self' file:" for what in ("script", "style", "img")), "base-uri 'none'",
+     "form-action 'none'"]
+)  # fmt: skip
+
+
+class Measures:
+    """CSS variables as classes of one stylesheet, for a page's own styles are not let in by its policy."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, str] = {}
+
+    def __call__(self, style: str) -> str:
+        """The class that sets these variables."""
+        name = f"m{hashlib.sha256(style.encode()).hexdigest()[:10]}"
+        self._rules[name] = style
+        return name
+
+    def sheet(self) -> str:
+        """All of them."""
+        return "".join(f".{name}{{{style}}}\n" for name, style in sorted(self._rules.items()))
+
+
 def environment() -> jinja2.Environment:
     """The templates with their filters; everything is escaped, and a name that is not given is an error."""
     env = jinja2.Environment(
@@ -25,7 +51,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters.update(number=number, value=value, percent=percent, raw=raw, note=note, printable=printable)
-    env.globals["version"] = __version__
+    env.globals.update(version=__version__, policy=POLICY)
     return env
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvviz.errors import AtlasError
-from deconvviz.files import write_whole
+from deconvviz.files import sync_all, write_whole
 
 MANIFEST = "atlas.json"
 FORMAT = 1
@@ -57,7 +57,7 @@ class Folder:
     def has(self, name: str) -> bool:
         """Whether a file named by its content is there; it belongs to the site then."""
         path = self.path / name
-        if not path.is_file():
+        if not path.is_file() or not _is_whole(path):
             return False
         self.written.add(path)
         return True
@@ -70,7 +70,7 @@ class Folder:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
                 return
-            write_whole(path, data)
+            write_whole(path, data, sync=False)
         except OSError as error:
             raise AtlasError(f"cannot write {path}: {error.strerror}; run again to go on") from error
 
@@ -89,3 +89,13 @@ class Folder:
                     path.unlink()
         for path in self.path.glob(".*.part"):
             path.unlink()
+        sync_all()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a picture is as long as it says: those of a site are not synced one by one, and power may fail."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return path.suffix != ".webp" or (
+        head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 == path.stat().st_size
+    )

@@ -31,6 +31,8 @@ def write_pages(
 ) -> None:
     """Write every page, the search's index, and the files that all pages use."""
     env = pages.environment()
+    measures = pages.Measures()
+    env.filters["measures"] = measures
     env.globals.update(contents=contents, similarity=similar.NAME)
     write = _PageWriter(folder, env, report, contents)
     for name in ("atlas.css", "atlas.js", "icon.svg", "theme.js"):
@@ -41,6 +43,7 @@ def write_pages(
     write.groups(plates, photos)
     write.pictures(plates, photos, source)
     write.overview(plates)
+    folder.text("assets/measures.css", measures.sheet())
 
 
 class _PageWriter:

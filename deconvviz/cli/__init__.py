@@ -110,6 +110,10 @@ def _answered(args: list[str], debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("deconvviz: interrupted", err=True)
         return 130
+    except SystemExit as error:
+        # Not ours, which click turns into a number: `--model builtins:exit`, or a module that ends the program.
+        click.echo(f"deconvviz: what the command called has ended the program (with {error.code})", err=True)
+        return 1
     except BrokenPipeError:
         # `deconvviz layers | head`: the reader has gone; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -117,16 +121,10 @@ def _answered(args: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(f"deconvviz: {_said(error)}", err=True)
+        from deconvviz.errors import said
+
+        click.echo(f"deconvviz: {said(error)}", err=True)
         return 2 if _wrong_usage(error) else 1
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    from deconvviz.errors import in_one_line
-
-    return in_one_line(error)
 
 
 def _wrong_usage(error: Exception) -> bool:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deconvviz.cli._outputs import check_output, file_name, overwrite_option, write_output
+
 if TYPE_CHECKING:
     from deconvviz.network.network import Network
     from deconvviz.results.base import Result
@@ -135,6 +137,7 @@ output_options = options(
     device_option,
     click.option("--out", type=click.Path(path_type=Path), help="File or folder."),
     click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: by --out, else png."),
+    overwrite_option,
     json_option,
 )
 
@@ -262,14 +265,14 @@ def parse_fill(given: str) -> str | float | list[float]:
 def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     """Return where a command writes its one file: `--out`, or `name` in the folder that it is, or here.
 
-    What cannot be written is a usage error; a folder that does not exist yet is made.
+    What cannot be written is a usage error, as is what the command reads; a folder that does not exist yet is made.
     """
-    name = f"{name.replace('/', '-')}.{kind or 'png'}"
+    ending = f".{kind or 'png'}"
     if out is None:
-        return _writable(Path(name))
+        return _writable(Path(file_name(name, ending, Path())))
     suffix = out.suffix[1:].lower()
     if out.is_dir() or not suffix:
-        return _writable(make_folder(out) / name)
+        return _writable(make_folder(out) / file_name(name, ending, out))
     if suffix not in FORMATS:
         raise click.BadParameter(
             f"cannot write .{suffix}; allowed: {', '.join(FORMATS)}, or a folder", param_hint="--out"
@@ -294,6 +297,7 @@ def _writable(path: Path) -> Path:
     # Said now, not after the computation.
     if not os.access(path.parent, os.W_OK):
         raise click.BadParameter(f"cannot write in the folder {path.parent.resolve()}", param_hint="--out")
+    check_output(path)
     return path
 
 
@@ -304,12 +308,22 @@ def write_result(
 
     A table that is to be `pasted` elsewhere stands alone on stdout.
     """
-    result.save(path, **({} if path.suffix == ".npz" else figure))
+    write_output(result, path, **figure)
     if as_json:
         click.echo(json.dumps({"file": str(path), **result.facts()}))
         return
     click.echo(before, nl=False)
-    click.echo(str(path), err=pasted)
+    print_path(path, err=pasted)
+
+
+def print_path(path: Path | str, err: bool = False) -> None:
+    """Print a path; one that is no text, as the bytes that it is."""
+    try:
+        text: str | bytes = str(path)
+        str(path).encode(getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = os.fsencode(path)
+    click.echo(text, err=err)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

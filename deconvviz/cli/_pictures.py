@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import file_name, write_output
 from deconvviz.cli._progress import Progress
-from deconvviz.errors import DeconvvizError, ImageError, UnknownNameError, UnsupportedOperatorError, in_one_line
+from deconvviz.errors import DeconvvizValueError, ImageError, UnknownNameError, UnsupportedOperatorError, said
 
 if TYPE_CHECKING:
     from deconvviz.results.base import Result
@@ -49,26 +50,33 @@ class PictureFiles:
         The progress bar counts `each` steps of `what` a picture. A picture that fails loses no other one, but what is
         wrong for every picture ends the run.
         """
+        from deconvviz.data.made_here import check_regular
+        from deconvviz.data.noise import quiet_decoders
+
+        quiet_decoders()
         done: list[dict[str, object]] = []
         failed: list[dict[str, str]] = []
         with Progress(each * len(self.files), what) as progress:
             for n, picture in enumerate(self.files):
                 tick = partial(_tick, progress, n * each)
                 try:
+                    check_regular(picture)
                     result = compute(picture, tick)
                     path = self._single or self._free(picture, name(result))
-                    result.save(path, **({} if path.suffix == ".npz" else figure))
-                except DeconvvizError as error:
+                    self._check(path)
+                    write_output(result, path, **figure)
+                # Whatever a malformed picture makes Pillow, or anything behind it, raise.
+                except Exception as error:
                     if len(self.files) == 1 or isinstance(error, UnknownNameError | UnsupportedOperatorError):
                         raise
-                    message = in_one_line(error)
+                    message = said(error)
                     named = message if str(picture) in message else f"{picture}: {message}"
                     failed.append({"image": str(picture), "error": message})
                     progress.problem(f"deconvviz: {named}")
                 else:
                     done.append({"image": str(picture), "file": str(path), **_facts(result)})
                     if not as_json:
-                        progress.result(str(path))
+                        progress.result(path)
                 progress.reach((n + 1) * each)
         if as_json:
             click.echo(json.dumps({"results": done, "failed": failed}))
@@ -77,12 +85,22 @@ class PictureFiles:
 
     def _free(self, picture: Path, name: str) -> Path:
         """A path for this picture's file, numbered if this run has written it already."""
-        path = (self._out or Path()) / f"{picture.stem}-{name.replace('/', '-')}.{self._kind or 'png'}"
-        free, number = path, 2
+        folder, ending = self._out or Path(), f".{self._kind or 'png'}"
+        free, number = folder / file_name(picture.stem, f"-{name}{ending}", folder), 2
         while free in self._taken:
-            free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+            free = folder / file_name(picture.stem, f"-{name}-{number}{ending}", folder)
+            number += 1
         self._taken.add(free)
         return free
+
+    def _check(self, path: Path) -> None:
+        """Raise `DeconvvizValueError` if `path` is one of the pictures, by whatever name."""
+        if path.exists() and any(_is(path, picture) for picture in self.files):
+            raise DeconvvizValueError(f"{path} would overwrite the picture of that name; give another --out")
+
+
+def _is(path: Path, picture: Path) -> bool:
+    return picture.exists() and path.samefile(picture)
 
 
 def _tick(progress: Progress, before: int, done: int, total: int) -> None:
@@ -107,8 +125,6 @@ def _single(out: Path | None, kind: str | None, pictures: Sequence[Path]) -> Pat
         return None
     if len(pictures) > 1:
         raise click.UsageError(f"--out {out} is one file, but there are {len(pictures)} pictures; give a folder")
-    if out.resolve() == pictures[0].resolve():
-        raise click.UsageError(f"--out {out} would overwrite the picture itself")
     return out
 
 

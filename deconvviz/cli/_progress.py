@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from deconvviz.cli._common import print_path
 
 if TYPE_CHECKING:
     import rich.progress
@@ -22,7 +25,7 @@ class Progress:
     def __init__(self, total: int, what: str = "", speed: str = "") -> None:
         self._total, self._what, self._speed = total, what, speed
         self._bar: rich.progress.Progress | None = None
-        self._waiting: list[str] = []
+        self._waiting: list[Path | str] = []
 
     def __enter__(self) -> Progress:
         if self._total > 1 and sys.stderr.isatty():
@@ -60,15 +63,15 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        for line in self._waiting:
-            click.echo(line)
+        for path in self._waiting:
+            print_path(path)
 
-    def result(self, line: str) -> None:
-        """Print a line of the result."""
+    def result(self, path: Path | str) -> None:
+        """Print a file of the result, or a line of it."""
         if self._bar is not None and sys.stdout.isatty():
-            self._waiting.append(line)
+            self._waiting.append(path)
         else:
-            click.echo(line)
+            print_path(path)
 
     def problem(self, line: str) -> None:
         """Print a line about what went wrong."""

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import variant, write_output
 from deconvviz.cli._progress import Progress
 
 ORDER = 130
@@ -53,7 +54,8 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
 
         # The checkpoints bring the weights.
         model = common.get_network(model, None if is_own(model) else "random", said=options)
-    path = common.output_file(out, kind, f"{run.resolve().name}-evolution")
+    differs = variant({name: options[name] for name in ("method", "overlap")})
+    path = common.output_file(out, kind, f"{run.resolve().name}-evolution{differs}")
     from deconvviz.analyses.evolution.compute import evolve as compute
 
     with Progress(100, "percent") as progress:
@@ -67,13 +69,13 @@ def evolve(run: Path, out: Path | None, kind: str | None, as_json: bool, **optio
             **{k: options[k] for k in ("count", "seed", "most", "method", "overlap", "batch", "device")},
         )
     level = options["level"]
-    files = [result.save(path, **({} if path.suffix == ".npz" else {"scale": options["scale"]}))]
+    files = [write_output(result, path, scale=options["scale"])]
     if path.suffix != ".npz":
         curves = path.with_name(f"{path.stem}-convergence{path.suffix}")
-        files.append(result.save(curves, kind="convergence", level=level))
+        files.append(write_output(result, curves, kind="convergence", level=level))
     if as_json:
         click.echo(json.dumps({"files": [str(f) for f in files], **result.facts()}))
         return
     click.echo("\n".join(result.table(measure, level).text() for measure in ("features", "projections")))
     for file in files:
-        click.echo(str(file))
+        common.print_path(file)

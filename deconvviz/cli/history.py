@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import overwrite_option, write_output
 
 ORDER = 150
 
@@ -19,8 +20,9 @@ ORDER = 150
     type=click.Path(dir_okay=False, path_type=Path),
     help="The chart's file: png, pdf, svg or npz. Default: ilsvrc-history.png.",
 )
+@overwrite_option
 @common.json_option
-def history(kind: str | None, out: Path | None, as_json: bool) -> None:
+def history(kind: str | None, out: Path | None, as_json: bool, **_: bool) -> None:
     """Show who won the ILSVRC classification task, 2010 to 2017, as a chart and a table.
 
     \b
@@ -33,7 +35,7 @@ def history(kind: str | None, out: Path | None, as_json: bool) -> None:
     result = compute()
     if kind and not as_json:
         click.echo(result.table(kind), nl=False)
-    file = result.save(out or "ilsvrc-history.png") if out or not kind else None
+    file = write_output(result, out or Path("ilsvrc-history.png")) if out or not kind else None
     if as_json:
         click.echo(json.dumps({**result.facts(), "file": str(file) if file else None}))
     elif not kind:

@@ -75,7 +75,10 @@ def invariance(images: tuple[Path, ...], out: Path | None, kind: str | None, as_
     first = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
     path = common.output_file(out, kind, f"{first}{net.card.name}-invariance")
     from deconvviz.analyses.invariance.compute import invariance as compute
+    from deconvviz.data.made_here import check_regular
 
+    for picture in pictures:
+        check_regular(picture)
     with Progress(len(pictures)) as progress:
         result = compute(
             net,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import variant
 from deconvviz.cli._pictures import PictureFiles, Tick
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     options["layer"] = _layer(options["layer"], net.card)
     pictures.run(
         lambda picture, tick: _compute(net, picture, options, tick),
-        lambda _: f"{net.card.name}-occlusion",
+        lambda _: f"{net.card.name}-occlusion{variant(options)}",
         {"kind": options["view"], "overlay": options["overlay"] or None},
         as_json,
         each=_positions(net, options),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import variant
 from deconvviz.cli._pictures import PictureFiles
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     net = common.network_from(options)
     pictures.run(
         lambda picture, _: _compute(net, picture, options),
-        lambda result: f"{net.card.name}-{result.name}",
+        lambda result: f"{net.card.name}-{result.name}{variant(options)}",
         {"scale": options["scale"]},
         as_json,
     )

@@ -92,7 +92,7 @@ def _tell(store: Store, as_json: bool) -> None:
         facts = {"store": str(store.path), "pictures": store.count, "unreadable": unreadable, "layers": rows}
         click.echo(json.dumps(facts))
         return
-    click.echo(str(store.path))
+    common.print_path(store.path)
     for row in rows:
         click.echo(f"{row['layer']}: {row['units']} units, {row['dead']} of them fire on no picture")
     for lost in unreadable[:10]:

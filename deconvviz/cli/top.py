@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import variant
 
 ORDER = 40
 
@@ -32,7 +33,7 @@ def top(store: Path, layer: str, unit: int, out: Path | None, kind: str | None, 
     with Store.open(store) as opened:
         title = opened.layer(layer).title
         opened.top(layer, unit)  # an unknown unit is said before the network is loaded
-        path = common.output_file(out, kind, f"{store.stem}-{title}-unit{unit}")
+        path = common.output_file(out, kind, f"{store.stem}-{title}-unit{unit}{variant(options)}")
         net = common.network_of(opened, options)
         result = panels(net, opened, layer, unit, options["images"], options["method"], options["overlap"])
     common.write_result(result, path, as_json, scale=options["scale"])

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from deconvviz.data.images import SUFFIXES
+from deconvviz.data.made_here import pictures_among
 from deconvviz.data.packed import is_packed, read_packed
 from deconvviz.errors import ImageError
 
@@ -86,8 +87,9 @@ def _listing(root: Path, found: Sequence[tuple[str, str | None]]) -> Listing:
 
 
 def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the picture files in `folder` and its sub-folders, by path. Raises `ImageError` if there are none."""
-    return [Path(folder) / name for name, _ in pictures_below(Path(folder))]
+    """Return the picture files in `folder` and its sub-folders by path, as `pictures_below` finds them."""
+    root = Path(folder)
+    return [root / name for name, _ in pictures_below(root)]
 
 
 def pictures_below(folder: Path) -> list[tuple[str, str | None]]:
@@ -108,9 +110,10 @@ def pictures_below(folder: Path) -> list[tuple[str, str | None]]:
         seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(f for f in folders if f[0] != "." and not (f in LEFT_OUT and Path(at) == Path(folder)))
         found += [os.path.relpath(os.path.join(at, f), folder) for f in files if not f.startswith(".") and _named(f)]
-    if not found:
+    paths = pictures_among((folder / f for f in sorted(found)), str(folder))
+    if not paths:
         raise ImageError(f"no pictures in the folder {folder} or its sub-folders; looked for {', '.join(SUFFIXES)}")
-    names = sorted(Path(f).as_posix() for f in found)
+    names = sorted(p.relative_to(folder).as_posix() for p in paths)
     tops = {name.partition("/")[0] for name in names if "/" in name}
     return [(n, n.partition("/")[0] if "/" in n and len(tops) > 1 else None) for n in names]
 

@@ -11,21 +11,36 @@ import os
 import re
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvviz.errors import DeconvvizValueError, suggest
+from deconvviz.errors import DeconvvizValueError, ResultError, in_one_line, suggest
 from deconvviz.files import write_whole
+from deconvviz.results.archive import MOST, SHA256, read_arrays, write_arrays
+from deconvviz.results.shapes import check_shapes, fits, shapes_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg", ".npz")
-_FORMAT = 1
+_FORMAT = 2
+# The first format had no SHA-256.
+_FIRST = 1
 
 R = TypeVar("R", bound="Result")
 
@@ -115,52 +130,67 @@ class Result:
         'projection.pdf'
         """
         path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix not in SUFFIXES:
-            raise DeconvvizValueError(
-                f"cannot save as {path.name!r}: the suffix must be one of {', '.join(SUFFIXES)}"
-                + suggest(suffix, SUFFIXES)
-            )
+        _check_suffix(path.name, path.suffix.lower())
         if not path.parent.is_dir():
             raise DeconvvizValueError(f"the folder {path.parent} does not exist")
-        buffer = io.BytesIO()
-        if suffix == ".npz":
-            np.savez_compressed(buffer, **self._arrays(""))  # type: ignore[arg-type]
-        else:
-            from deconvviz.results.style import write
-
-            write(self.figure(**figure), buffer, suffix[1:], self._metadata())
-        write_whole(path, buffer.getvalue())
+        write_whole(path, self.encoded(path.suffix, **figure))
         return path
 
+    def encoded(self, suffix: str, **figure: Any) -> bytes:
+        """Return the content of the file that `save` writes for this suffix; equal results give equal bytes.
+
+        >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv2", top=2)
+        >>> p.encoded(".npz")[:2]
+        b'PK'
+        """
+        suffix = suffix.lower()
+        _check_suffix(suffix, suffix)
+        if suffix == ".npz":
+            return write_arrays(self._arrays(""))
+        from deconvviz.results.style import write
+
+        buffer = io.BytesIO()
+        write(self.figure(**figure), buffer, suffix[1:], self._metadata())
+        return buffer.getvalue()
+
     @classmethod
-    def load(cls: type[R], path: str | os.PathLike[str]) -> R:
+    def load(cls: type[R], path: str | os.PathLike[str], most: int = MOST) -> R:
         """Read back what `save` wrote as npz; nothing in the file is unpickled.
 
+        Sizes are looked at before anything is inflated (at most `most` bytes are), the SHA-256 of the content and what
+        the fields are by their annotations before anything is used.
+
         Raises:
-            DeconvvizValueError: not such a file.
+            ResultError: not such a file, or not as it was saved.
 
         >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv2", top=2)
         >>> deconvviz.Projection.load(p.save("projection.npz")) == p
         True
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            return cls._from_arrays(arrays, "", str(path))
-        except DeconvvizValueError:
+            arrays = read_arrays(path, most)
+            if SHA256 not in arrays and json.loads(str(arrays["facts"][()]))["format"] == _FORMAT:
+                raise ResultError(f"{path} is damaged: its SHA-256 is missing")
+            loaded = cls._from_arrays(arrays, "", str(path))
+            _check_members(arrays, loaded, str(path))
+            return loaded
+        except ResultError:
             raise
         except FileNotFoundError as error:
-            raise DeconvvizValueError(f"no such file: {path}") from error
+            raise ResultError(f"no such file: {path}") from error
+        # Whatever a damaged zip file, or JSON of something else, makes the readers raise.
         except Exception as error:
-            raise DeconvvizValueError(f"{path} is not a saved {cls.kind}: {error}") from error
+            raise ResultError(f"{path} is not a saved {cls.kind}: {in_one_line(error)}") from error
+
+    def check(self) -> None:
+        """Raise `ResultError` if the fields contradict each other in what their annotations cannot say."""
 
     @classmethod
     def _held(cls) -> _Held:
         """What the fields hold, read from their annotations once for each class."""
         if "_layout" not in cls.__dict__:
             types = get_type_hints(cls)
-            cls._layout = _sorted({f.name: types[f.name] for f in dataclasses.fields(cls)})
+            cls._layout = _sorted({f.name: types[f.name] for f in dataclasses.fields(cls)}, shapes_of(cls))
         return cls._layout
 
     def _arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
@@ -182,24 +212,38 @@ class Result:
     def _from_arrays(cls: type[R], arrays: dict[str, NDArray[Any]], prefix: str, path: str) -> R:
         facts: dict[str, Any] = json.loads(str(arrays[prefix + "facts"][()]))
         if facts.pop("kind", cls.kind) != cls.kind:
-            raise DeconvvizValueError(f"{path} is not a saved {cls.kind}")
-        if facts.pop("format", None) != _FORMAT:
-            raise DeconvvizValueError(f"{path} was written by another version of deconvviz")
+            raise ResultError(f"{path} is not a saved {cls.kind}")
+        if facts.pop("format", None) not in (_FIRST, _FORMAT):
+            raise ResultError(f"{path} was written by another version of deconvviz")
         held = cls._held()
         for name in facts:
+            if name not in held.plain:
+                raise ResultError(f"{path} is not a saved {cls.kind}: it has no '{name}'")
             facts[name] = _revived(held.plain[name], facts[name])
+            if not fits(held.hints[name], facts[name]):
+                raise ResultError(f"{path} is not a saved {cls.kind}: '{name}' is no {_in_words(held.hints[name])}")
         for name in held.tensors:
             stored = arrays.get(prefix + name)
+            if stored is None and not held.optional(name):
+                raise ResultError(f"{path} is not a saved {cls.kind}: '{prefix}{name}' is missing")
             facts[name] = None if stored is None else torch.from_numpy(stored.copy())
         for name, kind in held.results.items():
             there = f"{prefix}{name}/facts" in arrays
+            if not there and not held.optional(name):
+                raise ResultError(f"{path} is not a saved {cls.kind}: '{prefix}{name}' is missing")
             facts[name] = kind._from_arrays(arrays, f"{prefix}{name}/", path) if there else None
         for name, kind in held.series.items():
             places = itertools.takewhile(
                 lambda place: f"{place}facts" in arrays, (f"{prefix}{name}/{n}/" for n in itertools.count())
             )
             facts[name] = tuple(kind._from_arrays(arrays, place, path) for place in places)
-        return cls(**facts)
+        loaded = cls(**facts)
+        try:
+            check_shapes(facts, held.shapes)
+            loaded.check()
+        except ResultError as error:
+            raise ResultError(f"{path} is not a saved {cls.kind}: {error}") from error
+        return loaded
 
     def _metadata(self) -> dict[str, str]:
         return {
@@ -238,7 +282,7 @@ class PictureResult(Result):
 class OnePictureResult(PictureResult):
     """A result about one picture: `image` (C, H, W) is the preprocessed input, `labels` name the network's classes."""
 
-    image: Tensor = dataclasses.field(kw_only=True)
+    image: Annotated[Tensor, "C H W"] = dataclasses.field(kw_only=True)
     labels: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
     def photograph(self) -> NDArray[np.uint8]:
@@ -251,16 +295,25 @@ class OnePictureResult(PictureResult):
 
 
 class _Held(NamedTuple):
-    """The fields of a result by what they hold: tensors, results, tuples of results, plain values of a type."""
+    """The fields of a result by what they hold: tensors, results, tuples of results, plain values of a type.
+
+    `hints` are their whole annotations, `shapes` the sides of the tensors.
+    """
 
     tensors: list[str]
     results: dict[str, type[Result]]
     series: dict[str, type[Result]]
     plain: dict[str, Any]
+    hints: dict[str, Any]
+    shapes: dict[str, tuple[str, ...]]
+
+    def optional(self, name: str) -> bool:
+        """Whether a field may be None."""
+        return NoneType in get_args(self.hints[name])
 
 
-def _sorted(types: dict[str, Any]) -> _Held:
-    held = _Held([], {}, {}, {})
+def _sorted(types: dict[str, Any], shapes: dict[str, tuple[str, ...]]) -> _Held:
+    held = _Held([], {}, {}, {}, types, shapes)
     for name, hint in types.items():
         inner = _without_none(hint)
         if inner is Tensor:
@@ -272,6 +325,25 @@ def _sorted(types: dict[str, Any]) -> _Held:
         else:
             held.plain[name] = inner
     return held
+
+
+def _check_members(arrays: dict[str, NDArray[Any]], loaded: Result, path: str) -> None:
+    """Raise `ResultError` if a file holds anything that did not become a part of the result."""
+    extra = sorted(arrays.keys() - loaded._arrays("").keys() - {SHA256})
+    if extra:
+        raise ResultError(f"{path} is not a saved {loaded.kind}: it has no '{extra[0]}'")
+
+
+def _in_words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def _check_suffix(name: str, suffix: str) -> None:
+    if suffix not in SUFFIXES:
+        allowed = ", ".join(SUFFIXES)
+        raise DeconvvizValueError(
+            f"cannot save as {name!r}: the suffix must be one of {allowed}{suggest(suffix, SUFFIXES)}"
+        )
 
 
 def _without_none(hint: Any) -> Any:

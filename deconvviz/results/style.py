@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
@@ -74,12 +75,17 @@ def show(ax: Axes, picture: NDArray[np.uint8], frame: str | None = None, **optio
 
 
 def write(figure: Figure, stream: IO[bytes], kind: str, metadata: dict[str, str], dpi: int = 200) -> None:
-    """Write `figure` as `kind` (png, pdf, svg) with `metadata` inside; text stays text in vector formats."""
-    kept = dict(metadata)
+    """Write `figure` as `kind` (png, pdf, svg) with `metadata` inside; text stays text in vector formats.
+
+    No time stands inside but that of the environment variable SOURCE_DATE_EPOCH, so equal figures are equal files.
+    """
+    kept: dict[str, str | None] = dict(metadata)
     if kind == "pdf":
         kept = {"Title": kept["Title"], "Creator": kept["Software"], "Subject": kept["Description"]}
     elif kind == "svg":
         kept = {"Title": kept["Title"], "Creator": kept["Software"], "Description": kept["Description"]}
+    if "SOURCE_DATE_EPOCH" not in os.environ:  # which matplotlib knows
+        kept |= {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
     with styled():
         figure.savefig(stream, format=kind, dpi=dpi, metadata=kept)
 

@@ -26,7 +26,7 @@ from deconvviz.scanning.rows import StoreLayer
 from deconvviz.scanning.sources import Files, Items, Names, PictureSource, first_readable, source_of
 from deconvviz.scanning.store import Store
 from deconvviz.scanning.tally import Tally
-from deconvviz.scanning.writer import Writer, blank
+from deconvviz.scanning.writer import Writer, blank, lock_of
 
 BATCH = 32
 
@@ -79,24 +79,31 @@ def make_plan(
     Nothing is written before all is known to be right. Raises the errors of `scan`.
     """
     chosen = _listed(layers)
-    old, root = _known(path)
-    source = source_of(net, images, root)
-    names, fresh, labels = _numbered(source.names(), old, path)
-    if source.folder is not None:
-        source = Files(net, source.folder, names)
-    sample = first_readable(source, len(names)).input[None]
-    rows, taps = _layers(net, sample, chosen)
+    # From before the old pictures are read until the run has ended: what is new is decided by one scan alone.
+    lock = lock_of(path)
+    try:
+        old, root = _known(path)
+        source = source_of(net, images, root)
+        names, fresh, labels = _numbered(source.names(), old, path)
+        if source.folder is not None:
+            source = Files(net, source.folder, names)
+        sample = first_readable(source, len(names)).input[None]
+        rows, taps = _layers(net, sample, chosen)
+    except BaseException:
+        lock.release()
+        raise
     facts = {
         **_model_facts(net), "input": list(sample.shape[1:]), "dtype": str(sample.dtype), "images": source.kind,
         "top": top, "per_picture": per_picture, "batch": batch or BATCH,
     }  # fmt: skip
-    writer = Writer.open(path)
+    writer = Writer.open(path, lock)
     try:
-        if writer.new:
-            writer.create(facts, rows)
-        else:
-            _agree(writer, facts, rows, ignore=() if batch else ("batch",))
-        writer.begin(now(), source.folder, processes, _machine(net), fresh, labels)
+        with writer.transaction():
+            if writer.new:
+                writer.create(facts, rows)
+            else:
+                _agree(writer, facts, rows, ignore=() if batch else ("batch",))
+            writer.begin(now(), source.folder, processes, _machine(net), fresh, labels, known=len(old))
         told = writer.facts
         plan = Plan(
             rows, taps, names, writer.done, tuple(sample.shape[1:]), sample.dtype, top, per_picture, told["batch"],

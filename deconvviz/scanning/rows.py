@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
+# The first one knew no checksums, and two scans at once could double its pictures.
+FIRST = 1
 # Edges of the histogram of a unit's maxima, two bins an octave; below the first and above the last is a bin, too,
 # and the first bin of all counts the pictures on which the unit does not fire (maximum <= 0).
 EDGES: NDArray[np.float64] = 2.0 ** np.arange(-20, 20.5, 0.5)
@@ -41,7 +43,13 @@ CREATE TABLE top (
 CREATE INDEX top_of_picture ON top (picture, layer, unit, rank);
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, folder TEXT, pictures INTEGER NOT NULL,
-    seconds REAL NOT NULL, processes INTEGER NOT NULL, machine TEXT NOT NULL);
+    seconds REAL NOT NULL, processes INTEGER NOT NULL, machine TEXT NOT NULL, sum BLOB);
+"""
+# What the second format has besides.
+GUARDS = """
+CREATE UNIQUE INDEX path_of_picture ON pictures (path);
+CREATE TABLE checks (part TEXT NOT NULL, block INTEGER NOT NULL, sum BLOB NOT NULL, PRIMARY KEY (part, block))
+    WITHOUT ROWID;
 """
 
 
@@ -93,8 +101,8 @@ class StorePicture:
     @classmethod
     def of(cls, row: Sequence[Any]) -> StorePicture:
         """A row of `pictures`."""
-        number, path, *known = row
-        return cls(number, path_from(path), *known)
+        number, path, label, *known = row
+        return cls(number, path_from(path), path_from(label), *known)
 
     @property
     def title(self) -> str:
@@ -161,7 +169,7 @@ class ScanRun:
     @classmethod
     def of(cls, row: Sequence[Any]) -> ScanRun:
         """A row of `runs`."""
-        number, started, ended, folder, pictures, seconds, processes, machine = row
+        number, started, ended, folder, pictures, seconds, processes, machine, *_ = row
         return cls(number, started, ended, path_from(folder), pictures, seconds, processes, json.loads(machine))
 
 
@@ -173,7 +181,7 @@ def _pair(a: int | None, b: int | None) -> tuple[int, int] | None:
 
 
 def path_to(path: str | None) -> str | bytes | None:
-    """A path, if there is one, as SQLite keeps it: text, or bytes for a name that is not UTF-8."""
+    """A path or the name of a folder, if there is one, as SQLite keeps it: text, or bytes if it is not UTF-8."""
     try:
         (path or "").encode("utf-8")
     except UnicodeEncodeError:

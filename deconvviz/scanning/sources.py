@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,18 @@ from torch.utils.data import Dataset
 from deconvviz.data.datasets import data_set, first_of
 from deconvviz.data.images import read_image
 from deconvviz.data.listing import pictures_below
-from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
+from deconvviz.data.made_here import check_regular
+from deconvviz.data.noise import quiet_decoders
+from deconvviz.errors import DeconvvizError, DeconvvizTypeError, ImageError, in_one_line
 from deconvviz.network.network import Network
 
 Names = Sequence[tuple[str | None, str | None]]  # path below the folder and label of each picture
 Told = tuple[int, str | None, int | None, int | None, str | None]  # number, label, width, height, error
-# What reading a picture may raise when the picture is at fault: it is listed and left out.
-UNREADABLE = (ImageError, OSError, SyntaxError)
+# What reading a picture may raise when the picture is at fault: it is listed and left out. Of a file, that is whatever
+# reading it raises; a data set of the caller's may have faults of its own, here is what Pillow raises.
+UNREADABLE = (
+    ImageError, OSError, SyntaxError, EOFError, NotImplementedError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,16 @@ class Files:
 
     def read(self, path: str, label: str | None = None) -> Item:
         """Read and preprocess the file at a path below the folder."""
+        quiet_decoders()
+        full = os.path.join(self._root, path)
         try:
-            image = read_image(os.path.join(self._root, path))
-        except ImageError as error:
+            check_regular(full)
+            image = read_image(full)
+            return Item(self._net.preprocess(image)[0], label, *image.size)
+        except Exception as error:
             # The store keeps this message, and knows no place of this machine.
-            raise ImageError(str(error).replace(os.path.join(self._root, ""), "")) from error
-        return Item(self._net.preprocess(image)[0], label, *image.size)
+            why = in_one_line(error).replace(os.path.join(self._root, ""), "")
+            raise ImageError(why if isinstance(error, ImageError) else f"cannot read {path}: {why}") from error
 
 
 class Items:
@@ -97,8 +107,8 @@ class Items:
         item = self._data[number]
         image, *rest = item if isinstance(item, tuple | list) else (item,)
         if isinstance(image, Image.Image):
-            size = image.size
-        elif isinstance(image, np.ndarray) and image.ndim in (2, 3):
+            return self._picture(image, rest)
+        if isinstance(image, np.ndarray) and image.ndim in (2, 3):
             size = (image.shape[1], image.shape[0])
         elif isinstance(image, Tensor):
             size = (int(image.shape[-1]), int(image.shape[-2]))
@@ -108,6 +118,14 @@ class Items:
                 "PIL image or a uint8 array, alone or first in a tuple"
             )
         return Item(self._net.preprocess(image)[0], self._label(rest[0]) if rest else None, *size)
+
+    def _picture(self, image: Image.Image, rest: list[Any]) -> Item:
+        try:
+            return Item(self._net.preprocess(image)[0], self._label(rest[0]) if rest else None, *image.size)
+        except DeconvvizError:
+            raise
+        except Exception as error:  # decoded only now
+            raise ImageError(f"cannot read the picture: {in_one_line(error)}") from error
 
     def _label(self, given: Any) -> str | None:
         if isinstance(given, str) or given is None:

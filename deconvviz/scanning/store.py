@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import numpy as np
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, StoreError, UnknownNameError, suggest
-from deconvviz.scanning.rows import BINS, FORMAT, Place, ScanRun, StoreLayer, StorePicture, UnitStatistics, path_from
+from deconvviz.errors import (
+    DeconvvizError,
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    StoreError,
+    UnknownNameError,
+    in_one_line,
+    suggest,
+)
+from deconvviz.scanning import checks
+from deconvviz.scanning.rows import (
+    BINS,
+    FIRST,
+    FORMAT,
+    Place,
+    ScanRun,
+    StoreLayer,
+    StorePicture,
+    UnitStatistics,
+    path_from,
+)
 
 _TOP = "SELECT * FROM top "
 _PICTURE = "SELECT * FROM pictures "
 _AMONG = {"all": "1", "unreadable": "error IS NOT NULL", "top": "id IN (SELECT picture FROM top)"}
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _readable(method: F) -> F:
+    """What a file that is damaged all the same (a store of the first format has no checksums) raises: `StoreError`."""
+
+    @functools.wraps(method)
+    def read(self: Store, *given: Any, **named: Any) -> Any:
+        try:
+            return method(self, *given, **named)
+        except DeconvvizError:
+            raise
+        except (sqlite3.Error, ValueError, LookupError, TypeError, OverflowError) as error:
+            raise StoreError(f"cannot read the store {self.path}: {in_one_line(error)}") from error
+
+    return cast(F, read)
 
 
 class Store:
@@ -68,11 +106,13 @@ class Store:
     # Facts ------------------------------------------------------------------------------------------------------------
 
     @property
+    @_readable
     def facts(self) -> dict[str, Any]:
         """What the store knows of itself: model, weights, preprocessing, aliases, top, pictures done, …"""
         return {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM facts ORDER BY key")}
 
     @property
+    @_readable
     def done(self) -> int:
         """Number of pictures that are scanned; they are those with the lowest numbers."""
         return int(self.facts["done"])
@@ -83,23 +123,27 @@ class Store:
         return self.done == self.count
 
     @property
+    @_readable
     def count(self) -> int:
         """Number of pictures, read or not."""
         return int(self._db.execute("SELECT count(*) FROM pictures").fetchone()[0])
 
     @property
+    @_readable
     def folder(self) -> Path | None:
         """The folder of the latest run, in which the pictures' paths start; None for a data set."""
         row = self._db.execute("SELECT folder FROM runs ORDER BY id DESC LIMIT 1").fetchone()
         path = path_from(row[0]) if row else None
         return None if path is None else Path(path)
 
+    @_readable
     def runs(self) -> tuple[ScanRun, ...]:
         """The runs that made this store, first one first."""
         return tuple(ScanRun.of(row) for row in self._db.execute("SELECT * FROM runs ORDER BY id"))
 
     # Layers and units -------------------------------------------------------------------------------------------------
 
+    @_readable
     def layers(self) -> tuple[StoreLayer, ...]:
         """The layers, in the order of the network."""
         return tuple(StoreLayer.of(row) for row in self._db.execute("SELECT * FROM layers ORDER BY id"))
@@ -125,6 +169,7 @@ class Store:
         hint = suggest(layer, known) or f"; allowed: {', '.join(known[:12])}"
         raise UnknownNameError(f"layer '{layer}' is not in {self.path}{hint}")
 
+    @_readable
     def units(self, layer: int | str | StoreLayer) -> UnitStatistics:
         """Statistics of all units of a layer."""
         at = self.layer(layer)
@@ -140,6 +185,7 @@ class Store:
             histogram=np.frombuffer(counts, "<i8").astype(np.int64).reshape(-1, BINS),
         )
 
+    @_readable
     def top(self, layer: int | str | StoreLayer, unit: int) -> tuple[Place, ...]:
         """The strongest places of a unit, the strongest first. Raises `DeconvvizValueError` for an unknown unit."""
         at = self.layer(layer)
@@ -148,6 +194,7 @@ class Store:
         rows = self._db.execute(_TOP + "WHERE layer = ? AND unit = ? ORDER BY rank", (at.id, unit))
         return tuple(Place(*r) for r in rows)
 
+    @_readable
     def tops(self, layer: int | str | StoreLayer) -> list[tuple[Place, ...]]:
         """The strongest places of every unit of a layer, in the order of the units."""
         at = self.layer(layer)
@@ -167,15 +214,18 @@ class Store:
             raise UnknownNameError(f"among is {among!r}; allowed: {', '.join(map(repr, _AMONG))}")
         last = -1
         while True:
-            rows = self._db.execute(
-                _PICTURE + f"WHERE id > ? AND {_AMONG[among]} ORDER BY id LIMIT 1000", (last,)
-            ).fetchall()
-            for row in rows:
-                yield StorePicture.of(row)
-            if not rows:
+            found = self._some(last, _AMONG[among])
+            yield from found
+            if not found:
                 return
-            last = rows[-1][0]
+            last = found[-1].id
 
+    @_readable
+    def _some(self, after: int, condition: str) -> list[StorePicture]:
+        rows = self._db.execute(_PICTURE + f"WHERE id > ? AND {condition} ORDER BY id LIMIT 1000", (after,))
+        return [StorePicture.of(row) for row in rows]
+
+    @_readable
     def picture(self, number: int) -> StorePicture:
         """A picture by its number. Raises `DeconvvizValueError` if there is none."""
         row = self._db.execute(_PICTURE + "WHERE id = ?", (number,)).fetchone()
@@ -183,6 +233,7 @@ class Store:
             raise DeconvvizValueError(f"picture {number} does not exist; allowed: 0 to {self.count - 1}")
         return StorePicture.of(row)
 
+    @_readable
     def units_of(self, picture: int) -> tuple[Place, ...]:
         """The units among whose strongest places this picture is, by layer, unit and rank."""
         rows = self._db.execute(_TOP + "WHERE picture = ? ORDER BY layer, unit, rank", (picture,))
@@ -201,7 +252,9 @@ def _read_only(path: Path) -> sqlite3.Connection:
         )
         try:
             db.execute("PRAGMA query_only = 1")
-            check_format(db, path)
+            db.execute("BEGIN")
+            check_whole(db, path)
+            db.execute("ROLLBACK")
             return db
         except sqlite3.Error as error:
             db.close()
@@ -212,13 +265,36 @@ def _read_only(path: Path) -> sqlite3.Connection:
     raise StoreError(f"cannot read the store {path}: {problem}")
 
 
-def check_format(db: sqlite3.Connection, path: Path) -> None:
-    """Raise `StoreError` if the file is no store of this format."""
+def check_whole(db: sqlite3.Connection, path: Path) -> None:
+    """Raise `StoreError` if the file is no store, or not as it was written, or of two scans at once."""
+    checks.verify(db, path, has_checks=check_format(db, path) != FIRST)
+    check_single(db, path)
+
+
+def check_single(db: sqlite3.Connection, path: Path) -> None:
+    """Raise `StoreError` if a picture stands in the store twice."""
+    doubled = db.execute(
+        "SELECT count(*), min(name) FROM (SELECT path AS name FROM pictures WHERE path IS NOT NULL "
+        "GROUP BY path HAVING count(*) > 1)"
+    ).fetchone()
+    if doubled[0]:
+        raise StoreError(
+            f"{path} was written by two scans at once (an earlier version let them): {doubled[0]:,} pictures stand in "
+            f"it more than once (the first: {path_from(doubled[1])}), and all counts are too high; make it anew"
+        )
+
+
+def check_format(db: sqlite3.Connection, path: Path) -> int:
+    """The format of a store. Raises `StoreError` if the file is none of those that are known here."""
     try:
         row = db.execute("SELECT value FROM facts WHERE key = 'format'").fetchone()
+        told = None if row is None else json.loads(row[0])
     except sqlite3.DatabaseError as error:
         if "unable to open" in str(error) or "locked" in str(error) or "readonly" in str(error):
             raise
         raise StoreError(f"{path} is not a store of deconvviz: {error}") from None
-    if row is None or json.loads(row[0]) != FORMAT:
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    if told not in (FIRST, FORMAT):
         raise StoreError(f"{path} was written by another version of deconvviz")
+    return int(told)

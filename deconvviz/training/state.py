@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.card import Card
-from deconvviz.errors import DeconvvizValueError, WeightsError
+from deconvviz.errors import DeconvvizValueError, WeightsError, in_one_line
 from deconvviz.files import write_whole
 from deconvviz.models import registry
 from deconvviz.network.checkpoints import KEPT, NOTE, checkpoint_name, kept
@@ -129,8 +131,27 @@ def save(run: Run, folder: Path, course: Course) -> None:
         "metrics": run.metrics,
         "settings": run.settings,
     }
-    torch.save(state, buffer)
+    torch.save(_canonical(state), buffer)
     write_whole(folder / LAST, buffer.getvalue())
+
+
+def _canonical(value: Any) -> Any:
+    """The same value, of containers of its own and one object for equal strings.
+
+    Pickling notes which parts are one object: those of a resumed run are others than those of a run in one go.
+    """
+    if type(value) is str:
+        return sys.intern(value)
+    if isinstance(value, OrderedDict):
+        made = OrderedDict((_canonical(k), _canonical(v)) for k, v in value.items())
+        if hasattr(value, "_metadata"):  # of a state dict
+            made._metadata = _canonical(value._metadata)  # type: ignore[attr-defined]
+        return made
+    if type(value) is dict:
+        return {_canonical(k): _canonical(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_canonical, value))
+    return value
 
 
 def chosen_state(run: Run, folder: Path) -> tuple[int, dict[str, Tensor]]:
@@ -183,13 +204,17 @@ def restore(run: Run, last: Path) -> None:
     """Put `run` where the file `last` says. Raises `WeightsError`, or `DeconvvizValueError` if its settings differ."""
     try:
         found = torch.load(last, map_location="cpu", weights_only=True)
-        settings = found["settings"]
+        settings = dict(found["settings"])
     except Exception as error:
-        raise WeightsError(f"{last} is damaged, or no checkpoint: {str(error).splitlines()[0]}") from error
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{last} is damaged, or no checkpoint: {line}") from error
     other = [key for key, value in run.settings.items() if settings.get(key) != value]
     if other:
         raise DeconvvizValueError(f"{last} is of a run with other settings ({', '.join(other)}); give fresh")
-    run.modules.load_state_dict(found["modules"])
-    run.optimiser.load_state_dict(found["optimiser"])
-    run.ema, run.epoch, run.step = found["ema"], found["epoch"], found["step"]
-    run.metrics = list(found["metrics"])
+    try:
+        run.modules.load_state_dict(found["modules"])
+        run.optimiser.load_state_dict(found["optimiser"])
+        run.ema, run.epoch, run.step = found["ema"], found["epoch"], found["step"]
+        run.metrics = list(found["metrics"])
+    except Exception as error:
+        raise WeightsError(f"{last} is damaged, or no checkpoint: {in_one_line(error)}") from error

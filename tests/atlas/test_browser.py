@@ -85,6 +85,31 @@ PAGES = (
 )  # fmt: skip
 
 
+def test_the_policy_lets_no_script_of_a_page_run(browser: Browser, site: Path) -> None:
+    """What got past every escape would still not run, nor style the page, nor load anything from elsewhere."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        refused: list[str] = []
+        page.on("console", lambda m: refused.append(m.text))
+        page.goto(f"{site.as_uri()}/index.html")
+        page.evaluate(
+            """() => {
+                const script = document.createElement("script");
+                script.textContent = "window.ran = 1";
+                document.body.append(script);
+                const harm = "<p id=styled style='width: 7px' onclick='window.ran = 1'>x";
+                document.body.insertAdjacentHTML("beforeend", harm);
+                document.getElementById("styled").click();
+                const picture = new Image();
+                picture.src = "http://127.0.0.1:9/x.png";
+                document.body.append(picture);
+            }"""
+        )
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.ran === undefined && document.getElementById('styled').style.width === ''")
+        assert len([text for text in refused if "Content Security Policy" in text]) >= 4, refused
+
+
 def shown(page: Page) -> None:
     """Scroll through the page, so that lazy pictures come, and see that each of them is a picture."""
     page.evaluate(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
+import shutil
 import signal
 import warnings
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import pytest
 
 from deconvviz.atlas import build
 from deconvviz.atlas import site as folders
+from deconvviz.atlas.pages import POLICY
 from deconvviz.atlas.unfinished import NAME
 from deconvviz.errors import AtlasError, StoreError
 from deconvviz.files import write_whole
@@ -102,12 +105,12 @@ def test_killed_at_any_write(store: Store, whole: dict[str, bytes], made_up: Sim
 def _die_after(writes: int, path: Path, out: Path, made_up: SimpleNamespace) -> None:
     left = [writes]
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, sync: bool = True) -> None:
         left[0] -= 1
         if left[0] < 0:
             (path.parent / f".{path.name}.x.part").write_bytes(data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
-        write_whole(path, data)
+        write_whole(path, data, sync)
 
     try:
         folders.write_whole = write
@@ -122,11 +125,11 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 ) -> None:
     count = [0]
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, sync: bool = True) -> None:
         count[0] += 1
         if count[0] > 12:
             raise OSError(28, "No space left on device")
-        write_whole(path, data)
+        write_whole(path, data, sync)
 
     monkeypatch.setattr(folders, "write_whole", full)
     with pytest.raises(AtlasError, match="No space left on device; run again to go on"):
@@ -229,11 +232,31 @@ def test_names_and_labels_never_become_elements(whole: dict[str, bytes]) -> None
             page = Elements()
             page.feed(data.decode("utf-8"))
             assert not [a for a in page.attributes if a.startswith("on")]
-            assert not page.tags & {"iframe", "object", "embed", "base"}
+            assert not page.tags & {"iframe", "object", "embed", "base", "style", "form"}
+            assert "style" not in page.attributes, "the policy lets no style in a page in"
+            assert data.index(b"Content-Security-Policy") < data.index(b"<title>") and POLICY.encode() in unescaped(
+                data
+            )
             scripts |= {s.replace("../", "") for s in page.scripts if s.strip()}
     assert scripts == {"assets/theme.js", "assets/atlas.js"}, "ours, nothing else"
     index = whole["index.js"].decode("ascii")
     assert index.count("\n") == 1 and not set(index) & set("<>&") and "alert(1)" in index
+
+
+def unescaped(data: bytes) -> bytes:
+    return html.unescape(data.decode()).encode()
+
+
+def test_pictures_that_the_power_cut_short_are_made_again(
+    store: Store, built: Path, whole: dict[str, bytes], made_up: SimpleNamespace, tmp_path: Path
+) -> None:
+    out = tmp_path / "site"
+    shutil.copytree(built, out)
+    first, second, *_ = sorted(out.rglob("*.webp"))
+    first.write_bytes(b"")
+    second.write_bytes(second.read_bytes()[:50])
+    build(store, out, made_up.Source())
+    assert tree(out) == whole
 
 
 def test_progress_is_told(store: Store, made_up: SimpleNamespace, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -91,3 +92,14 @@ def test_units() -> None:
     for wrong in ("a", "3-1", "-2", ""):
         with pytest.raises(click.BadParameter):
             parse_units([wrong])
+
+
+def test_a_model_that_ends_the_program_is_1_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ends_it.py").write_text("import sys\n\ndef make():\n    sys.exit()\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["layers", "--model", "ends_it:make"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "deconvviz: what the command called has ended the program (with None)\n"

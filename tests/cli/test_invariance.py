@@ -64,7 +64,7 @@ def test_options_reach_the_result(place: Path) -> None:
 
 
 def test_labels_from_folders_by_number_and_by_name(place: Path) -> None:
-    few = ["--transform", "flip", "--out", "r.npz"]
+    few = ["--transform", "flip", "--overwrite", "--out", "r.npz"]
     assert run(*few, "ant/a.png", "bass/b.png") == 0
     assert Invariance.load(place / "r.npz").labels == ("ant", "bass")
     assert Invariance.load(place / "r.npz").policy["labels"] == "given"

@@ -50,7 +50,7 @@ def run(*args: str, model: str = "tiny_to_occlude:make") -> int:
 
 
 def result(*args: str, model: str = "tiny_to_occlude:make") -> Occlusion:
-    assert run(*args, "--out", "r.npz", "a.png", model=model) == 0
+    assert run(*args, "--overwrite", "--out", "r.npz", "a.png", model=model) == 0
     return Occlusion.load("r.npz")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from deconvviz import cli
 from deconvviz.analyses.panels.result import Panels
+from deconvviz.scanning.lock import Lock
 from deconvviz.scanning.store import Store
 
 SOURCE = """
@@ -144,3 +146,24 @@ def test_ctrl_c_keeps_what_is_done(place: Path, interrupted: Callable[..., tuple
     assert run("scan", *args) == 0
     with Store.open(place / "s.db") as store:
         assert store.complete and store.units("1").count == 11
+
+
+def test_a_store_that_another_scan_writes_is_1_and_says_who(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = Lock.take(place / "s.db")
+    arguments = ["scan", "--model", "tiny_for_scans:make", "--images", "photos", "--layers", "1", "--store", "s.db"]
+    for code, said in ((1, f"s.db is being written by another scan (process {os.getpid()}, this one); wait"), (0, "")):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(arguments)
+        err = capsys.readouterr().err
+        assert (stopped.value.code or 0) == code and said in err and err.count("\n") == 1
+        assert (place / "s.db").exists() == (code == 0)
+        lock.release()
+
+
+def test_a_file_that_is_no_store_is_not_overwritten(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "s.db").write_bytes(b"x")
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["scan", "--model", "tiny_for_scans:make", "--images", "photos", "--layers", "1", "--store", "s.db"])
+    err = capsys.readouterr().err
+    assert stopped.value.code == 1 and "s.db is not a store of deconvviz" in err and err.count("\n") == 1
+    assert (place / "s.db").read_bytes() == b"x"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,28 @@ def write_pictures() -> Callable[..., list[Path]]:
     return _write_pictures
 
 
+def _forked(work: Callable[[], object]) -> int:
+    """Run `work` in a child process and return its number; the child's exit status says whether it went well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forking a process with threads: the child uses none of them
+        child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        torch.set_num_threads(1)
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+@pytest.fixture
+def forked() -> Callable[[Callable[[], object]], int]:
+    """Run something in a child process and return its number; its exit status says whether it went well."""
+    return _forked
+
+
 @pytest.fixture
 def content() -> Callable[[Path], dict[str, list[tuple[object, ...]]]]:
     """Every row of every table of a store but `runs`, with the exact type and bits of each value."""
@@ -69,7 +93,7 @@ def content() -> Callable[[Path], dict[str, list[tuple[object, ...]]]]:
         db = sqlite3.connect(path)
         try:
             tables = [r[0] for r in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-            assert len(tables) == 6
+            assert len(tables) == 7
             return {t: sorted(db.execute(f"SELECT * FROM {t}"), key=repr) for t in tables if t != "runs"}
         finally:
             db.close()

@@ -8,12 +8,10 @@ import resource
 import signal
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 import deconvviz
 from deconvviz import Network, StoreError
@@ -22,26 +20,11 @@ from deconvviz.scanning.store import Store
 
 Content = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 Write = Callable[..., list[Path]]
-
-
-def forked(work: Callable[[], object]) -> int:
-    """Run `work` in a child process and return its number; the child's exit status says whether it went well."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of forking a process with threads: the child uses none of them
-        child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        torch.set_num_threads(1)
-        work()
-        status = 0
-    finally:
-        os._exit(status)
+Forked = Callable[[Callable[[], object]], int]
 
 
 def test_killed_at_random_moments(
-    net: Network, folder: Path, tmp_path: Path, content: Content, write_pictures: Write
+    net: Network, folder: Path, tmp_path: Path, content: Content, write_pictures: Write, forked: Forked, hostile: int
 ) -> None:
     write_pictures(folder, 50, start=100)
     path = tmp_path / "s.db"
@@ -55,7 +38,7 @@ def test_killed_at_random_moments(
     scan(tmp_path / "again.db")
     whole = time.monotonic() - begun
     chance, stages, rounds = random.Random(0), [], 0
-    for kills in range(400):
+    for kills in range(400 * hostile):
         child = forked(lambda: scan(path))
         time.sleep(chance.uniform(0, 0.6 * whole * 1.05 ** max(kills - 18, 0)))  # a machine may be slower by now
         os.kill(child, signal.SIGKILL)
@@ -69,7 +52,7 @@ def test_killed_at_random_moments(
                 assert content(path) == expected
                 path.unlink()
                 rounds += 1
-        if rounds and kills > 18 and len(set(stages) - {0, 61}) > 3:
+        if rounds and kills > 18 * hostile and len(set(stages) - {0, 61}) > 3:
             break
     assert rounds, f"never finished: {stages}"
     assert len(set(stages) - {0, 61}) > 3, "no kill hit a scan under way"
@@ -104,7 +87,9 @@ def test_a_full_disk(net: Network, folder: Path, tmp_path: Path, content: Conten
     assert stops > 1 and content(path) == expected
 
 
-def test_a_file_that_may_not_grow(net: Network, folder: Path, tmp_path: Path, write_pictures: Write) -> None:
+def test_a_file_that_may_not_grow(
+    net: Network, folder: Path, tmp_path: Path, write_pictures: Write, forked: Forked
+) -> None:
     """The disk refuses the log itself: the limit on a file's size stands in for it."""
     write_pictures(folder, 40, start=100)
     path = tmp_path / "s.db"

@@ -129,10 +129,11 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opener", [Store, Writer])
 def test_files_that_are_no_store(tmp_path: Path, opener: type[Store]) -> None:
     other = tmp_path / "other.db"
-    other.write_bytes(b"not a database at all, but long enough to be looked at" * 40)
-    with pytest.raises(StoreError, match="is not a store"):
-        opener.open(other)
-    assert other.read_bytes().startswith(b"not a database")
+    for content in (b"not a database at all, but long enough to be looked at" * 40, b"x"):
+        other.write_bytes(content)
+        with pytest.raises(StoreError, match="is not a store"):
+            opener.open(other)
+        assert other.read_bytes() == content
     db = sqlite3.connect(tmp_path / "shop.db")
     db.execute("CREATE TABLE customers (name)")
     db.close()
@@ -152,16 +153,103 @@ def test_another_version_is_an_error(tmp_path: Path) -> None:
         Store.open(tmp_path / "s.db")
 
 
-def test_two_writers_do_not_mix(tmp_path: Path) -> None:
+def test_there_is_one_writer(tmp_path: Path) -> None:
     first = write(tmp_path / "s.db")
+    (tmp_path / "link.db").symlink_to("s.db")
+    for name in ("s.db", "link.db"):
+        with pytest.raises(StoreError, match=rf"written by another scan \(process {os.getpid()}, this one\); wait"):
+            Writer.open(tmp_path / name)
+    first.commit(0, progress(1, 1), 0.0)
+    assert first.done == 1
+    first.close()
     second = Writer.open(tmp_path / "s.db")
     assert not second.new
-    first.commit(0, progress(1, 1), 0.0)
-    with pytest.raises(StoreError, match="another scan writes"):
+    with pytest.raises(StoreError, match="another scan writes"):  # not what it went on from
         second.commit(0, progress(1, 1), 0.0)
-    assert second.done == 1
+    with pytest.raises(StoreError, match=r"another scan has just changed .*; try again"):
+        second.begin("2026-01-02", "/photos", 1, {}, [("new.png", None)], known=1)
+    assert second.count == 2 and len(second.runs()) == 1
     second.close()
-    first.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.db", "s.db"]
+
+
+def test_a_path_stands_in_a_store_once(tmp_path: Path) -> None:
+    writer = write(tmp_path / "s.db")
+    with pytest.raises(StoreError, match="UNIQUE"):
+        writer.begin("2026-01-02", "/photos", 1, {}, [("new.png", None), ("a/x.png", None)])
+    assert writer.count == 2 and len(writer.runs()) == 1, "all of it or nothing"
+    writer.close()
+
+
+def as_first_format(path: Path) -> sqlite3.Connection:
+    """The same store as the first version wrote it."""
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in (
+        "DROP TABLE checks", "DROP INDEX path_of_picture", "ALTER TABLE runs DROP COLUMN sum",
+        "UPDATE facts SET value = '1' WHERE key = 'format'",
+    ):  # fmt: skip
+        db.execute(statement)
+    return db
+
+
+def test_an_old_store_is_read_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    writer = write(path)
+    writer.commit(0, progress(1, 1), 1.0)
+    writer.close()
+    as_first_format(path).close()
+    with Store.open(path) as store:
+        assert store.facts["format"] == 1 and store.done == 1 and store.runs()[0].seconds == 1.0
+    writer = Writer.open(path)
+    writer.begin("2026-01-02", "/photos", 1, {}, [("new.png", None)])
+    writer.commit(1, progress(2, 2), 1.0)
+    writer.close()
+    with Store.open(path) as store:
+        assert store.facts["format"] == 2 and store.count == 3 and [r.id for r in store.runs()] == [1, 2]
+
+
+def test_a_store_that_two_old_scans_doubled_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    write(path).close()
+    db = as_first_format(path)
+    db.execute("INSERT INTO pictures (id, path) VALUES (2, 'a/x.png')")
+    db.close()
+    said = r"two scans at once .*: 1 pictures .* \(the first: a/x.png\).*make it anew"
+    with pytest.raises(StoreError, match=said):
+        Store.open(path)
+    writer = Writer.open(path)
+    with pytest.raises(StoreError, match=said):
+        writer.begin("2026-01-02", "/photos", 1, {}, [])
+    writer.close()
+
+
+def test_every_damaged_bit_that_changes_something_is_said(tmp_path: Path, hostile: int) -> None:
+    """Against what a whole store says: a damaged one says the same, or is an error of ours."""
+    path, bad = tmp_path / "s.db", tmp_path / "bad.db"
+    writer = write(path)
+    writer.commit(0, progress(2, 2), 1.5)
+    writer.close()
+    whole, said, chance = path.read_bytes(), everything(path), np.random.default_rng(0)
+    errors = 0
+    for _ in range(150 * hostile):
+        data = bytearray(whole)
+        at = int(chance.integers(16, len(data)))
+        data[at : at + 8] = chance.integers(0, 256, 8, dtype=np.uint8).tobytes()
+        bad.write_bytes(data)
+        try:
+            assert everything(bad) == said, f"damage at {at} changed what is read"
+        except StoreError:
+            errors += 1
+    assert errors > 10
+
+
+def everything(path: Path) -> str:
+    """All that a store says."""
+    with Store.open(path) as store:
+        units = [[v.tobytes() for v in (u.mean, u.maximum, u.fires, u.histogram)] for u in map(store.units, (0, 1))]
+        pictures = [list(store.pictures(among)) for among in ("all", "unreadable", "top")]
+        tops = [store.tops(0), store.tops(1), store.units_of(0), store.units_of(1)]
+        return repr((store.facts, store.layers(), store.runs(), store.folder, units, pictures, tops, store.complete))
 
 
 def test_a_full_disk_leaves_the_last_commit(tmp_path: Path) -> None:

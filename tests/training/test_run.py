@@ -73,6 +73,7 @@ def test_resumed_is_bit_equal_to_uninterrupted(folder: Path, full: Recipe, tmp_p
     train("lenet", folder, parts, recipe=full, workers=0, resume=True)
     a, b = (torch.load(p / "last.pt", weights_only=True) for p in (whole, parts))
     assert a["epoch"] == 3 and same(a, b)
+    assert (whole / "last.pt").read_bytes() == (parts / "last.pt").read_bytes()
     for name in ("final.safetensors", "epoch2.safetensors"):
         assert same(load_file(whole / name), load_file(parts / name))
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
@@ -141,6 +142,7 @@ print(ends)
     assert done.stdout.strip() == str([-9] * 7 + [0]), done.stderr
     a, b = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "killed"))
     assert a["epoch"] == 3 and same(a, b)
+    assert (tmp_path / "whole" / "last.pt").read_bytes() == (tmp_path / "killed" / "last.pt").read_bytes()
     for name in ("final.safetensors", "epoch1.safetensors", "epoch2.safetensors", "best.safetensors"):
         assert same(load_file(tmp_path / "whole" / name), load_file(tmp_path / "killed" / name))
     assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (tmp_path / "killed" / "metrics.jsonl").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
@@ -29,15 +30,15 @@ class Correspondence(PictureResult):
     (['eye', 'random', 'random, one place'], ('Layer 2', 'Layer 4'))
     """
 
-    images: Tensor
+    images: Annotated[Tensor, "names C H W"]
     names: tuple[str, ...]
     parts: tuple[str, ...]
-    boxes: Tensor
+    boxes: Annotated[Tensor, "parts names 4"]
     layers: tuple[str, ...]
-    distances: Tensor
-    random: Tensor
-    one_place: Tensor
-    random_boxes: Tensor
+    distances: Annotated[Tensor, "parts layers M"]
+    random: Annotated[Tensor, "parts D layers M"]
+    one_place: Annotated[Tensor, "parts D layers M"]
+    random_boxes: Annotated[Tensor, "parts D names 4"]
 
     @property
     def title(self) -> str:

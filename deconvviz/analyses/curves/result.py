@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
@@ -24,11 +25,11 @@ class LearningCurves(Result):
     """
 
     name: str
-    epochs: Tensor
-    sizes: Tensor
-    loss: Tensor
-    train: Tensor
-    test: Tensor
+    epochs: Annotated[Tensor, "N"]
+    sizes: Annotated[Tensor, "N"]
+    loss: Annotated[Tensor, "N"]
+    train: Annotated[Tensor, "N"]
+    test: Annotated[Tensor, "N"]
     test_ten_crops: float | None = None
     part: str = "test"
 

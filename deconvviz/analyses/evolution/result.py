@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from deconvviz.errors import DeconvvizValueError
+from deconvviz.errors import DeconvvizValueError, ResultError
 from deconvviz.results.base import LayerResult, PictureResult
 from deconvviz.results.table import Table
 
@@ -28,15 +29,15 @@ class EvolutionLayer(LayerResult):
     picture and the place of the last.
     """
 
-    units: Tensor
-    activations: Tensor
-    pictures: Tensor
-    places: Tensor
-    boxes: Tensor
-    pixels: Tensor
-    photos: Tensor
-    features: Tensor
-    projections: Tensor
+    units: Annotated[Tensor, "K"]
+    activations: Annotated[Tensor, "E K"]
+    pictures: Annotated[Tensor, "E K"]
+    places: Annotated[Tensor, "E K 2"]
+    boxes: Annotated[Tensor, "E K 4"]
+    pixels: Annotated[Tensor, "E K C h w"]
+    photos: Annotated[Tensor, "E K C h w"]
+    features: Annotated[Tensor, "E M"]
+    projections: Annotated[Tensor, "E K"]
 
     def __len__(self) -> int:
         return int(self.units.shape[0])
@@ -77,6 +78,18 @@ class Evolution(PictureResult):
     epochs: tuple[int, ...]
     layers: tuple[EvolutionLayer, ...]
     names: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise `ResultError` if the fields contradict each other in what their annotations cannot say."""
+        for layer in self.layers:
+            if len(layer.activations) != len(self.epochs):
+                raise ResultError(
+                    f"{layer.name} has {len(layer.activations)} checkpoints, but {len(self.epochs)} epochs"
+                )
+            if layer.pictures.numel() and not 0 <= int(layer.pictures.min()) <= int(layer.pictures.max()) < len(
+                self.names
+            ):
+                raise ResultError(f"{layer.name} has pictures beyond the {len(self.names)} names")
 
     @property
     def title(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -36,17 +37,17 @@ class Filters(LayerResult):
     (['aliased', 'dead', 'duplicate', 'saturated'], [])
     """
 
-    weights: Tensor
-    rms: Tensor
-    cosine: Tensor
-    twin: Tensor
-    shift: Tensor
-    above: Tensor
-    peak: Tensor
+    weights: Annotated[Tensor, "F C h w"]
+    rms: Annotated[Tensor, "F"]
+    cosine: Annotated[Tensor, "F"]
+    twin: Annotated[Tensor, "F"]
+    shift: Annotated[Tensor, "F 2"]
+    above: Annotated[Tensor, "F"]
+    peak: Annotated[Tensor, "F"]
     stride: tuple[int, int]
     input_scale: tuple[float, ...]
-    bound: Tensor | None = None
-    fires: Tensor | None = None
+    bound: Annotated[Tensor | None, "F"] = None
+    fires: Annotated[Tensor | None, "F"] = None
     pictures: int = 0
     other: Filters | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvviz.data.transforms import TRANSFORMS, warp
-from deconvviz.errors import UnknownNameError, suggest
+from deconvviz.errors import ResultError, UnknownNameError, suggest
 from deconvviz.results.base import PictureResult
 
 NORMALISED = ("none", "norm", "max")
@@ -43,18 +43,27 @@ class Invariance(PictureResult):
     ([0.0, 1.0], 0.0)
     """
 
-    images: Tensor
+    images: Annotated[Tensor, "names C H W"]
     names: tuple[str, ...]
     labels: tuple[str, ...]
     targets: tuple[int, ...]
     transforms: tuple[str, ...]
     counts: tuple[int, ...]
-    values: Tensor
+    values: Annotated[Tensor, "V"]
     layers: tuple[str, str]
-    low: Tensor
-    high: Tensor
-    probability: Tensor | None
-    norms: Tensor
+    low: Annotated[Tensor, "names V"]
+    high: Annotated[Tensor, "names V"]
+    probability: Annotated[Tensor | None, "names V"]
+    norms: Annotated[Tensor, "names 2"]
+
+    def check(self) -> None:
+        """Raise `ResultError` if the fields contradict each other in what their annotations cannot say."""
+        if len(self.counts) != len(self.transforms) or sum(self.counts) != len(self.values):
+            raise ResultError(f"{len(self.values)} 'values' of {len(self.transforms)} transforms by {self.counts}")
+        if len(self.labels) not in (0, len(self.names)) or len(self.targets) not in (0, len(self.names)):
+            raise ResultError(
+                f"{len(self.labels)} labels and {len(self.targets)} targets of {len(self.names)} pictures"
+            )
 
     @property
     def title(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deconvviz.analyses.projection.result import Projection
+from deconvviz.errors import ResultError
 from deconvviz.results.base import OnePictureResult, numbers
 
 
@@ -30,22 +32,33 @@ class Occlusion(OnePictureResult):
     (tensor([20, 20]), torch.Size([28, 28]), True)
     """
 
-    origins: Tensor
+    origins: Annotated[Tensor, "P 2"]
     shape: tuple[int, int]
     window: tuple[int, int]
     stride: tuple[int, int]
-    logits: Tensor
-    baseline: Tensor
+    logits: Annotated[Tensor, "P N"]
+    baseline: Annotated[Tensor, "N"]
     target: int
-    fill_values: Tensor
+    fill_values: Annotated[Tensor, "C _ _"]
     fill: str = "grey"
     positions: str = "all"
-    mask: Tensor | None = None
+    mask: Annotated[Tensor | None, "_ _"] = None
     layer: str | None = None
     alias: str | None = None
     unit: int | None = None
-    activity: Tensor | None = None
+    activity: Annotated[Tensor | None, "_ _"] = None
     projection: Projection | None = None
+
+    def check(self) -> None:
+        """Raise `ResultError` if the fields contradict each other in what their annotations cannot say."""
+        rows, cols = self.shape
+        if rows * cols != len(self.origins):
+            raise ResultError(f"'origins' has {len(self.origins)} places, but 'shape' is {self.shape}")
+        for name, given, wanted in (("activity", self.activity, self.shape), ("mask", self.mask, self.window)):
+            if given is not None and tuple(given.shape) != wanted:
+                raise ResultError(f"'{name}' has shape {tuple(given.shape)}, not {wanted}")
+        if not 0 <= self.target < len(self.baseline):
+            raise ResultError(f"'target' is {self.target}, with {len(self.baseline)} classes")
 
     def __len__(self) -> int:
         return int(self.origins.shape[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,14 @@ class Panels(LayerResult):
     """
 
     unit: int
-    pixels: Tensor
-    crops: Tensor
-    parts: Tensor
-    boxes: Tensor
-    pictures: Tensor
-    places: Tensor
-    activations: Tensor
-    filter: Tensor | None = None
+    pixels: Annotated[Tensor, "K C h w"]
+    crops: Annotated[Tensor, "K h w 3"]
+    parts: Annotated[Tensor, "K 4"]
+    boxes: Annotated[Tensor, "K 4"]
+    pictures: Annotated[Tensor, "K"]
+    places: Annotated[Tensor, "K 2"]
+    activations: Annotated[Tensor, "K"]
+    filter: Annotated[Tensor | None, "C _ _"] = None
     paths: tuple[str | None, ...] = ()
     labels: tuple[str | None, ...] = ()
     statistics: dict[str, float] = field(default_factory=dict)

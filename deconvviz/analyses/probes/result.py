@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -34,13 +34,13 @@ class Probes(Result):
 
     layers: tuple[str, ...]
     per_category: tuple[int, ...]
-    accuracy: Tensor
+    accuracy: Annotated[Tensor, "layers per_category S"]
     dimensions: tuple[int, ...]
     pictures: tuple[int, ...]
     categories: tuple[str, ...]
     note: str = ""
     spans: tuple[tuple[int, int], ...] = ()
-    errors: Tensor | None = None
+    errors: Annotated[Tensor | None, "layers per_category S"] = None
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,11 @@ class Projection(LayerResult, OnePictureResult):
     ((2, 224, 224, 3), (7, 7, 3), 'deconvnet')
     """
 
-    units: Tensor
-    places: Tensor
-    activations: Tensor
-    pixels: Tensor
-    boxes: Tensor
+    units: Annotated[Tensor, "K"]
+    places: Annotated[Tensor, "K 2"]
+    activations: Annotated[Tensor, "K"]
+    pixels: Annotated[Tensor, "K C H W"]
+    boxes: Annotated[Tensor, "K 4"]
     switches: int | None = None
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,14 +43,14 @@ class Scheme(OnePictureResult):
     above: tuple[str, int]
     corner: tuple[int, int]
     window: tuple[int, int, int]
-    convolved: Tensor
-    rectified: Tensor
-    pooled: Tensor
-    switches: Tensor
-    signal: Tensor
-    unpooled: Tensor
-    passed: Tensor
-    pixels: Tensor
+    convolved: Annotated[Tensor, "h w"]
+    rectified: Annotated[Tensor, "h w"]
+    pooled: Annotated[Tensor, "s t"]
+    switches: Annotated[Tensor, "s t 2"]
+    signal: Annotated[Tensor, "s t"]
+    unpooled: Annotated[Tensor, "h w"]
+    passed: Annotated[Tensor, "h w"]
+    pixels: Annotated[Tensor, "C H W"]
 
     @property
     def title(self) -> str:
