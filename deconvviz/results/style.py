@@ -88,3 +88,13 @@ def inches(text: str, size: float, weight: str = "normal") -> float:
     """Return how wide a line of text is drawn."""
     font = FontProperties(size=size, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
+
+
+def shorten(text: str, room: float, size: float, weight: str = "normal") -> str:
+    """Return `text`, cut with an ellipsis if it is wider than `room` inches at font size `size`."""
+    if inches(text, size, weight) <= room:
+        return text
+    keep = len(text)
+    while keep and inches(text[:keep] + "…", size, weight) > room:
+        keep -= 1
+    return text[:keep].rstrip() + "…"

@@ -138,7 +138,8 @@ def _one(
         fill_values=cover.values, fill=cover.words, positions=positions, mask=cover.mask,
         layer=projection.layer if projection else None, alias=projection.alias if projection else None,
         unit=seen.unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
-        projection=projection, policy=policy, labels=net.card.labels, **net.provenance(),
+        projection=projection, baseline_activity=seen.total, policy=policy, labels=net.card.labels,
+        **net.provenance(),
     )  # fmt: skip
 
 
@@ -266,6 +267,7 @@ class _Seen:
     logits: Tensor
     activity: Tensor | None
     unit: int | None
+    total: float | None
     arithmetic: float
 
 
@@ -295,7 +297,8 @@ def _run(rec: Recording, readout: Readout, grid: _Positions, cover: _Cover, watc
         if progress is not None:
             progress(done, len(grid.origins))
     share = replay.done / max(replay.whole_work() * done, 1)
-    return _Seen(logits, activity, watch.unit if watch is not None else None, share)
+    unit, total = (None, None) if watch is None else (watch.unit, watch.total)
+    return _Seen(logits, activity, unit, total, share)
 
 
 def _first_patch(
