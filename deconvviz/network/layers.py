@@ -12,6 +12,7 @@ from deconvviz.engine.geometry import field_of
 from deconvviz.engine.passes import fitting
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
+from deconvviz.results.table import Table
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,28 @@ class Layer:
     receptive_field: tuple[int, int]
 
 
+class Layers(list[Layer]):
+    """What `Network.layers()` returns: a list, which a notebook shows as a table."""
+
+    def table(self) -> Table:
+        """The layers as a table: sizes as `27`, or `27x14` (rows x columns)."""
+        columns = ("layer", "aliases", "operator", "maps", "size", "receptive field", "stride")
+        rows = (
+            (x.name, ", ".join(x.aliases), x.operator, x.maps, *map(_sides, (x.size, x.receptive_field, x.stride)))
+            for x in self
+        )
+        return Table(columns, tuple(rows))
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+def _sides(value: tuple[int, int] | None) -> str:
+    if value is None:
+        return "-"
+    return str(value[0]) if value[0] == value[1] else f"{value[0]}x{value[1]}"
+
+
 def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
     """A picture of zeros (1, C, H, W) on the module's device and in its dtype.
 
@@ -48,7 +71,7 @@ def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Te
     return fitting(module, torch.zeros(1, channels, *size))
 
 
-def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> list[Layer]:
+def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> Layers:
     """Every leaf module that runs for a picture of this size, in the order of running; see `Layer`.
 
     A module called twice stands once for each call, as `path#0`, `path#1`.
@@ -67,7 +90,7 @@ def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> list[Layer]:
                 continue
             name = path if len(calls) == 1 else f"{path}#{n}"
             rows.append((value, _row(rec, name, tuple(short.get(path, ())), rec.kinds[path], value)))
-    return [row for _, row in sorted(rows, key=lambda r: r[0])]
+    return Layers(row for _, row in sorted(rows, key=lambda r: r[0]))
 
 
 def _row(rec: Recording, name: str, aliases: tuple[str, ...], kind: str, value: int) -> Layer:

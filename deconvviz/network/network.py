@@ -18,7 +18,7 @@ from deconvviz.engine.per_module import PerModule
 from deconvviz.engine.readout import Readout, read_out
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
-from deconvviz.network.layers import Layer, layers
+from deconvviz.network.layers import Layers, layers
 from deconvviz.network.preprocessing import Picture, listed, normalised, per_channel
 from deconvviz.network.seen import Seen
 
@@ -203,8 +203,8 @@ class Network:
 
     # Layers and classes -----------------------------------------------------------------------------------------------
 
-    def layers(self, input_size: int | tuple[int, int] | None = None) -> list[Layer]:
-        """Name, aliases, operator, maps, size, stride and receptive field of every layer.
+    def layers(self, input_size: int | tuple[int, int] | None = None) -> Layers:
+        """Name, aliases, operator, maps, size, stride and receptive field of every layer: a list, in notebooks a table.
 
         >>> first = deconvviz.load("zfnet").layers()[0]
         >>> first.name, first.maps, first.size, first.stride, first.receptive_field

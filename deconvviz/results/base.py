@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import html
 import importlib
 import io
 import itertools
@@ -55,6 +57,8 @@ class Result:
     def __init_subclass__(cls) -> None:
         if "kind" not in cls.__dict__:
             cls.kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", cls.__name__).lower()
+        # Or `dataclass` would write one, with every number of every tensor.
+        cls.__repr__ = cls.__dict__.get("__repr__", Result.__repr__)  # type: ignore[method-assign]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result) or type(other) is not type(self):
@@ -65,6 +69,45 @@ class Result:
             and all(_same(getattr(self, name), getattr(other, name)) for name in held.tensors)
             and all(getattr(self, name) == getattr(other, name) for name in (*held.results, *held.series))
         )
+
+    def __repr__(self) -> str:
+        """One line: the class, its title, and what the fields hold, tensors and series by their sizes."""
+        held = self._held()
+        tensors = {name: getattr(self, name) for name in held.tensors}
+        parts = [f"{name} {tuple(value.shape)}" for name, value in tensors.items() if value is not None]
+        parts += [f"{name} {type(value).__name__}" for name in held.results if (value := getattr(self, name))]
+        parts += [f"{len(getattr(self, name))} {name}" for name in held.series]
+        return " ".join(f"{type(self).__name__}({self._titled()}: {', '.join(parts)})".split())
+
+    def _titled(self) -> str:
+        try:
+            return self.title
+        except NotImplementedError:
+            return self.kind
+
+    def _repr_png_(self) -> bytes:
+        """The figure, as a notebook shows it."""
+        from deconvviz.results.style import as_png
+
+        return as_png(self.figure())
+
+    def _repr_html_(self) -> str:
+        """The figure, and the result in one line."""
+        return self._page(self._repr_png_())
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        """What a notebook asks for first: drawn once for both forms."""
+        png = self._repr_png_()
+        return {"text/plain": repr(self), "image/png": png, "text/html": self._page(png)}
+
+    def _page(self, png: bytes) -> str:
+        from deconvviz.results.style import shown_width
+
+        line, inside = html.escape(repr(self)), base64.b64encode(png).decode()
+        picture = (
+            f'<img src="data:image/png;base64,{inside}" width="{shown_width(png)}" alt="{html.escape(self.title)}">'
+        )
+        return f'<div style="max-width: 100%; overflow-x: auto">{picture}</div>\n<code>{line}</code>\n'
 
     @property
     def title(self) -> str:

@@ -22,6 +22,7 @@ from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
+from deconvviz.progress import Progress, Report, heard
 
 METHODS = ("deconvnet", "guided", "gradient")
 OVERLAPS = ("add", "overwrite", "max")
@@ -40,6 +41,7 @@ def project(
     batch: int = 64,
     target: Target = None,
     output: str | None = None,
+    progress: Progress = None,
 ) -> Projection:
     """Project units of `layer` to the pixels of one picture.
 
@@ -50,7 +52,7 @@ def project(
     (the first in raster order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends the whole map back, a
     tensor (K, h, w) itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum
     of several pools: "add" (the adjoint) | "overwrite" (last in raster order) | "max". Memory is bounded by `batch`
-    units at a time, besides the result.
+    units at a time, besides the result. `progress` is True for a bar, or called with the units done and in all.
 
     Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed. A deconvnet's projection
     follows the photograph by the switches of max pools alone (Mahendran and Vedaldi 2016; Nie et al. 2018): `switches`
@@ -86,19 +88,21 @@ def project(
             raise DeconvvizValueError('target and output go with units="class"')
         rec, found = net.record_to(x, layer)
         chosen = units
-    return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch)
+    with heard(progress, "units") as report:
+        return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch, report)
 
 
 def project_recorded(
     net: Network, rec: Recording, found: FoundLayer, units: Any, top: int = 9, place: Any = None,
     seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add", batch: int = 64,
+    report: Report | None = None,
 ) -> Projection:  # fmt: skip
     """As `project`, of the picture that `rec` is a recording of, in which the layer has been `found`."""
     image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
     index = _units(units, maps, top)
     seeds = _seeds(maps, index, place, seed)
     with plain_mode(image.device.type):
-        pixels = _send_back(rec, found.value, seeds, method, overlap, batch)
+        pixels = _send_back(rec, found.value, seeds, method, overlap, batch, report)
     if value.dim() != 4 or seeds.maps is not None:
         box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
     else:
@@ -204,7 +208,9 @@ def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seed
 # The walk backwards ------------------------------------------------------------------------------------------------
 
 
-def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: str, batch: int) -> Tensor:
+def _send_back(
+    rec: Recording, value: int, seeds: _Seeds, method: str, overlap: str, batch: int, report: Report | None
+) -> Tensor:
     """Pixels (K, C, H, W): batches of units, each walked from the layer to the image."""
     walk = Walk(rec, method, overlap)
     image = rec.values[0]
@@ -213,6 +219,8 @@ def _send_back(rec: Recording, value: int, seeds: _Seeds, method: str, overlap: 
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
         walk_back(walk, value, _seed_signal(rec, value, seeds, part), 0, out, part)
+        if report is not None:
+            report(start + len(part), len(order))
     if seeds.maps is None:
         # Seeded with 1 and scaled: linear in the activation, also in a negative one.
         out *= seeds.activations.view(-1, 1, 1, 1)
