@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".pdf", ".svg", ".npz")
 _FORMAT = 1
+_DIMMED = 0.35  # of the light of what a network does not see
 
 R = TypeVar("R", bound="Result")
 
@@ -279,14 +280,41 @@ class PictureResult(Result):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OnePictureResult(PictureResult):
-    """A result about one picture: `image` (C, H, W) is the preprocessed input, `labels` name the network's classes."""
+    """A result about one picture: `image` (C, H, W) is the preprocessed input, `labels` name the network's classes.
+
+    If the input shows less than the picture that was given, `whole` (h, w, 3) uint8 is all of that, small, and `region`
+    the part that is used: top, left, bottom, right as shares of its height and width. `answer` is the network's most
+    probable class and its probability. All None where they are not known, as for a preprocessed tensor.
+    """
 
     image: Tensor = dataclasses.field(kw_only=True)
     labels: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    whole: Tensor | None = dataclasses.field(default=None, kw_only=True)
+    region: tuple[float, float, float, float] | None = dataclasses.field(default=None, kw_only=True)
+    answer: tuple[int, float] | None = dataclasses.field(default=None, kw_only=True)
 
     def photograph(self) -> NDArray[np.uint8]:
         """Return the picture as the network saw it, (H, W, C) uint8."""
         return self.as_photograph(self.image)
+
+    def answer_in_words(self) -> str:
+        """Return what the network makes of the picture, class and probability; nothing if that is not known."""
+        return "" if self.answer is None else f"network: {self.label(self.answer[0])}, {self.answer[1]:.3g}"
+
+    def whole_picture(self) -> NDArray[np.uint8] | None:
+        """Return the picture as it was given, (h, w, 3) uint8, small and dark but where the network looks.
+
+        None if that is all of it, or not known.
+        """
+        if self.whole is None or self.region is None:
+            return None
+        picture = numbers(self.whole)
+        sides = (*picture.shape[:2], *picture.shape[:2])
+        top, left, bottom, right = (round(at * side) for at, side in zip(self.region, sides, strict=True))
+        shown = np.rint(picture * _DIMMED).astype(np.uint8)
+        used = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
+        shown[used] = picture[used]
+        return shown
 
     def label(self, number: int) -> str:
         """Return the name of a class, or its number in words if the labels are not known."""

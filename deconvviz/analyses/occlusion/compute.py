@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from deconvviz.analyses.given import whole_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.projection.compute import METHODS, project_recorded
 from deconvviz.engine.layers import FoundLayer, layer_maps
@@ -146,7 +147,7 @@ def _one(
         layer=projection.layer if projection else None, alias=projection.alias if projection else None,
         unit=seen.unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
         projection=projection, baseline_activity=seen.total, policy=policy, labels=net.card.labels,
-        **net.provenance(),
+        **whole_of(net, image), **net.provenance(),
     )  # fmt: skip
 
 

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.results.base import numbers
-from deconvviz.results.style import COLOURS, inches, new_figure, shorten, styled
+from deconvviz.results.style import COLOURS, inches, new_figure, shorten, show, styled
 
 KINDS = ("paper", "attribution")
 _SIDE, _TALLEST, _NARROWEST = 1.3, 2.2, 1.2  # inches: a panel's width, its largest height, a column's least width
 _GAP, _LEFT, _RIGHT, _HEAD, _LINE = 0.12, 0.34, 0.1, 0.58, 0.115
+_MORE, _WIDEST = 0.28, 1.8  # how much higher a head is with the whole picture in it, and how wide that is at most
 _TITLES = 0.26  # room above a row that says nothing new but the titles of its panels
 _CLASSES = 6  # lines in the list of classes; one more class than that, and the rarest share the last line
 _OTHERS, _EMPTY, _QUIET = "#bbbbbb", "#eeeeee", "#555555"
@@ -154,7 +155,10 @@ def _new_rows(results: Sequence[Occlusion], columns: int, below: Sequence[float]
         width = scale * min(_SIDE, _TALLEST * cols / rows)
         sizes.append((width, width * rows / cols, max(width, scale * _NARROWEST) + _GAP))
     said = [k > 0 and _said(result) == _said(results[k - 1]) for k, result in enumerate(results)]
-    heads = [_TITLES if same else _HEAD for same in said]
+    heads = [
+        _HEAD + _MORE if result.whole is not None else _TITLES if same else _HEAD
+        for result, same in zip(results, said, strict=True)
+    ]
     total = sum(heads) + sum(below) + sum(height for _, height, _ in sizes)
     figure = new_figure(_LEFT + columns * max(pitch for _, _, pitch in sizes) - _GAP + _RIGHT, total)
     made, top = [], total
@@ -300,8 +304,23 @@ def _head(row: _Row, result: Occlusion, reading: str) -> None:
     room = row.figure.get_figwidth() - 2 * _GAP
     top = row.bottom + row.height + row.head
     title, how = _said(result)
+    notes = [f"{how}; {reading}"]
+    picture = result.whole_picture()
+    if picture is not None:
+        room -= _GAP + _whole_picture(row, picture, top - 0.06)
+        notes = [how, reading, "right: the picture; the network sees what is bright"]
     row.text(_GAP, top - 0.14, title, room, 8, weight="bold")
-    row.text(_GAP, top - 0.3, f"{how}; {reading}", room, _SMALL, color=_QUIET)
+    for line, note in enumerate(notes):
+        row.text(_GAP, top - 0.3 - line * _LINE, note, room, _SMALL, color=_QUIET)
+
+
+def _whole_picture(row: _Row, picture: NDArray[np.uint8], top: float) -> float:
+    """Show all of the picture at the right of a head, and return how wide."""
+    height, width = picture.shape[:2]
+    inch = min(_HEAD / height, _WIDEST / width)
+    right = row.figure.get_figwidth() - _RIGHT
+    show(row.axes(right - inch * width, top - inch * height, inch * width, inch * height), picture, _QUIET)
+    return float(inch * width)
 
 
 def _axes(row: _Row, result: Occlusion, column: int, first: Axes | None) -> Axes:

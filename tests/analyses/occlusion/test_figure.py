@@ -305,3 +305,25 @@ def test_the_users_matplotlib_stays_as_it_was() -> None:
     before = dict(matplotlib.rcParams)
     make().figure(overlay=True)
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("kind", ["paper", "attribution"])
+def test_the_whole_picture_stands_in_the_head_and_nothing_overlaps(kind: str) -> None:
+    whole = torch.full((40, 180, 3), 200, dtype=torch.uint8)
+    o = dataclasses.replace(bare(make()), whole=whole, region=(0.0, 0.4, 1.0, 0.6))
+    figure = draw([o, o], kind=kind)
+    pictures = [ax for ax in figure.axes if ax.images and np.asarray(ax.images[0].get_array()).shape == (40, 180, 3)]
+    assert len(pictures) == 2, "the head is not shared: each row has its own picture"
+    strip = np.asarray(pictures[0].images[0].get_array())
+    assert (strip[:, 72:108] == 200).all() and (strip[:, :72] == 70).all() and (strip[:, 108:] == 70).all()
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    with styled():
+        canvas.draw()  # type: ignore[no-untyped-call]
+        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        texts = [t.get_window_extent(renderer) for t in figure.texts if t.get_color() != "white"]
+    for ax in pictures:
+        assert ax.bbox.x1 <= figure.bbox.x1 and ax.bbox.y1 <= figure.bbox.y1
+        assert not any(ax.bbox.overlaps(text) for text in texts)
+        others = [other for other in figure.axes if other is not ax]
+        assert not any(ax.bbox.overlaps(other.bbox) for other in others)
