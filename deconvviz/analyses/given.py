@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deconvviz.analyses.features import OUTPUT, features
 from deconvviz.data.images import read_image
+from deconvviz.errors import DeconvvizError
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture, shown_region
 
@@ -41,7 +42,7 @@ def answer_of(net: Network, x: Tensor) -> tuple[int, float] | None:
         return None
     try:
         logits = features(net, x, [OUTPUT])[OUTPUT]
-    except Exception:  # whatever the part of a model above the layer in question may raise
+    except DeconvvizError:  # it returns something else
         return None
     if logits.dim() != 2:
         return None

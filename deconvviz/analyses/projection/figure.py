@@ -212,7 +212,14 @@ def _photograph(figure: Figure, result: Projection, where: _Where) -> None:
         top, left, low, right = drawn_at = _in_sight(box, drawn, 0.024 / a_pixel)
         drawn.append(drawn_at)
         frame = Rectangle(
-            (left - 0.5, top - 0.5), right - left, low - top, fill=False, ec=_colour(k), lw=1.1, ls=_line(k)
+            (left - 0.5, top - 0.5),
+            right - left,
+            low - top,
+            fill=False,
+            ec=_colour(k),
+            lw=1.1,
+            ls=_line(k),
+            clip_on=False,
         )
         ax.add_patch(frame).set_path_effects([_outline(1.9)])
         wide = tall * (0.35 + 0.55 * len(str(k + 1)))
