@@ -27,7 +27,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     net = deconvviz.load("zfnet")
-    result = deconvviz.project(net, IMAGES / "chelsea.jpg", "conv5")
+    result = deconvviz.project(net, IMAGES / "chelsea.jpg", "conv5", distinct=True)
     write(result.figure(), folder / "chelsea-zfnet-conv5.jpg")
     occlusion = deconvviz.occlude(net, IMAGES / "chelsea.jpg", window=64, stride=8, layer="5")
     write(occlusion.figure(), folder / "occlusion.jpg", limit=150_000)

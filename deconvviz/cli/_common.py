@@ -284,6 +284,12 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     return _writable(out)
 
 
+def suffix_of(out: Path | None, kind: str | None) -> str:
+    """What a command writes: what `--format` says, else what `--out` ends in, if it is one of `FORMATS`, else png."""
+    suffix = "" if out is None else out.suffix[1:].lower()
+    return kind or (suffix if suffix in FORMATS else "png")
+
+
 def make_folder(out: Path) -> Path:
     """Return the folder `out`, made if need be; a usage error if that cannot be."""
     try:

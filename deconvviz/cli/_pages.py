@@ -27,9 +27,12 @@ source_options = common.options(
     click.option("--image", "images", multiple=True, type=common.FILE, help="Picture to use; may be repeated."),
     common.device_option,
 )
+# Those of deconvviz.paper.writing, which torch comes with.
 format_option = click.option(
-    "--format", "formats", multiple=True, type=click.Choice(["png", "pdf", "svg"]), help="Default: all three."
-)
+    "--format", "formats", multiple=True, type=click.Choice(["png", "pdf", "svg", "txt", "md", "tex"]),
+    help="What to write, and nothing else; may be repeated. txt is the caption, md and tex are for pages with a table. "
+    "Default: all of them.",
+)  # fmt: skip
 # What `figure` and `table` have in common.
 page_options = common.options(
     source_options,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from deconvviz.cli._common import print_path
-
-if TYPE_CHECKING:
-    import rich.progress
+from deconvviz.progress import TerminalBar
 
 
 class Progress:
@@ -24,45 +21,18 @@ class Progress:
 
     def __init__(self, total: int, what: str = "", speed: str = "") -> None:
         self._total, self._what, self._speed = total, what, speed
-        self._bar: rich.progress.Progress | None = None
+        self._done = 0
+        self._bar: TerminalBar | None = None
         self._waiting: list[Path | str] = []
 
     def __enter__(self) -> Progress:
         if self._total > 1 and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-            from rich.text import Text
-
-            class Speed(TextColumn):
-                """How many a second, once that is known."""
-
-                def __init__(self, what: str) -> None:
-                    super().__init__("", markup=False)
-                    self._what = what
-
-                def render(self, task: Task) -> Text:
-                    return Text("" if task.speed is None else f"{task.speed:.1f} {self._what}/s")
-
-            # Redirected, stdout would end up on stderr.
-            self._bar = Bar(
-                *([TextColumn("{task.description}", markup=False)] if self._what else []),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                *([Speed(self._speed)] if self._speed else []),
-                console=Console(stderr=True),
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._bar.add_task(self._what, total=self._total)
-            self._bar.start()
+            self._bar = TerminalBar(self._what, self._total, self._speed)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.close()
         for path in self._waiting:
             print_path(path)
 
@@ -76,19 +46,19 @@ class Progress:
     def problem(self, line: str) -> None:
         """Print a line about what went wrong."""
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.say(line)
         else:
             click.echo(line, err=True)
 
     def advance(self) -> None:
         """Count one picture as done."""
-        if self._bar is not None:
-            self._bar.advance(self._bar.task_ids[0])
+        self.reach(self._done + 1)
 
     def reach(self, done: int) -> None:
         """Bring the count to `done`."""
+        self._done = done
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done)
+            self._bar.reach(done)
 
     def share(self, done: int, total: int) -> None:
         """Bring the count to the share `done` of `total` of what is counted."""

@@ -18,9 +18,12 @@ ORDER = 100
 def figure(number: str, **options: Any) -> None:
     """Make a figure of the paper, with its caption in a text file, for the bundled ZFNet or any network.
 
+    It is made once, in all formats that are asked for.
+
     \b
     Example:
       deconvviz figure 6
+      deconvviz figure 6 --format pdf --format txt
       deconvviz figure 7 --image photo.jpg --model resnet50
       deconvviz figure 4 --run RUN --data photos/
     """

@@ -35,17 +35,5 @@ def layers(model: str, weights: str | None, checkpoint: Path | None, as_json: bo
     if as_json:
         click.echo(json.dumps({"model": net.card.name, "layers": [dataclasses.asdict(x) for x in found]}))
         return
-    headings = ("layer", "aliases", "operator", "maps", "size", "receptive field", "stride")
-    common.print_table(
-        headings,
-        (
-            (x.name, ", ".join(x.aliases), x.operator, str(x.maps), *map(_pair, (x.size, x.receptive_field, x.stride)))
-            for x in found
-        ),
-    )
-
-
-def _pair(value: tuple[int, int] | None) -> str:
-    if value is None:
-        return "-"
-    return str(value[0]) if value[0] == value[1] else f"{value[0]}x{value[1]}"
+    table = found.table()
+    common.print_table([str(c) for c in table.columns], [[str(c) for c in row] for row in table.rows])

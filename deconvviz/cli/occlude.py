@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,20 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | float |
     raise click.BadParameter(f"{text!r} is not a fill{suggest(text, _FILLS)} (allowed: {allowed})", param=option)
 
 
+def _range(_: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float] | None:
+    """`0.2:0.9`, or `-5:5`."""
+    if text is None:
+        return None
+    low, colon, high = text.partition(":")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        ends = float("nan"), float("nan")
+    if not (colon and all(map(math.isfinite, ends)) and ends[0] < ends[1]):
+        raise click.BadParameter(f"{text!r} is not a range; allowed: LOW:HIGH, such as 0:1 or -5:5", param=option)
+    return ends
+
+
 @click.command(short_help="Show what the network makes of a picture with each place covered.")
 @common.pictures_argument
 @common.model_options
@@ -59,6 +74,10 @@ def _fill(_: click.Context, option: click.Parameter, text: str) -> str | float |
 @click.option("--seed", type=int, default=0, show_default=True, help="For --fill noise.")
 @common.method_option
 @click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
+@click.option(
+    "--range", "ends", metavar="LOW:HIGH", callback=_range,
+    help="Ends of the colours, for all IMAGES. Default: 0:1; in attribution, the largest drop on either side of none.",
+)  # fmt: skip
 @click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
 @common.output_options
@@ -79,10 +98,11 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     options["stride"] = options["stride"] or tuple(max(side // 4, 1) for side in options["window"])
     options["target"] = _target(options["target"], net.card)
     options["layer"] = _layer(options["layer"], net.card)
+    low, high = options["ends"] or (None, None)
     pictures.run(
         lambda picture, tick: _compute(net, picture, options, tick),
         lambda _: f"{net.card.name}-occlusion{variant(options)}",
-        {"kind": options["view"], "overlay": options["overlay"] or None},
+        {"kind": options["view"], "overlay": options["overlay"] or None, "vmin": low, "vmax": high},
         as_json,
         each=_positions(net, options),
         what="positions",
@@ -94,7 +114,7 @@ def _compute(net: Network, picture: Path, options: dict[str, Any], tick: Tick) -
     from deconvviz.analyses.occlusion.result import Occlusion
 
     taken = ("target", "window", "stride", "fill", "layer", "batch", "mask", "positions", "seed", "method")
-    result = compute(net, net.preprocess(picture), progress=tick, **{name: options[name] for name in taken})
+    result = compute(net, picture, progress=tick, **{name: options[name] for name in taken})
     assert isinstance(result, Occlusion)  # one picture, one result
     return result
 

@@ -24,6 +24,11 @@ ORDER = 10
 @common.layer_option
 @click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7; may be repeated.")
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Number of strongest maps.")
+@click.option(
+    "--distinct/--no-distinct", default=None,
+    help="Pass over strong maps within half a receptive field of one already shown. Default: in figures, not in npz "
+    "and --json.",
+)  # fmt: skip
 @click.option("--place", nargs=2, type=int, help="Row and column of the map, instead of its strongest place.")
 @common.method_options
 @common.scale_option
@@ -38,6 +43,8 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """
     options["units"] = common.parse_units(options["units"])
     pictures = PictureFiles(images, options["out"], options["kind"])
+    if options["distinct"] is None:  # for people, who look; programs get what was strongest
+        options["distinct"] = not as_json and common.suffix_of(options["out"], options["kind"]) != "npz"
     net = common.network_from(options)
     pictures.run(
         lambda picture, _: _compute(net, picture, options),
@@ -52,8 +59,8 @@ def _compute(net: Network, picture: Path, options: dict[str, Any]) -> Projection
 
     return compute(
         net,
-        net.preprocess(picture),
+        picture,
         options["layer"],
         place=options["place"] or None,
-        **{k: options[k] for k in ("units", "top", "method", "overlap")},
+        **{k: options[k] for k in ("units", "top", "method", "overlap", "distinct")},
     )

@@ -80,8 +80,8 @@ def output_of(rec: Recording, what: str, output: str | None = None) -> int:
         values = [v for v in values if _flat(rec.values[v].shape)]
     if not values and rec.returned.startswith("("):
         raise DeconvvizValueError(
-            f"{what} needs an output made from the image by operators that can be recorded; this model returns a tensor "
-            f"{rec.returned} of which none is known to depend on the image: {UNSEEN}"
+            f"{what} needs an output made from the image by operators that can be recorded; this model returns a "
+            f"tensor {rec.returned} of which none is known to depend on the image: {UNSEEN}"
         )
     if len(values) != 1:
         names = f"; say which is meant, output={' or '.join(map(repr, rec.outputs))}" if len(rec.outputs) > 1 else ""

@@ -14,6 +14,7 @@ from deconvviz.engine.geometry import field_of
 from deconvviz.engine.passes import EndOfPass, fitting, plain_mode, untouched
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
+from deconvviz.results.table import Table
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,28 @@ class Layer:
     size: tuple[int, int] | None
     stride: tuple[int, int]
     receptive_field: tuple[int, int]
+
+
+class Layers(list[Layer]):
+    """What `Network.layers()` returns: a list, which a notebook shows as a table."""
+
+    def table(self) -> Table:
+        """The layers as a table: sizes as `27`, or `27x14` (rows x columns)."""
+        columns = ("layer", "aliases", "operator", "maps", "size", "receptive field", "stride")
+        rows = (
+            (x.name, ", ".join(x.aliases), x.operator, x.maps, *map(_sides, (x.size, x.receptive_field, x.stride)))
+            for x in self
+        )
+        return Table(columns, tuple(rows))
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+def _sides(value: tuple[int, int] | None) -> str:
+    if value is None:
+        return "-"
+    return str(value[0]) if value[0] == value[1] else f"{value[0]}x{value[1]}"
 
 
 def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
@@ -84,7 +107,7 @@ def _at_first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | Non
     return found[0] if found and found[0][1] else None
 
 
-def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> list[Layer]:
+def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> Layers:
     """Every leaf module that runs for a picture of this size, in the order of running; see `Layer`.
 
     A module called twice stands once for each call, as `path#0`, `path#1`.
@@ -103,7 +126,7 @@ def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> list[Layer]:
                 continue
             name = path if len(calls) == 1 else f"{path}#{n}"
             rows.append((value, _row(rec, name, tuple(short.get(path, ())), rec.kinds[path], value)))
-    return [row for _, row in sorted(rows, key=lambda r: r[0])]
+    return Layers(row for _, row in sorted(rows, key=lambda r: r[0]))
 
 
 def _row(rec: Recording, name: str, aliases: tuple[str, ...], kind: str, value: int) -> Layer:

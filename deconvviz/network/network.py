@@ -29,7 +29,7 @@ from deconvviz.errors import (
     suggest,
 )
 from deconvviz.network.finite import check_weights, first_nonfinite
-from deconvviz.network.layers import Layer, layers, own_channels
+from deconvviz.network.layers import Layers, layers, own_channels
 from deconvviz.network.preprocessing import (
     CROPS,
     INTERPOLATIONS,
@@ -387,8 +387,8 @@ class Network:
 
     # Layers and classes -----------------------------------------------------------------------------------------------
 
-    def layers(self, input_size: int | tuple[int, int] | None = None) -> list[Layer]:
-        """Name, aliases, operator, maps, size, stride and receptive field of every layer.
+    def layers(self, input_size: int | tuple[int, int] | None = None) -> Layers:
+        """Name, aliases, operator, maps, size, stride and receptive field of every layer: a list, in notebooks a table.
 
         >>> first = deconvviz.load("zfnet").layers()[0]
         >>> first.name, first.maps, first.size, first.stride, first.receptive_field

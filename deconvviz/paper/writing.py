@@ -11,13 +11,16 @@ from typing import Any
 
 from PIL import Image
 
+from deconvviz.errors import DeconvvizValueError
 from deconvviz.files import write_whole
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made
 from deconvviz.results.style import write
 from deconvviz.results.table import Table
 
-FORMATS = ("png", "pdf", "svg")
+# What a page is written as: its figure, its caption with the table if it has one, and that table alone.
+FIGURES, TEXT, TABLES = ("png", "pdf", "svg"), "txt", ("md", "tex")
+FORMATS = (*FIGURES, TEXT, *TABLES)
 NUMBERS = "numbers"
 _FORMAT = 1
 # What a picture of a gallery may take, in bytes and in pixels.
@@ -26,7 +29,7 @@ LEAN, WIDEST = 150_000, 1600
 
 @dataclass(frozen=True)
 class Written:
-    """A page that is on disk: the `files` of its figure by format, its caption, its table, and its sources."""
+    """A page that is on disk: its `files` by format, its caption, its table, and its sources."""
 
     page: Page
     files: dict[str, Path]
@@ -38,34 +41,48 @@ class Written:
 
     @property
     def paths(self) -> list[Path]:
-        """Every file of the page: the figure's, then the caption and the table's."""
-        figures = list(self.files.values())
-        extra = [".txt"] if self.table is None else [".txt", ".md", ".tex"]
-        return figures + [figures[0].with_suffix(suffix) for suffix in extra]
+        """Every file of the page, in the order of formats as they were asked for."""
+        return list(self.files.values())
 
 
 def write_page(
     page: Page, made: Made, folder: Path, formats: Sequence[str], stem: str, identity: dict[str, str]
 ) -> Written:
-    """Write `made` as `stem`.png, … and `stem`.txt, for a table .md and .tex too; each whole or not at all."""
+    """Write `made` as `stem`.png, … in each of `formats` and no other; each file whole or not at all.
+
+    A page without a table has none to write as Markdown or LaTeX: those are left out. Raises `DeconvvizValueError` if
+    nothing else was asked for.
+    """
+    kinds = _possible(formats, made.table is not None)
+    if not kinds:
+        allowed = ", ".join(_possible(FORMATS, False))
+        raise DeconvvizValueError(f"{page.heading} has no table to write as {', '.join(formats)}; allowed: {allowed}")
     metadata = {
         "Title": f"{page.heading}. {page.title}",
         "Software": f"deconvviz {identity.get('deconvviz', '')}".strip(),
         "Description": made.caption,
     }
     files = {}
-    for kind in formats:
-        buffer = io.BytesIO()
-        write(made.figure, buffer, kind, metadata)
+    for kind in kinds:
         files[kind] = folder / f"{stem}.{kind}"
-        write_whole(files[kind], buffer.getvalue())
-    text = f"{page.heading}. {made.caption}\n"
-    if made.table is not None:
-        text = f"{made.table.text()}\n{text}"
-        write_whole(folder / f"{stem}.md", made.table.markdown().encode())
-        write_whole(folder / f"{stem}.tex", made.table.latex().encode())
-    write_whole(folder / f"{stem}.txt", text.encode())
+        if kind in FIGURES:
+            buffer = io.BytesIO()
+            write(made.figure, buffer, kind, metadata)
+            write_whole(files[kind], buffer.getvalue())
+        else:
+            write_whole(files[kind], _in_words(page, made, kind).encode())
     return Written(page, files, made.caption, made.table, identity)
+
+
+def _possible(formats: Sequence[str], table: bool) -> list[str]:
+    return [kind for kind in dict.fromkeys(formats) if table or kind not in TABLES]
+
+
+def _in_words(page: Page, made: Made, kind: str) -> str:
+    if made.table is None or kind == TEXT:
+        caption = f"{page.heading}. {made.caption}\n"
+        return caption if made.table is None else f"{made.table.text()}\n{caption}"
+    return made.table.markdown() if kind == "md" else made.table.latex()
 
 
 def keep_numbers(written: Written, made: Made, folder: Path) -> None:
@@ -93,7 +110,8 @@ def kept_page(page: Page, folder: Path, formats: Sequence[str], identity: dict[s
     if facts is None or facts.get("format") != _FORMAT or facts["identity"] != identity:
         return None
     files = {kind: folder / name for kind, name in facts["files"].items()}
-    whole = set(formats) <= set(files) and all(path.is_file() for path in files.values())
+    asked = _possible(formats, facts["table"] is not None)
+    whole = set(asked) <= set(files) and all(path.is_file() for path in files.values())
     if not whole or not all((folder / NUMBERS / f"{name}.npz").is_file() for name in facts["results"]):
         return None
     table = None if facts["table"] is None else Table(**facts["table"])

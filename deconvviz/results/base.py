@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import html
 import importlib
 import io
 import itertools
@@ -41,6 +43,7 @@ SUFFIXES = (".png", ".pdf", ".svg", ".npz")
 _FORMAT = 2
 # The first format had no SHA-256.
 _FIRST = 1
+_DIMMED = 0.35  # of the light of what a network does not see
 
 R = TypeVar("R", bound="Result")
 
@@ -70,6 +73,8 @@ class Result:
     def __init_subclass__(cls) -> None:
         if "kind" not in cls.__dict__:
             cls.kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", cls.__name__).lower()
+        # Or `dataclass` would write one, with every number of every tensor.
+        cls.__repr__ = cls.__dict__.get("__repr__", Result.__repr__)  # type: ignore[method-assign]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result) or type(other) is not type(self):
@@ -80,6 +85,45 @@ class Result:
             and all(_same(getattr(self, name), getattr(other, name)) for name in held.tensors)
             and all(getattr(self, name) == getattr(other, name) for name in (*held.results, *held.series))
         )
+
+    def __repr__(self) -> str:
+        """One line: the class, its title, and what the fields hold, tensors and series by their sizes."""
+        held = self._held()
+        tensors = {name: getattr(self, name) for name in held.tensors}
+        parts = [f"{name} {tuple(value.shape)}" for name, value in tensors.items() if value is not None]
+        parts += [f"{name} {type(value).__name__}" for name in held.results if (value := getattr(self, name))]
+        parts += [f"{len(getattr(self, name))} {name}" for name in held.series]
+        return " ".join(f"{type(self).__name__}({self._titled()}: {', '.join(parts)})".split())
+
+    def _titled(self) -> str:
+        try:
+            return self.title
+        except NotImplementedError:
+            return self.kind
+
+    def _repr_png_(self) -> bytes:
+        """The figure, as a notebook shows it."""
+        from deconvviz.results.style import as_png
+
+        return as_png(self.figure())
+
+    def _repr_html_(self) -> str:
+        """The figure, and the result in one line."""
+        return self._page(self._repr_png_())
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        """What a notebook asks for first: drawn once for both forms."""
+        png = self._repr_png_()
+        return {"text/plain": repr(self), "image/png": png, "text/html": self._page(png)}
+
+    def _page(self, png: bytes) -> str:
+        from deconvviz.results.style import shown_width
+
+        line, inside = html.escape(repr(self)), base64.b64encode(png).decode()
+        picture = (
+            f'<img src="data:image/png;base64,{inside}" width="{shown_width(png)}" alt="{html.escape(self.title)}">'
+        )
+        return f'<div style="max-width: 100%; overflow-x: auto">{picture}</div>\n<code>{line}</code>\n'
 
     @property
     def title(self) -> str:
@@ -280,14 +324,41 @@ class PictureResult(Result):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OnePictureResult(PictureResult):
-    """A result about one picture: `image` (C, H, W) is the preprocessed input, `labels` name the network's classes."""
+    """A result about one picture: `image` (C, H, W) is the preprocessed input, `labels` name the network's classes.
+
+    If the input shows less than the picture that was given, `whole` (h, w, 3) uint8 is all of that, small, and `region`
+    the part that is used: top, left, bottom, right as shares of its height and width. `answer` is the network's most
+    probable class and its probability. All None where they are not known, as for a preprocessed tensor.
+    """
 
     image: Annotated[Tensor, "C H W"] = dataclasses.field(kw_only=True)
     labels: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    whole: Tensor | None = dataclasses.field(default=None, kw_only=True)
+    region: tuple[float, float, float, float] | None = dataclasses.field(default=None, kw_only=True)
+    answer: tuple[int, float] | None = dataclasses.field(default=None, kw_only=True)
 
     def photograph(self) -> NDArray[np.uint8]:
         """Return the picture as the network saw it, (H, W, C) uint8."""
         return self.as_photograph(self.image)
+
+    def answer_in_words(self) -> str:
+        """Return what the network makes of the picture, class and probability; nothing if that is not known."""
+        return "" if self.answer is None else f"network: {self.label(self.answer[0])}, {self.answer[1]:.3g}"
+
+    def whole_picture(self) -> NDArray[np.uint8] | None:
+        """Return the picture as it was given, (h, w, 3) uint8, small and dark but where the network looks.
+
+        None if that is all of it, or not known.
+        """
+        if self.whole is None or self.region is None:
+            return None
+        picture = numbers(self.whole)
+        sides = (*picture.shape[:2], *picture.shape[:2])
+        top, left, bottom, right = (round(at * side) for at, side in zip(self.region, sides, strict=True))
+        shown = np.rint(picture * _DIMMED).astype(np.uint8)
+        used = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
+        shown[used] = picture[used]
+        return shown
 
     def label(self, number: int) -> str:
         """Return the name of a class, or its number in words if the labels are not known."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
 from contextlib import AbstractContextManager
 from typing import IO, Any
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#332288", "#111111",
 )  # fmt: skip
+
+SCREEN = 110  # pixels of a page for an inch of a figure
 
 STYLE: dict[str, object] = {
     "font.family": "sans-serif",
@@ -40,9 +44,33 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows at once, without `%matplotlib inline`, and draws once, with or without it."""
+
+    def _ipython_display_(self) -> None:
+        display = importlib.import_module("IPython.display").display
+        display({"text/plain": str(self), "image/png": as_png(self)}, raw=True)
+
+    def _repr_png_(self) -> bytes:
+        return as_png(self)
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return `figure` as a notebook shows it, twice as fine as `shown_width` says."""
+    stream = io.BytesIO()
+    with styled():
+        figure.savefig(stream, format="png", dpi=2 * SCREEN)
+    return stream.getvalue()
+
+
+def shown_width(png: bytes) -> int:
+    """Return how many pixels of a page the picture of `as_png` is to be wide."""
+    return int.from_bytes(png[16:20], "big") // 2  # where PNG has it
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of `width` x `height` inches that pyplot knows nothing of."""
-    figure = Figure(figsize=(width, height))
+    figure = NotebookFigure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
@@ -53,12 +81,13 @@ def axes_at(figure: Figure, x: float, y: float, width: float, height: float) -> 
     return figure.add_axes((x / across, y / down, width / across, height / down))
 
 
-def headline(figure: Figure, x: float, title: str, note: str = "") -> None:
-    """Write `title` at the top of a figure, `x` inches from its left, and `note` small below."""
+def headline(figure: Figure, x: float, title: str, *notes: str) -> None:
+    """Write `title` at the top of a figure, `x` inches from its left, and `notes` small below, one a line."""
     across, down = figure.get_size_inches()
     figure.text(x / across, 1 - 0.14 / down, title, va="center", fontsize=8, weight="bold")
-    if note:
-        figure.text(x / across, 1 - 0.3 / down, note, va="center", fontsize=5.5, color="#555555")
+    style: dict[str, Any] = {"va": "center", "fontsize": 5.5, "color": "#555555", "parse_math": False}
+    for line, note in enumerate(filter(None, notes)):
+        figure.text(x / across, 1 - (0.3 + 0.12 * line) / down, note, **style)
 
 
 def show(ax: Axes, picture: NDArray[np.uint8], frame: str | None = None, **options: Any) -> None:
@@ -94,3 +123,13 @@ def inches(text: str, size: float, weight: str = "normal") -> float:
     """Return how wide a line of text is drawn."""
     font = FontProperties(size=size, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
+
+
+def shorten(text: str, room: float, size: float, weight: str = "normal") -> str:
+    """Return `text`, cut with an ellipsis if it is wider than `room` inches at font size `size`."""
+    if inches(text, size, weight) <= room:
+        return text
+    keep = len(text)
+    while keep and inches(text[:keep] + "…", size, weight) > room:
+        keep -= 1
+    return text[:keep].rstrip() + "…"

@@ -57,6 +57,13 @@ class Table:
         if self.align and (len(self.align) != count or set(self.align) - set("lcr")):
             raise DeconvvizValueError(f"align is {self.align!r}; allowed: {count} letters of l, c and r")
 
+    def __repr__(self) -> str:
+        return f"Table({', '.join(map(str, self.columns))}: {len(self.rows)} rows)"
+
+    def _repr_html_(self) -> str:
+        """The table as a notebook shows it."""
+        return self.html()
+
     def render(self, kind: str = "text") -> str:
         """Return the table as `kind`, one of `KINDS`. Raises `UnknownNameError` for another."""
         if kind not in KINDS:

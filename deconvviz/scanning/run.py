@@ -25,6 +25,7 @@ from deconvviz.engine.capture import TappedModel
 from deconvviz.errors import DeconvvizError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network.network import Network
 from deconvviz.processes import Team, team
+from deconvviz.progress import Progress, Report, heard
 from deconvviz.scanning.block import Part, look
 from deconvviz.scanning.plan import Plan, make_plan, now
 from deconvviz.scanning.rows import StoreLayer
@@ -48,7 +49,8 @@ def scan(
     batch: int | None = None,
     workers: int | None = None,
     save_every: float = 10.0,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
+    report: Report | None = None,
 ) -> Store:
     """Find the `top` strongest places of every unit of `layers` over many pictures, with statistics (Fig. 2).
 
@@ -63,7 +65,8 @@ def scan(
     a copy of the model that shares its weights; so the content of the store does not depend on threads, `workers`
     (processes that read pictures; None: by the processor), interruptions, or the number of processes: under
     `torchrun`, or with `torch.distributed` set up, the processes share the blocks, and the first one writes. Every
-    `save_every` seconds all that is done is committed; `report(done, total)` is called after every block.
+    `save_every` seconds all that is done is committed; `progress` is True for a bar, or called
+    with the pictures done and in all after every block, as `report` is, its older name.
 
     Returns the store, open for reading. Raises `StoreError` for a store of another model, weights, preprocessing,
     layers or options, or one that cannot be written; `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`,
@@ -87,7 +90,8 @@ def scan(
             Store.open(path).close()  # that this process cannot see the store is better said now than at the end
         else:
             stack.callback(writer.close)
-        job = _Job(net, plan, processes, writer, save_every, report)
+        told = stack.enter_context(heard(report if progress is None else progress, "pictures"))
+        job = _Job(net, plan, processes, writer, save_every, told)
         with one_thread_each():
             job.run(plan.source(net, images), workers)
         processes.tell(None)  # the others read the store only when it is finished
@@ -151,7 +155,7 @@ class _Job:
 
     def __init__(
         self, net: Network, plan: Plan, team: Team, writer: Writer | None, save_every: float,
-        report: Callable[[int, int], None] | None,
+        report: Report | None,
     ) -> None:  # fmt: skip
         self.plan, self.team, self.writer = plan, team, writer
         self.save_every, self.report = save_every, report

@@ -23,6 +23,7 @@ from deconvviz.errors import (
     in_one_line,
     suggest,
 )
+from deconvviz.results.table import Table
 from deconvviz.scanning import checks
 from deconvviz.scanning.rows import (
     BINS,
@@ -102,6 +103,31 @@ class Store:
             yield
         finally:
             self._db.rollback()
+
+    def __repr__(self) -> str:
+        try:
+            facts, layers = self.facts, self.layers()
+        except sqlite3.Error:
+            return f"Store({self.path}, closed)"
+        name, done = facts["model"]["name"], facts["done"]
+        return f"Store({self.path}: {name}, {len(layers)} layers, {done} of {self.count} pictures)"
+
+    def table(self) -> Table:
+        """The layers of the store: how many units each has, how many of them have fired, and the strongest of all."""
+        rows = [(x.title, x.operator, x.maps, *self._fired(x)) for x in self.layers()]
+        return Table(("layer", "operator", "units", "have fired", "strongest"), rows, repr(self))
+
+    def _fired(self, layer: StoreLayer) -> tuple[str, str]:
+        maxima = self.units(layer).maximum
+        found = maxima[np.isfinite(maxima)]
+        return str(int((found > 0).sum())), f"{found.max():.4g}" if len(found) else "-"
+
+    def _repr_html_(self) -> str | None:
+        """The store as a notebook shows it; once closed it is a line."""
+        try:
+            return self.table().html()
+        except sqlite3.Error:
+            return None
 
     # Facts ------------------------------------------------------------------------------------------------------------
 

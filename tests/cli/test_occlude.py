@@ -113,6 +113,15 @@ def test_view_and_overlay_change_the_picture_only(place: Path) -> None:
     assert pictures[0][0] == pictures[1][0] != pictures[2][0] and pictures[0] != pictures[1]
 
 
+def test_the_range_reaches_the_figure(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+    draw = Occlusion.figure
+    monkeypatch.setattr(Occlusion, "figure", lambda o, **options: seen.append(options) or draw(o, **options))
+    assert run("--window", "16", "--range", "-2:0.5", "--view", "attribution", "a.png") == 0
+    assert run("--window", "16", "--overlay", "a.png") == 0
+    assert [(s["vmin"], s["vmax"]) for s in seen] == [(-2, 0.5), (None, None)]
+
+
 def test_an_unreadable_picture_loses_no_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--window", "16", "--out", "figures/new", "more", "a.png") == 1
     out, err = capsys.readouterr()
@@ -147,6 +156,8 @@ def test_json_is_one_object(place: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--stride", "1x2x3", "a.png"], "'1x2x3' is not a size"),
         (["--fill", "gray", "a.png"], "did you mean 'grey'"),
         (["--fill", "1,2", "a.png"], "fill has 2 values"),
+        (["--range", "1:0", "a.png"], "'1:0' is not a range; allowed: LOW:HIGH"),
+        (["--range", "0.5", "a.png"], "'0.5' is not a range"),
         (["--batch", "0", "a.png"], "--batch"),
         (["--out", "a.jpg", "a.png"], "cannot write .jpg"),
         (["--out", "a.png", "a.png"], "overwrite the picture"),

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import deconvviz
 from deconvviz import cli
 from deconvviz.analyses.projection.result import Projection
 
@@ -228,4 +229,25 @@ def test_the_bundled_network_is_the_main_job(place: Path, capsys: pytest.Capture
     assert not stopped.value.code and capsys.readouterr().out == "a-zfnet-conv5.png\n"
     with Image.open("a-zfnet-conv5.png") as picture:
         facts = json.loads(picture.text["Description"])
-    assert len(facts["units"]) == 9 and facts["alias"] == "conv5" and len(facts["model"]["sha256"]) == 64
+    assert 1 < len(facts["units"]) <= 9 and facts["policy"]["distinct"] is True
+    (number, probability), labels = facts["answer"], deconvviz.load("zfnet").card.labels
+    assert 0 <= number < len(labels) and 0 < probability <= 1
+    assert facts["region"] == pytest.approx([0.0625, 0.15, 0.9375, 0.85], abs=0.01), "the middle 224 of 256 x 320"
+    assert facts["alias"] == "conv5" and len(facts["model"]["sha256"]) == 64
+
+
+def test_figures_show_distinct_places_and_programs_get_the_strongest(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def units(*args: str) -> list[int]:
+        assert run("--layer", "2", "--top", "8", "--out", args[0], *args[1:], "a.png") == 0
+        capsys.readouterr()
+        if args[0].endswith("npz"):
+            return Projection.load(place / args[0]).units.tolist()  # type: ignore[no-any-return]
+        with Image.open(args[0]) as picture:
+            return json.loads(picture.text["Description"])["units"]  # type: ignore[no-any-return]
+
+    strongest, distinct = units("a.npz"), units("b.png")
+    assert len(distinct) < len(strongest) == 8 and distinct == [u for u in strongest if u in distinct]
+    assert units("c.png", "--no-distinct") == strongest == units("d.png", "--json")
+    assert units("e.npz", "--distinct") == distinct

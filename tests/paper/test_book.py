@@ -20,7 +20,7 @@ from deconvviz.paper import book, filters
 from deconvviz.paper.book import Paper, make_page, make_paper
 from deconvviz.paper.pages import BY_NAME, PAGES, demo_parts, missing, numbers, parts_of
 from deconvviz.paper.sources import Made, Sources
-from deconvviz.paper.writing import lean
+from deconvviz.paper.writing import FORMATS, lean
 from deconvviz.results.table import Table
 
 from .conftest import colours
@@ -29,7 +29,7 @@ QUICK = ("figure1", "figure3", "figure6")
 
 
 def make(sources: Sources, out: Path, **options: object) -> Paper:
-    return make_paper(sources, out, ("svg",), QUICK, **options)  # type: ignore[arg-type]
+    return make_paper(sources, out, ("svg", "md"), QUICK, **options)  # type: ignore[arg-type]
 
 
 def test_the_pages_are_those_of_the_paper() -> None:
@@ -55,7 +55,7 @@ def test_what_is_missing_says_where_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["figure1", "figure3", "figure5", "figure6", "figure7"])
 def test_a_page(name: str, sources: Sources, tmp_path: Path) -> None:
-    written = make_page(BY_NAME[name], sources, tmp_path, ("png", "pdf", "svg"), f"x-{name}")
+    written = make_page(BY_NAME[name], sources, tmp_path, stem=f"x-{name}")
     starts = {
         ".png": b"\x89PNG",
         ".pdf": b"%PDF",
@@ -65,9 +65,19 @@ def test_a_page(name: str, sources: Sources, tmp_path: Path) -> None:
         ".tex": b"\\begin{table}",
     }
     assert sorted(written.paths) == sorted(tmp_path.iterdir())
+    assert set(written.files) == set(FORMATS if written.table is not None else FORMATS[:4])
     assert all(path.read_bytes().startswith(starts[path.suffix]) for path in written.paths)
     text = (tmp_path / f"x-{name}.txt").read_text(encoding="utf-8")
     assert f"Figure {BY_NAME[name].number}. {written.caption}" in text and "Colours" in written.caption
+
+
+def test_what_was_not_asked_for_is_not_written(sources: Sources, tmp_path: Path) -> None:
+    for formats in (("svg",), ("txt",), ("md", "txt")):
+        written = make_page(BY_NAME["figure3"], sources, tmp_path, formats, "-".join(formats))
+        assert list(written.files) == list(formats)
+    assert {p.name for p in tmp_path.iterdir()} == {"svg.svg", "txt.txt", "md-txt.md", "md-txt.txt"}
+    with pytest.raises(DeconvvizValueError, match="Figure 1 has no table to write as tex; allowed: png, pdf, svg, txt"):
+        make_page(BY_NAME["figure1"], sources, tmp_path, ("tex",))
 
 
 def test_a_paper_is_written_with_its_numbers(sources: Sources, tmp_path: Path) -> None:
@@ -205,7 +215,7 @@ def test_a_table_page(sources: Sources, tmp_path: Path, monkeypatch: pytest.Monk
 
     table = Table(("layer", "%"), [("1", "44.8"), ("5 <b>", "86.2")], "By hand")
     monkeypatch.setattr(probes, "make", lambda sources, page: Made(draw(table), "Accuracy.", {}, table))
-    make_paper(sources, tmp_path, ("svg",), ("table7",), gallery=tmp_path / "g")
+    make_paper(sources, tmp_path, ("svg", "md"), ("table7",), gallery=tmp_path / "g")
     assert (tmp_path / "table7.md").read_text(encoding="utf-8") == table.markdown()
     assert "5 &lt;b&gt;" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "| 5 \\<b\\> | 86.2 |" in (tmp_path / "g" / "README.md").read_text(encoding="utf-8")

@@ -97,3 +97,18 @@ def test_what_is_shared_is_said_once() -> None:
     """Provenance is given by name, so that a field of a result's own can come before it."""
     for kind in (Result, PictureResult, OnePictureResult):
         assert all(f.kw_only for f in dataclasses.fields(kind))
+
+
+def test_a_repr_is_one_line_with_sizes() -> None:
+    made = dataclasses.replace(whole(), values=torch.ones(2), best=part(2))
+    assert repr(made) == "Whole(whole: image (3, 4, 5), values (2,), best SmallPart, 2 parts)"
+    assert repr(part()) == "SmallPart(small part: values (2,))"
+
+
+def test_every_public_result_shows_itself() -> None:
+    kinds = [kind for name in deconvviz.__all__ if isinstance(kind := getattr(deconvviz, name), type)]
+    results = [kind for kind in kinds if issubclass(kind, Result)]
+    assert len(results) > 10
+    for kind in results:
+        # None of them has the `repr` of `dataclass`, with every number of every tensor.
+        assert kind.__repr__ is Result.__repr__ and callable(kind._repr_html_) and callable(kind._repr_png_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture
+from deconvviz.progress import Progress, Report, heard
 
 if TYPE_CHECKING:
     from deconvviz.analyses.correspondence.parts import Pictured
@@ -41,7 +42,7 @@ def correspondence(
     random: int = 10,
     seed: int = 0,
     batch: int = 32,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress = None,
 ) -> Correspondence:
     """Cover the same part in several pictures and compare the signs of what that changes (paper, section 4.3).
 
@@ -57,8 +58,8 @@ def correspondence(
     change of less than 1e-5 of the layer's largest feature counts as zero. `normalise`: "features" counts over all
     features of the layer, "active" over those whose sign is not zero in both pictures. `random` is the number of draws,
     from `seed`, of random boxes of each part's own sizes, anywhere in the input: once at a place of its own in each
-    picture, once at one place for all. At most `batch` covered pictures run at once; `progress` is called with the
-    passes done and in all.
+    picture, once at one place for all. At most `batch` covered pictures run at once; `progress` is True for a
+    bar, or called with the passes done and in all.
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, `ImageError`, and `UnsupportedOperatorError`
     for a model that cannot be recorded. The model is left exactly as it was.
@@ -84,8 +85,8 @@ def correspondence(
     drawn = draw_boxes(boxes, inputs.shape[2:], random, seed)
     chosen = _layers(net, layers)
     keys = tuple(name_of(net, layer) for layer in chosen)
-    compare = _Comparison(net, inputs, chosen, colour, normalise == "active", batch, progress)
-    with plain_mode(inputs.device.type):
+    with plain_mode(inputs.device.type), heard(progress, "passes") as report:
+        compare = _Comparison(net, inputs, chosen, colour, normalise == "active", batch, report)
         found = compare.run(torch.cat([boxes[:, None], drawn], 1))
     policy = {
         "fill": fill if isinstance(fill, str) else colour.tolist(), "share of": SHARES[normalise],
@@ -186,7 +187,7 @@ class _Comparison:
 
     def __init__(
         self, net: Network, inputs: Tensor, layers: list[str | nn.Module], colour: Tensor, active: bool,
-        batch: int, progress: Callable[[int, int], object] | None,
+        batch: int, progress: Report | None,
     ) -> None:  # fmt: skip
         self.net, self.inputs, self.layers, self.colour = net, inputs, layers, colour
         self.active, self.batch, self.progress = active, batch, progress

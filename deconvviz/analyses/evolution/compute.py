@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from deconvviz.network.load import load
 from deconvviz.network.network import Network, check_sizes
 from deconvviz.network.preprocessing import Picture, listed
 from deconvviz.network.weights import load_state, read_weights
+from deconvviz.progress import Progress, Report, heard
 
 Checkpoint = str | os.PathLike[str] | Network | nn.Module | Mapping[str, Tensor]
 
@@ -48,7 +49,7 @@ def evolve(
     overlap: str = "add",
     batch: int = 16,
     device: str | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress = None,
 ) -> Evolution:
     """Project each unit's strongest activation over `images` at every checkpoint, and measure how layers settle.
 
@@ -62,8 +63,8 @@ def evolve(
     `seed` from those that fire at the last checkpoint, as the paper took a random subset.
 
     The pictures are read once; each batch passes every checkpoint, up to the deepest layer. Memory is bounded by
-    `batch`, besides the result; `device` is where to compute. `progress` is called with the steps done and in all. A
-    file that cannot be read as a picture is left out and named in the result.
+    `batch`, besides the result; `device` is where to compute. `progress` is True for a bar, or called with the steps
+    done and in all. A file that cannot be read as a picture is left out and named in the result.
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, `ImageError`, `WeightsError`, and
     `UnsupportedOperatorError`. A network that is given is left exactly as it was.
@@ -85,11 +86,12 @@ def evolve(
     if unknown:
         raise DeconvvizValueError(f"units are given for layer '{min(unknown)}'; allowed: {', '.join(layers)}")
     pictures = _Inputs(net, _data_of(checkpoints) if images is None else images, most)
-    run = _Passes(net, sources, layers, pictures, batch, progress)
-    run.look()
-    # A seed of its own for each layer: layers of one size would all show the same numbers.
-    chosen = [_units(units, name, run.fires(n), count, seed + n) for n, name in enumerate(layers)]
-    found = run.project(chosen, method, overlap)
+    with heard(progress, "steps") as report:
+        run = _Passes(net, sources, layers, pictures, batch, report)
+        run.look()
+        # A seed of its own for each layer: layers of one size would all show the same numbers.
+        chosen = [_units(units, name, run.fires(n), count, seed + n) for n, name in enumerate(layers)]
+        found = run.project(chosen, method, overlap)
     policy: dict[str, object] = {
         **run.policy, "units": "given" if units is not None else f"{count} drawn with seed {seed}",
         "unreadable": pictures.unreadable,
@@ -266,7 +268,7 @@ class _Passes:
 
     def __init__(
         self, net: Network, sources: dict[int, Checkpoint], layers: Sequence[str], pictures: _Inputs, batch: int,
-        progress: Callable[[int, int], object] | None,
+        progress: Report | None,
     ) -> None:  # fmt: skip
         self.net, self.sources, self.pictures, self.batch = net, list(sources.values()), pictures, batch
         self.layers = [_LayerRecord(x, [Peaks() for _ in sources], [Correlation() for _ in sources]) for x in layers]

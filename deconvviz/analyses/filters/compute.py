@@ -20,6 +20,7 @@ from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Pictures, listed
+from deconvviz.progress import Progress, Report, heard
 
 # The paper's inputs are pixels minus their mean: 255 from the darkest to the brightest.
 _PAPER_RANGE = 255.0
@@ -37,6 +38,7 @@ def filters(
     similar: float = 0.95,
     alias: float = 0.5,
     batch: int = 32,
+    progress: Progress = None,
 ) -> Filters:
     """Diagnose the filters of the first convolution of `model`, or of `layer` (an alias, a path or a module).
 
@@ -46,7 +48,8 @@ def filters(
     picture in the network's range of values can lift it above zero; with `images` (paths, PIL images, or preprocessed
     tensors) also if none of them does. `similar` is the |cosine| from which two filters are duplicates, `alias` the
     share of energy above the map's Nyquist frequency from which one is aliased. `other` is a second network, told
-    beside the first (with its own first convolution, or its `layer` of that name).
+    beside the first (with its own first convolution, or its `layer` of that name). `progress` is True for a bar, or
+    called with the pictures of `images` done and in all, for each network.
 
     Raises `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError`, and `UnsupportedOperatorError` for a layer
     that is no plain 2-d convolution. The models are left exactly as they were.
@@ -61,13 +64,16 @@ def filters(
             raise DeconvvizValueError(f"{name} is {value!r}; allowed: a number above 0")
     if isinstance(layer, nn.Module) and other is not None:
         raise DeconvvizValueError("layer is a module, but two networks are compared; give an alias or a path")
-    first = _one(Network.of(model), layer, images, policy, batch)
-    return first if other is None else replace(first, other=_one(Network.of(other), layer, images, policy, batch))
+    with heard(progress, "pictures") as report:
+        first = _one(Network.of(model), layer, images, policy, batch, report)
+        if other is None:
+            return first
+        return replace(first, other=_one(Network.of(other), layer, images, policy, batch, report))
 
 
 def _one(
     net: Network, layer: str | nn.Module | None, images: Pictures | None,
-    policy: dict[str, float], batch: int,
+    policy: dict[str, float], batch: int, report: Report | None,
 ) -> Filters:  # fmt: skip
     rec = record(net.plain, example_input(net.module, net.card.channels, net.card.input_size))
     op, kernel = _convolution(net, rec, layer)
@@ -80,7 +86,7 @@ def _one(
         bound = _bound(net, op, weights, bias) if rectified else None
     if images is not None and op.outputs[0] not in rec.calls.get(op.module, []):
         raise DeconvvizValueError(f"the convolution in '{op.module}' is no module of its own; give no images")
-    fires, count = (None, 0) if images is None else _fires(net, op.module, images, batch)
+    fires, count = (None, 0) if images is None else _fires(net, op.module, images, batch, report)
     return Filters(
         op.module, net.card.alias_of(op.module), weights, rms.float(), cosine, twin, shift, aliased, strongest,
         kernel.stride, scale, bound, fires, count, policy=policy, model=net.facts(),
@@ -144,7 +150,7 @@ def _bound(net: Network, op: Op, weights: Tensor, bias: Tensor) -> Tensor | None
     return torch.maximum(weights * low, weights * high).sum((1, 2, 3)) + bias
 
 
-def _fires(net: Network, path: str, given: Pictures, batch: int) -> tuple[Tensor, int]:
+def _fires(net: Network, path: str, given: Pictures, batch: int, report: Report | None) -> tuple[Tensor, int]:
     """Share of places (F,) where the rectified maps are positive over the pictures, and how many these are."""
     images, _ = listed(given, net.card.channels or 3)
     if not len(images):
@@ -159,5 +165,7 @@ def _fires(net: Network, path: str, given: Pictures, batch: int) -> tuple[Tensor
         count = (maps > 0).sum(1).cpu()
         positive = count if positive is None else positive + count
         places += maps.shape[1]
+        if report is not None:
+            report(start + len(inputs), len(images))
     assert positive is not None
     return positive / places, len(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture
+from deconvviz.progress import Progress, Report, heard
 
 Job = tuple[str, float]
 
@@ -28,7 +29,7 @@ def invariance(
     high: str | nn.Module | None = None,
     fill: Fill = "grey",
     batch: int = 32,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress = None,
 ) -> Invariance:
     """Transform pictures and measure how far the features of a low and a high layer move, and what the answer becomes.
 
@@ -43,7 +44,8 @@ def invariance(
 
     The transforms act on the preprocessed input, bilinear between pixels and exact for whole ones. The untransformed
     picture is not run again: its distance is 0 by definition. At most `batch` transformed pictures run at once;
-    `progress` is called with the passes done and in all. Without logits (N, classes) there is no probability.
+    `progress` is True for a bar, or called with the passes done and in all. Without logits (N, classes) there is no
+    probability.
 
     Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a model
     that cannot be recorded. The model is left exactly as it was.
@@ -65,9 +67,8 @@ def invariance(
     logits = plain.get(OUTPUT) if len(wanted) > 2 else None
     targets, named = _targets(net, logits, labels, len(inputs))
     jobs = [(kind, float(v)) for kind, values in chosen.items() for v in values.tolist()]
-    rows = _TransformedPasses(net, wanted, keys, kept, batch, progress)
-    with plain_mode(inputs.device.type):
-        curves = rows.run(inputs, plain, targets, jobs)
+    with plain_mode(inputs.device.type), heard(progress, "passes") as report:
+        curves = _TransformedPasses(net, wanted, keys, kept, batch, report).run(inputs, plain, targets, jobs)
     return Invariance(
         images=inputs, names=names, labels=named, targets=targets, transforms=tuple(chosen),
         counts=tuple(len(v) for v in chosen.values()), values=torch.cat(list(chosen.values())),
@@ -127,7 +128,7 @@ class _TransformedPasses:
 
     def __init__(
         self, net: Network, wanted: list[str | nn.Module], keys: tuple[str, str], fill: Any, batch: int,
-        progress: Callable[[int, int], object] | None,
+        progress: Report | None,
     ) -> None:  # fmt: skip
         self.net, self.wanted, self.keys, self.fill = net, wanted, keys, fill
         self.batch, self.progress = batch, progress

@@ -7,7 +7,7 @@ on every occluded picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from deconvviz.analyses.given import whole_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.projection.compute import METHODS, project_recorded
 from deconvviz.engine.layers import FoundLayer, layer_maps
@@ -38,6 +39,7 @@ from deconvviz.errors import (
 )
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
+from deconvviz.progress import Progress, Report, heard
 
 FILLS = ("grey", "mean", "blur", "noise")
 POSITIONS = ("all", "captum")
@@ -55,7 +57,7 @@ def occlude(
     mask: Any = None,
     positions: str = "all",
     seed: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress = None,
     method: str = "deconvnet",
     output: str | None = None,
 ) -> Occlusion | list[Occlusion]:
@@ -72,7 +74,8 @@ def occlude(
     colour (C,), both in input scale. `mask` (h, w) boolean says which pixels of the window are covered. `positions`:
     "all" (every one that fits; a last one that does not is shifted back inside), or "captum" (its grid: the last window
     is cut at the border). With a `layer`, `activity` sums the map whose maximum is largest on the picture itself, which
-    is projected besides by `method`, as `project` names them. `progress` is called with positions done and in all.
+    is projected besides by `method`, as `project` names them. `progress` is True for a bar, or called with positions
+    done and in all, those of each picture.
 
     The logits are those of the network run on every occluded picture, to rounding. Memory is bounded by `batch`
     pictures at a time, besides the recording of one picture, the filters (those of 3×3 up to five times) and the
@@ -87,17 +90,22 @@ def occlude(
     """
     net = Network.of(model)
     pictures = _pictures(image)
-    if pictures is not None:
-        targets: list[Any] = [target] * len(pictures)
-        if isinstance(target, Sequence) and not isinstance(target, str) and not _has_places(target):
-            targets = list(target)
-        if len(targets) != len(pictures):
-            raise DeconvvizValueError(f"target has {len(targets)} classes for {len(pictures)} pictures")
-        return [
-            _one(net, p, t, window, stride, fill, layer, batch, mask, positions, seed, progress, method, output)
-            for p, t in zip(pictures, targets, strict=True)
+    targets = [target] if pictures is None else _targets(target, len(pictures))
+    with heard(progress, "positions") as report:
+        found = [
+            _one(net, p, t, window, stride, fill, layer, batch, mask, positions, seed, report, method, output)
+            for p, t in zip([image] if pictures is None else pictures, targets, strict=True)
         ]
-    return _one(net, image, target, window, stride, fill, layer, batch, mask, positions, seed, progress, method, output)
+    return found[0] if pictures is None else found
+
+
+def _targets(target: Any, count: int) -> list[Any]:
+    """The class in question of each of `count` pictures."""
+    several = isinstance(target, Sequence) and not isinstance(target, str) and not _has_places(target)
+    targets = list(target) if several else [target] * count
+    if len(targets) != count:
+        raise DeconvvizValueError(f"target has {len(targets)} classes for {count} pictures")
+    return targets
 
 
 def _has_places(target: Sequence[Any]) -> bool:
@@ -113,7 +121,7 @@ def _pictures(image: Any) -> list[Any] | None:
 
 def _one(
     net: Network, image: Any, target: Any, window: Any, stride: Any, fill: Any, layer: Any, batch: int, mask: Any,
-    positions: str, seed: int, progress: Callable[[int, int], object] | None, method: str,
+    positions: str, seed: int, progress: Report | None, method: str,
     output: str | None,
 ) -> Occlusion:  # fmt: skip
     check_counts(batch=batch)
@@ -138,7 +146,8 @@ def _one(
         fill_values=cover.values, fill=cover.words, positions=positions, mask=cover.mask,
         layer=projection.layer if projection else None, alias=projection.alias if projection else None,
         unit=seen.unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
-        projection=projection, policy=policy, labels=net.card.labels, **net.provenance(),
+        projection=projection, baseline_activity=seen.total, policy=policy, labels=net.card.labels,
+        **whole_of(net, image), **net.provenance(),
     )  # fmt: skip
 
 
@@ -266,11 +275,12 @@ class _Seen:
     logits: Tensor
     activity: Tensor | None
     unit: int | None
+    total: float | None
     arithmetic: float
 
 
 def _run(rec: Recording, readout: Readout, grid: _Positions, cover: _Cover, watch: _Watch | None, batch: int,
-         progress: Callable[[int, int], object] | None) -> _Seen:  # fmt: skip
+         progress: Report | None) -> _Seen:  # fmt: skip
     classes = rec.values[readout.value]
     kept = (readout.value,) if watch is None else (readout.value, watch.value)
     replay = Replay(rec, kept, expected=len(grid.origins))
@@ -295,7 +305,8 @@ def _run(rec: Recording, readout: Readout, grid: _Positions, cover: _Cover, watc
         if progress is not None:
             progress(done, len(grid.origins))
     share = replay.done / max(replay.whole_work() * done, 1)
-    return _Seen(logits, activity, watch.unit if watch is not None else None, share)
+    unit, total = (None, None) if watch is None else (watch.unit, watch.total)
+    return _Seen(logits, activity, unit, total, share)
 
 
 def _first_patch(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import patheffects
+from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.results.base import numbers
-from deconvviz.results.style import COLOURS, inches, new_figure, styled
+from deconvviz.results.style import COLOURS, inches, new_figure, shorten, show, styled
 
 KINDS = ("paper", "attribution")
 _SIDE, _TALLEST, _NARROWEST = 1.3, 2.2, 1.2  # inches: a panel's width, its largest height, a column's least width
 _GAP, _LEFT, _RIGHT, _HEAD, _LINE = 0.12, 0.34, 0.1, 0.58, 0.115
+_MORE, _WIDEST = 0.28, 1.8  # how much higher a head is with the whole picture in it, and how wide that is at most
 _TITLES = 0.26  # room above a row that says nothing new but the titles of its panels
 _CLASSES = 6  # lines in the list of classes; one more class than that, and the rarest share the last line
 _OTHERS, _EMPTY, _QUIET = "#bbbbbb", "#eeeeee", "#555555"
@@ -33,9 +34,14 @@ _SMALL, _TITLE = 5.5, 6.5  # font sizes
 
 
 def draw(
-    result: Occlusion | Sequence[Occlusion], kind: str = "paper", overlay: bool | None = None, alpha: float = 0.6
+    result: Occlusion | Sequence[Occlusion],
+    kind: str = "paper",
+    overlay: bool | None = None,
+    alpha: float = 0.6,
+    vmin: float | None = None,
+    vmax: float | None = None,
 ) -> Figure:
-    """Draw `result` and return the figure; several results stand one below the other.
+    """Draw `result` and return the figure; several results stand one below the other, on one scale of colours.
 
     `kind="paper"` is Fig. 7: (a) the picture under the occluder that hurts most, (b) the total activity of the layer's
     strongest map for each position, (c) that map projected, (d) the probability of the target, (e) the most probable
@@ -43,9 +49,13 @@ def draw(
     pixels. `kind="attribution"` is the photograph and `Occlusion.heatmap`. `overlay` lays the colours over the
     photograph in grey, with opacity `alpha`; by default in "attribution" only.
 
+    `vmin` and `vmax` are the ends of the colours of (d), 0 and 1 unless given, or of the drop of the logit in
+    "attribution": white is no drop, and both ends are as far from it as the largest drop unless one is given. What lies
+    beyond an end has its colour, and the bar a tip. A mark on each bar is what was found uncovered.
+
     Raises:
         UnknownNameError: an unknown kind.
-        DeconvvizValueError: an alpha outside 0 < alpha <= 1.
+        DeconvvizValueError: an alpha outside 0 < alpha <= 1, or a vmin that is not below vmax.
     """
     if kind not in KINDS:
         raise UnknownNameError(f"kind is {kind!r}; allowed: {', '.join(map(repr, KINDS))}{suggest(str(kind), KINDS)}")
@@ -55,8 +65,57 @@ def draw(
     results = [result] if isinstance(result, Occlusion) else list(result)
     if not results:
         raise DeconvvizValueError("there is no result to draw; give one or several")
+    scales = (_drop_scales if kind == "attribution" else _paper_scales)(results, vmin, vmax)
     with styled():
-        return (_attribution if kind == "attribution" else _paper)(results, opacity)
+        return (_attribution if kind == "attribution" else _paper)(results, opacity, scales)
+
+
+# Scales: what the colours mean, the same in every row ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """The ends of the colours: of what the view is about (probability or drop), and of each row's activity."""
+
+    about: tuple[float, float]
+    activity: Sequence[tuple[float, float]] = ()
+
+
+def _paper_scales(results: Sequence[Occlusion], vmin: float | None, vmax: float | None) -> _Scales:
+    about = _ends(0.0 if vmin is None else vmin, 1.0 if vmax is None else vmax)
+    maps = [(o.model, o.layer, o.unit) for o in results]
+    # The activity of one map is on one scale in all rows; that of another map is another quantity.
+    together = [[b for b, map_b in zip(results, maps, strict=True) if map_b == map_a] for map_a in maps]
+    return _Scales(about, [_activity_scale(group) for group in together])
+
+
+def _activity_scale(results: Sequence[Occlusion]) -> tuple[float, float]:
+    """From nothing, or from below if a sum is negative."""
+    found = [numbers(o.activity).ravel() for o in results if o.activity is not None]
+    uncovered = [o.baseline_activity for o in results if o.baseline_activity is not None]
+    low, high = _limits(np.concatenate([*found, uncovered]))
+    return (0.0, high) if low >= 0 and high > 0 else (low, high)
+
+
+def _drop_scales(results: Sequence[Occlusion], vmin: float | None, vmax: float | None) -> _Scales:
+    drops = np.concatenate([numbers(o.heatmap()).ravel() for o in results])
+    most = float(np.abs(drops[np.isfinite(drops)]).max(initial=0.0)) or 1.0
+    high = vmax if vmax is not None else most if vmin is None else -vmin
+    return _Scales(_ends(-high if vmin is None else vmin, high))
+
+
+def _ends(low: float, high: float) -> tuple[float, float]:
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise DeconvvizValueError(
+            f"the colours would go from {low:g} to {high:g}; allowed: vmin < vmax, finite numbers"
+        )
+    return float(low), float(high)
+
+
+def _around_zero(low: float, high: float) -> ListedColormap:
+    """Blue below zero, red above, white at zero, and as much colour to a step on either side, wherever the ends are."""
+    most = max(abs(low), abs(high))
+    return ListedColormap(colormaps["RdBu_r"](np.linspace(low, high, 512) / (2 * most) + 0.5))
 
 
 @dataclass(frozen=True)
@@ -84,7 +143,8 @@ class _Row:
         self.figure.text(x / w, y / h, shown, fontsize=size, va="center", parse_math=False, **style)
 
 
-_Panel = Callable[[_Row, Axes, Occlusion, float | None], None]
+# Called with its row, axes, result, opacity, and the ends of its colours if it has any.
+_Panel = Callable[[_Row, Axes, Occlusion, float | None, tuple[float, float]], None]
 
 
 def _new_rows(results: Sequence[Occlusion], columns: int, below: Sequence[float], scale: float = 1.0) -> list[_Row]:
@@ -95,7 +155,10 @@ def _new_rows(results: Sequence[Occlusion], columns: int, below: Sequence[float]
         width = scale * min(_SIDE, _TALLEST * cols / rows)
         sizes.append((width, width * rows / cols, max(width, scale * _NARROWEST) + _GAP))
     said = [k > 0 and _said(result) == _said(results[k - 1]) for k, result in enumerate(results)]
-    heads = [_TITLES if same else _HEAD for same in said]
+    heads = [
+        _HEAD + _MORE if result.whole is not None else _TITLES if same else _HEAD
+        for result, same in zip(results, said, strict=True)
+    ]
     total = sum(heads) + sum(below) + sum(height for _, height, _ in sizes)
     figure = new_figure(_LEFT + columns * max(pitch for _, _, pitch in sizes) - _GAP + _RIGHT, total)
     made, top = [], total
@@ -105,17 +168,17 @@ def _new_rows(results: Sequence[Occlusion], columns: int, below: Sequence[float]
     return made
 
 
-def _paper(results: Sequence[Occlusion], opacity: float | None) -> Figure:
+def _paper(results: Sequence[Occlusion], opacity: float | None, scales: _Scales) -> Figure:
     panels = [_panels(result) for result in results]
     below = [0.3 + _LINE * max(3, min(len(_ranked(result)), _CLASSES)) for result in results]
     rows = _new_rows(results, max(len(p) for p in panels), below)
-    for row, result, own in zip(rows, results, panels, strict=True):
+    for row, result, own, activity in zip(rows, results, panels, scales.activity, strict=True):
         _head(row, result, "a cell stands at the centre of its window")
         first: Axes | None = None
         for column, panel in enumerate(own):
             ax = _axes(row, result, column, first)
             first = first or ax
-            panel(row, ax, result, opacity)
+            panel(row, ax, result, opacity, activity if panel is _panel_b else scales.about)
     return rows[0].figure
 
 
@@ -132,13 +195,13 @@ def _panels(result: Occlusion) -> list[_Panel]:
 # The panels ------------------------------------------------------------------------------------------------------
 
 
-def _panel_a(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> None:
+def _panel_a(row: _Row, ax: Axes, result: Occlusion, opacity: float | None, _: tuple[float, float]) -> None:
     """The picture, covered where the target loses most, and the receptive field of panel c."""
     worst = int(result.probability.argmin())
     _show(ax, result.as_photograph(result.covered(worst)))
     (top, left), (h, w) = result.origins[worst].tolist(), result.window
     _frame(ax, top, left, h, w, "white", "-")
-    notes = ["occluder where (d) is lowest"]
+    notes = [result.answer_in_words(), "occluder where (d) is lowest"]
     if result.projection is not None:
         box = result.projection.boxes[0].tolist()
         if box != [0, 0, *result.image.shape[-2:]]:
@@ -149,15 +212,17 @@ def _panel_a(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> N
         _note(row, ax, 0.26 + line * _LINE, note)
 
 
-def _panel_b(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> None:
+def _panel_b(row: _Row, ax: Axes, result: Occlusion, opacity: float | None, ends: tuple[float, float]) -> None:
     assert result.activity is not None
     values = numbers(result.activity)
     _title(row, ax, "b", f"map {result.unit}, total activity")
-    _bar(row, ax, _mesh(ax, result, values, _limits(values), "magma", opacity))
+    _bar(row, ax, _mesh(ax, result, values, ends, "magma", opacity), values, result.baseline_activity)
     _note(row, ax, 0.44, f"sum of map {result.unit} of {result.name}")
+    if result.baseline_activity is not None:
+        _note(row, ax, 0.44 + _LINE, f"▼ uncovered: {result.baseline_activity:.3g}")
 
 
-def _panel_c(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> None:
+def _panel_c(row: _Row, ax: Axes, result: Occlusion, opacity: float | None, _: tuple[float, float]) -> None:
     """The map sent back to pixels, at its place on the faded photograph."""
     projection = result.projection
     assert projection is not None
@@ -171,20 +236,16 @@ def _panel_c(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> N
     _note(row, ax, 0.26 + _LINE, f"activation {float(projection.activations[0]):.3g} at {place}")
 
 
-def _panel_d(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> None:
+def _panel_d(row: _Row, ax: Axes, result: Occlusion, opacity: float | None, ends: tuple[float, float]) -> None:
     values = numbers(result.probability)
     uncovered = float(result.baseline.softmax(0)[result.target])
-    mesh = _mesh(ax, result, values, _limits(np.append(values, uncovered)), "viridis", opacity)
     _title(row, ax, "d", "probability of the target")
-    bar = _bar(row, ax, mesh)
-    bar.ax.plot(
-        [uncovered], [1.45], "v", color="#111111", ms=2.6, clip_on=False, transform=bar.ax.get_xaxis_transform()
-    )
+    _bar(row, ax, _mesh(ax, result, values, ends, "viridis", opacity), values, uncovered)
     _note(row, ax, 0.44, result.label(result.target))
     _note(row, ax, 0.44 + _LINE, f"▼ uncovered: {uncovered:.3g}")
 
 
-def _panel_e(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> None:
+def _panel_e(row: _Row, ax: Axes, result: Occlusion, opacity: float | None, _: tuple[float, float]) -> None:
     classes = _ranked(result)
     shown = classes if len(classes) <= _CLASSES else classes[: _CLASSES - 1]
     prediction = numbers(result.prediction)
@@ -203,24 +264,26 @@ def _panel_e(row: _Row, ax: Axes, result: Occlusion, opacity: float | None) -> N
             _number(ax, result, index == k, k)
 
 
-def _attribution(results: Sequence[Occlusion], opacity: float | None) -> Figure:
+def _attribution(results: Sequence[Occlusion], opacity: float | None, scales: _Scales) -> Figure:
     """The photograph, and the score drop averaged over the windows that cover a pixel."""
-    rows = _new_rows(results, 2, [0.54] * len(results), 1.55)
+    rows = _new_rows(results, 2, [0.44 + 2 * _LINE] * len(results), 1.55)
+    (low, high), colours = scales.about, _around_zero(*scales.about)
     for row, result in zip(rows, results, strict=True):
         _head(row, result, "each pixel: mean over its windows")
         first = _axes(row, result, 0, None)
         _show(first, result.photograph())
         _title(row, first, "a", "picture")
+        _note(row, first, 0.26, result.answer_in_words())
         ax = _axes(row, result, 1, first)
         values = numbers(result.heatmap())
-        limit = max(abs(v) for v in _limits(values))
         if opacity is not None:
             ax.imshow(_grey(result), cmap="gray", vmin=0, vmax=255)
         picture = np.ma.masked_invalid(values)
-        shown = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=opacity, interpolation="nearest")
+        shown = ax.imshow(picture, cmap=colours, vmin=low, vmax=high, alpha=opacity, interpolation="nearest")
         _title(row, ax, "b", "score lost when covered")
-        _bar(row, ax, shown)
+        _bar(row, ax, shown, values, 0.0)
         _note(row, ax, 0.44, f"drop of the logit of {result.label(result.target)}")
+        _note(row, ax, 0.44 + _LINE, f"▼ uncovered: logit {float(result.baseline[result.target]):.3g}")
     return rows[0].figure
 
 
@@ -241,8 +304,23 @@ def _head(row: _Row, result: Occlusion, reading: str) -> None:
     room = row.figure.get_figwidth() - 2 * _GAP
     top = row.bottom + row.height + row.head
     title, how = _said(result)
+    notes = [f"{how}; {reading}"]
+    picture = result.whole_picture()
+    if picture is not None:
+        room -= _GAP + _whole_picture(row, picture, top - 0.06)
+        notes = [how, reading, "right: the picture; the network sees what is bright"]
     row.text(_GAP, top - 0.14, title, room, 8, weight="bold")
-    row.text(_GAP, top - 0.3, f"{how}; {reading}", room, _SMALL, color=_QUIET)
+    for line, note in enumerate(notes):
+        row.text(_GAP, top - 0.3 - line * _LINE, note, room, _SMALL, color=_QUIET)
+
+
+def _whole_picture(row: _Row, picture: NDArray[np.uint8], top: float) -> float:
+    """Show all of the picture at the right of a head, and return how wide."""
+    height, width = picture.shape[:2]
+    inch = min(_HEAD / height, _WIDEST / width)
+    right = row.figure.get_figwidth() - _RIGHT
+    show(row.axes(right - inch * width, top - inch * height, inch * width, inch * height), picture, _QUIET)
+    return float(inch * width)
 
 
 def _axes(row: _Row, result: Occlusion, column: int, first: Axes | None) -> Axes:
@@ -278,15 +356,23 @@ def _note(row: _Row, ax: Axes, below: float, text: str) -> None:
     row.text(_left(row, ax), row.bottom - below, text, row.pitch - 0.04, _SMALL, color=_QUIET)
 
 
-def _bar(row: _Row, ax: Axes, mesh: ScalarMappable) -> Colorbar:
+def _bar(row: _Row, ax: Axes, mesh: ScalarMappable, values: NDArray[Any], uncovered: float | None) -> Colorbar:
+    """The bar of colours under a panel of `values`, with tips where some lie beyond, and a mark at `uncovered`."""
+    low, high = mesh.get_clim()
+    finite = values[np.isfinite(values)]
+    beyond = (bool((finite < low).any()), bool((finite > high).any()))
+    tips = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
     where = row.axes(_left(row, ax), row.bottom - 0.23, row.pitch - _GAP, 0.07)
-    bar = row.figure.colorbar(mesh, cax=where, orientation="horizontal", format="%.3g")
+    bar = row.figure.colorbar(mesh, cax=where, orientation="horizontal", format="%.3g", extend=tips)
     bar.ax.tick_params(length=1.8, width=0.5, pad=1.2, labelsize=_SMALL)
     bar.locator = MaxNLocator(4)
     bar.update_ticks()
     bar.outline.set_linewidth(0.4)
     if bar.solids is not None:
         bar.solids.set(alpha=1, edgecolor="face", rasterized=True)
+    if uncovered is not None and low <= uncovered <= high:
+        across = bar.ax.get_xaxis_transform()
+        bar.ax.plot([uncovered], [1.45], "v", color="#111111", ms=2.6, clip_on=False, transform=across)
     return bar
 
 
@@ -402,13 +488,3 @@ def _frame(ax: Axes, top: int, left: int, height: int, width: int, colour: str, 
 
 def _size(pair: tuple[int, int]) -> str:
     return f"{pair[0]}×{pair[1]}"
-
-
-def shorten(text: str, room: float, size: float, weight: str = "normal") -> str:
-    """Return `text`, cut with an ellipsis if it is wider than `room` inches at font size `size`."""
-    if inches(text, size, weight) <= room:
-        return text
-    keep = len(text)
-    while keep and inches(text[:keep] + "…", size, weight) > room:
-        keep -= 1
-    return text[:keep].rstrip() + "…"

@@ -23,9 +23,10 @@ class Occlusion(OnePictureResult):
     `logits` (P, classes), `baseline` (classes,) those of the picture itself, `target` the class in question. `image`
     (C, H, W) is the preprocessed input; `fill_values` (C, 1, 1) or (C, H, W) is what shows inside a window, `fill`
     says so in words, and `mask` (h, w) boolean says which pixels of a window are covered (None: all).
-    `activity` (rows, cols) is the sum of map `unit` of `layer`, the map whose maximum was largest uncovered, and
-    `projection` that map sent back to pixels; all None without a layer. `mean` and `std` are the input's normalisation
-    (empty for a bare module); `policy` and `model` say how it was made and of what.
+    `activity` (rows, cols) is the sum of map `unit` of `layer`, the map whose maximum was largest uncovered,
+    `baseline_activity` that sum uncovered, and `projection` that map sent back to pixels; all None without a layer.
+    `mean` and `std` are the input's normalisation (empty for a bare module); `policy` and `model` say how it was made
+    and of what.
 
     >>> o = deconvviz.occlude(deconvviz.load("lenet"), torch.rand(1, 28, 28), target="Coat", window=8, stride=4)
     >>> o.origins[-1], o.heatmap().shape, bool(o.prediction.max() < 10)
@@ -48,6 +49,7 @@ class Occlusion(OnePictureResult):
     unit: int | None = None
     activity: Annotated[Tensor | None, "_ _"] = None
     projection: Projection | None = None
+    baseline_activity: float | None = None
 
     def check(self) -> None:
         """Raise `ResultError` if the fields contradict each other in what their annotations cannot say."""
@@ -83,6 +85,11 @@ class Occlusion(OnePictureResult):
         """Model and what was covered."""
         h, w = self.window
         return f"{self.model_name} occlusion {h}x{w}"
+
+    def answer_in_words(self) -> str:
+        """Return what the network makes of the picture itself, whatever the target is: class and probability."""
+        own = int(self.baseline.argmax())
+        return f"network: {self.label(own)}, {float(self.baseline.softmax(0)[own]):.3g}"
 
     def covered(self, position: int) -> Tensor:
         """Return the picture with the window of one position covered, (C, H, W), as the network saw it."""

@@ -28,6 +28,7 @@ from deconvviz.analyses.projection.compute import project
 from deconvviz.errors import DeconvvizValueError, ImageError, StoreError
 from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
+from deconvviz.progress import Progress, heard
 from deconvviz.results.base import photograph, rgb, signed_pictures
 from deconvviz.scanning.plan import check_model
 from deconvviz.scanning.rows import Place, StoreLayer, StorePicture
@@ -259,10 +260,12 @@ def panels_page(
     units_per_layer: int = 8,
     images: Any = None,
     layers: Sequence[int | str] | None = None,
+    progress: Progress = None,
 ) -> PanelsPage:
     """A page of random units of every layer of a store, as Fig. 2; a layer that reads the picture shows its filters.
 
-    `seed` chooses among the units that fire on some picture; `layers` are layers of the store, None for all.
+    `seed` chooses among the units that fire on some picture; `layers` are layers of the store, None for all. `progress`
+    is True for a bar, or called with the units done and in all.
 
     >>> net = deconvviz.load("zfnet")
     >>> with deconvviz.scan(net, "photos", ["conv2"], top=2, store="page.db") as store:
@@ -271,19 +274,32 @@ def panels_page(
     """
     if not isinstance(store, Store):
         with Store.open(store) as opened:
-            return panels_page(model, opened, seed, units_per_layer, images, layers)
+            return panels_page(model, opened, seed, units_per_layer, images, layers, progress)
     if units_per_layer < 1:
         raise DeconvvizValueError(f"units_per_layer is {units_per_layer}; allowed: a whole number from 1")
     source = PanelSource(model, store, images)
     chosen = store.layers() if layers is None else [store.layer(x) for x in layers]
-    chance = np.random.default_rng(seed)
+    drawn = _drawn(store, chosen, units_per_layer, seed)
+    own = {layer.id: _filters(source.net, layer) for layer in chosen}
     found: list[Panels] = []
-    for layer in chosen:
-        alive = np.flatnonzero(~store.units(layer).dead)
-        units = np.sort(chance.choice(alive, min(units_per_layer, len(alive)), replace=False)).tolist()
-        own = _filters(source.net, layer)
-        found += [_unit(source, layer, unit, None if own is None else own[unit]) for unit in units]
+    with heard(progress, "units") as report:
+        for layer, unit in drawn:
+            bank = own[layer.id]
+            found.append(_unit(source, layer, unit, None if bank is None else bank[unit]))
+            if report is not None:
+                report(len(found), len(drawn))
     return PanelsPage(panels=tuple(found), seed=seed, model={k: str(v) for k, v in store.facts["model"].items()})
+
+
+def _drawn(store: Store, layers: Sequence[StoreLayer], count: int, seed: int) -> list[tuple[StoreLayer, int]]:
+    """`count` units of each layer that fire on some picture, in order."""
+    chance = np.random.default_rng(seed)
+    found: list[tuple[StoreLayer, int]] = []
+    for layer in layers:
+        alive = np.flatnonzero(~store.units(layer).dead)
+        units = np.sort(chance.choice(alive, min(count, len(alive)), replace=False)).tolist()
+        found += [(layer, unit) for unit in units]
+    return found
 
 
 def _filters(net: Network, layer: StoreLayer) -> Tensor | None:

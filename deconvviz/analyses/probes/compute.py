@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ from deconvviz.engine.layers import check_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, ImageError, check_counts
 from deconvviz.network.network import Network
+from deconvviz.progress import Progress, Report, heard
 from deconvviz.results.score import Score, score_of
 
 # The share of a category that is kept for testing where the numbers asked for would leave none.
@@ -41,7 +43,7 @@ def probe(
     penalty: float = 1.0,
     held_out: str | None = "auto",
     batch: int = 32,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress = None,
 ) -> Probes:
     """Train a linear classifier on the features of each of `layers` and test it: the paper's protocol.
 
@@ -56,8 +58,8 @@ def probe(
     Weights written by `deconvviz train` know the pictures that they were trained and chosen on. With `held_out` "auto"
     only pictures test that are neither one of those nor alike (copies, mirror images), whatever the folder. With None
     all may test. The result's `note` says either way how many of the test pictures had a part in the training, or that
-    it cannot tell. `progress` is called with the steps done and in all. Memory: 2 bytes a feature and picture, besides
-    a batch.
+    it cannot tell. `progress` is True for a bar, or called with the steps done and in all. Memory: 2 bytes a feature
+    and picture, besides a batch.
 
     Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, `ImageError`, and
     `UnsupportedOperatorError`. The model is left exactly as it was.
@@ -81,18 +83,19 @@ def probe(
     columns = [k for k, span in enumerate(spans) if span not in spans[:k]]
     used = sorted({i for draw in draws for part in (*draw.train, draw.test) for i in part})
     total = len(used) + len(chosen) * len(columns) * splits
-    count = _Count(progress, total)
-    values, readable = _values(net, found, used, chosen, grid, batch, count)
-    rows = {i: n for n, i in enumerate(readable)}
-    scores = torch.zeros(2, len(values), len(columns), splits)
     classes = torch.tensor(found.classes)
-    for k, layer in enumerate(values.values()):
-        for p, column in enumerate(columns):
-            for s, draw in enumerate(draws):
-                parts = ([i for i in part if i in rows] for part in (draw.train[column], draw.test))
-                train, test = (_rows(layer, classes, part, rows) for part in parts)
-                scores[:, k, p, s] = torch.tensor(_accuracy(*train, *test, len(found.labels), penalty))
-                count.step()
+    with heard(progress, "steps") as report:
+        count = _Count(report, total)
+        values, readable = _values(net, found, used, chosen, grid, batch, count)
+        rows = {i: n for n, i in enumerate(readable)}
+        scores = torch.zeros(2, len(values), len(columns), splits)
+        for (k, layer), (p, column), (s, draw) in itertools.product(
+            enumerate(values.values()), enumerate(columns), enumerate(draws)
+        ):
+            parts = ([i for i in part if i in rows] for part in (draw.train[column], draw.test))
+            train, test = (_rows(layer, classes, part, rows) for part in parts)
+            scores[:, k, p, s] = torch.tensor(_accuracy(*train, *test, len(found.labels), penalty))
+            count.step()
     sizes = (*(len(draws[0].train[k]) for k in columns), len(draws[0].test))
     policy: dict[str, object] = {
         "classifier": "linear SVM, one against the rest, squared hinge", "penalty": penalty, "grid": grid,
@@ -222,7 +225,7 @@ def _spans(data: Listing, draw: _Draw) -> list[tuple[int, int]]:
 class _Count:
     """Steps done, told as they are."""
 
-    def __init__(self, progress: Callable[[int, int], object] | None, total: int) -> None:
+    def __init__(self, progress: Report | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
     def step(self, steps: int = 1) -> None:

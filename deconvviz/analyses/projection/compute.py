@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deconvviz.analyses.given import answer_of, whole_of
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine.autograd import gradients
 from deconvviz.engine.backward import walk_back
-from deconvviz.engine.geometry import boxes
+from deconvviz.engine.geometry import boxes, field_of
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
@@ -23,6 +24,7 @@ from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
+from deconvviz.progress import Progress, Report, heard
 
 METHODS = ("deconvnet", "guided", "gradient")
 OVERLAPS = ("add", "overwrite", "max")
@@ -43,6 +45,8 @@ def project(
     target: Target = None,
     output: str | None = None,
     attention: str = "refused",
+    progress: Progress = None,
+    distinct: bool = False,
 ) -> Projection:
     """Project units of `layer` to the pixels of one picture.
 
@@ -54,7 +58,10 @@ def project(
     tensor (K, h, w) itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum
     of several pools: "add" (the adjoint) | "overwrite" (last in raster order) | "max". `attention`, for "deconvnet" and
     "guided": "refused" | "constant" (its weights are recorded constants, the signal goes through the values). Memory is
-    bounded by `batch` units at a time, besides the result.
+    bounded by `batch` units at a time, besides the result. With `distinct`, of the strongest units (or those of a
+    class) one is passed over whose strongest place lies within half a receptive field of that of one before it, so that
+    each shows something else; there may be fewer than `top`. `progress` is True for a bar, or called with the units
+    done and in all.
 
     Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed. A deconvnet's projection
     follows the photograph by the switches of max pools alone (Mahendran and Vedaldi 2016; Nie et al. 2018): `switches`
@@ -86,29 +93,41 @@ def project(
         rec = record(net.plain, x)
         found = net.find_layer(rec, layer)
         with plain_mode(x.device.type):
-            chosen: Any = _class_units(net, rec, found, target, output, top)
+            order: Tensor | None = _class_units(net, rec, found, target, output)
     else:
         if target is not None or output is not None:
             raise DeconvvizValueError('target and output go with units="class"')
         rec, found = net.record_to(x, layer)
-        chosen = units
-    return project_recorded(net, rec, found, chosen, top, place, seed, method, overlap, batch, attention)
+        order = None
+    more: dict[str, Any] = {} if isinstance(image, Tensor) else {**whole_of(net, image), "answer": answer_of(net, x)}
+    with heard(progress, "units") as report:
+        return project_recorded(
+            net, rec, found, None if isinstance(units, str) else units, top, place, seed, method, overlap, batch,
+            attention, report, order, distinct, more,
+        )  # fmt: skip
 
 
 def project_recorded(
     net: Network, rec: Recording, found: FoundLayer, units: Any, top: int = 9, place: Any = None,
     seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add", batch: int = 64,
-    attention: str = "refused",
+    attention: str = "refused", report: Report | None = None, order: Tensor | None = None, distinct: bool = False,
+    given: Mapping[str, Any] | None = None,
 ) -> Projection:  # fmt: skip
-    """As `project`, of the picture that `rec` is a recording of, in which the layer has been `found`."""
+    """As `project`, of the picture that `rec` is a recording of, in which the layer has been `found`.
+
+    `order` are all units, the first ones to be taken first, instead of the strongest; `given` is what the result keeps
+    of the picture.
+    """
     image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
-    index = _units(units, maps, top)
+    apart = _apart(rec, found.value) if distinct else None
+    chosen = _first(maps, top, order, apart) if units is None else _Chosen(_units(units, maps))
+    index = chosen.units
     seeds = _seeds(maps, index, place, seed)
     with plain_mode(image.device.type):
         if method == "gradient" and rec.beyond is not None:
             pixels = _by_autograd(net.plain, rec, found.value, seeds)
         else:
-            pixels = _send_back(Walk(rec, method, overlap, attention), found.value, seeds, batch)
+            pixels = _send_back(Walk(rec, method, overlap, attention), found.value, seeds, batch, report)
     if value.dim() != 4 or seeds.maps is not None:
         box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
     else:
@@ -122,10 +141,12 @@ def project_recorded(
     }  # fmt: skip
     if attention != "refused" and method != "gradient":
         policy["attention"] = attention
+    if chosen.passed_over is not None:
+        policy |= {"distinct": True, "passed_over": chosen.passed_over}
     return Projection(
         layer=found.path, alias=found.alias, units=index, places=seeds.places,
         activations=_kept(seeds.activations).clone(), pixels=pixels, boxes=box, image=_kept(image[0]), policy=policy,
-        labels=net.card.labels, switches=switches, **net.provenance(),
+        labels=net.card.labels, switches=switches, **(given or {}), **net.provenance(),
     )  # fmt: skip
 
 
@@ -155,11 +176,55 @@ class _Seeds:
     shape: tuple[int, ...]
 
 
-def _units(units: int | Sequence[int] | Tensor | str | None, maps: Tensor, top: int) -> Tensor:
+@dataclass
+class _Chosen:
+    """Units; and how many were passed over for being at the place of one before, where that was asked for."""
+
+    units: Tensor
+    passed_over: int | None = None
+
+
+def _first(maps: Tensor, top: int, order: Tensor | None, apart: tuple[float, float] | None) -> _Chosen:
+    """The first `top` units of `order`, by default the strongest; with `apart` (rows, columns) those of other places.
+
+    A unit that does not fire is at no place; the first one is taken whatever it does.
+    """
+    peaks, where = maps.flatten(1).amax(1).float().cpu(), maps.flatten(1).argmax(1).cpu()
+    if order is None:
+        order = torch.sort(peaks, descending=True, stable=True).indices
+    if apart is None:
+        return _Chosen(order[:top])
+    taken: list[tuple[int, int]] = []
+    units: list[int] = []
+    passed = over = 0  # in all, and before the last one that was taken
+    for unit in order.tolist():
+        row, column = divmod(int(where[unit]), maps.shape[2])
+        if len(units) == top:
+            break
+        if units and float(peaks[unit]) <= 0:
+            continue
+        if all(abs(row - r) >= apart[0] or abs(column - c) >= apart[1] for r, c in taken):
+            taken.append((row, column))
+            units.append(unit)
+            over = passed
+        else:
+            passed += 1
+    return _Chosen(torch.tensor(units), over)
+
+
+def _apart(rec: Recording, value: int) -> tuple[float, float] | None:
+    """Half a receptive field, no larger than the picture, in rows and columns of the map; None where there is none."""
+    shape = rec.values[value].shape
+    if len(shape) != 4 or tuple(shape[2:]) == (1, 1):
+        return None
+    stride, field = field_of(rec, value)
+    sides = tuple(rec.values[0].shape[2:])
+    down, across = (min(f, side) / 2 / s for f, side, s in zip(field, sides, stride, strict=True))
+    return down, across
+
+
+def _units(units: int | Sequence[int] | Tensor | str, maps: Tensor) -> Tensor:
     count = maps.shape[0]
-    if units is None:
-        peaks = maps.flatten(1).amax(1).float()
-        return torch.sort(peaks, descending=True, stable=True).indices[: min(top, count)].cpu()
     try:
         index = torch.as_tensor(units)
     except (TypeError, ValueError, RuntimeError):
@@ -216,7 +281,7 @@ def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seed
 # The walk backwards ------------------------------------------------------------------------------------------------
 
 
-def _send_back(walk: Walk, value: int, seeds: _Seeds, batch: int) -> Tensor:
+def _send_back(walk: Walk, value: int, seeds: _Seeds, batch: int, report: Report | None) -> Tensor:
     """Pixels (K, C, H, W): batches of units, each walked from the layer to the image."""
     rec, image = walk.rec, walk.rec.values[0]
     out = image.new_zeros(len(seeds.units), *image.shape[1:])
@@ -224,6 +289,8 @@ def _send_back(walk: Walk, value: int, seeds: _Seeds, batch: int) -> Tensor:
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
         walk_back(walk, value, _seed_signal(rec, value, seeds, part), 0, out, part)
+        if report is not None:
+            report(start + len(part), len(order))
     if seeds.maps is None:
         # Seeded with 1 and scaled: linear in the activation, also in a negative one.
         out *= seeds.activations.view(-1, 1, 1, 1)
@@ -266,10 +333,8 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
 # Units that drive a class ---------------------------------------------------------------------------------------------
 
 
-def _class_units(
-    net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None, top: int
-) -> Tensor:
-    """The maps of a layer with the largest Σ activation × ∂logit/∂activation for the class."""
+def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
+    """All maps of a layer, those with the largest Σ activation × ∂logit/∂activation for the class first."""
     readout, number = net.read_out(rec, 'units="class"', target, output)
     seed = readout.seed(rec.values[readout.value], number)
     value = rec.values[found.value]
@@ -279,4 +344,4 @@ def _class_units(
         gradient = torch.zeros_like(value)
         walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
-    return torch.sort(share.float(), descending=True, stable=True).indices[: min(top, len(share))].cpu()
+    return torch.sort(share.float(), descending=True, stable=True).indices.cpu()

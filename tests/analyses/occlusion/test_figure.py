@@ -160,6 +160,73 @@ def test_attribution_is_the_heatmap_centred_at_zero() -> None:
     assert len(panels(o.figure(kind="attribution", overlay=False))[1].images) == 1
 
 
+def bars(figure: Figure) -> list[Axes]:
+    """The bars of colours, by their marks and ticks."""
+    return [ax for ax in figure.axes if ax not in panels(figure) and ax.get_xticks().size]
+
+
+def test_probabilities_are_on_the_whole_scale_and_the_uncovered_one_is_marked() -> None:
+    o = make()
+    figure = o.figure()
+    uncovered = float(o.baseline.softmax(0)[o.target])
+    assert mesh(panels(figure)[3]).get_clim() == (0, 1)
+    assert [line.get_xdata()[0] for line in bars(figure)[1].lines] == pytest.approx([uncovered])
+    assert f"▼ uncovered: {uncovered:.3g}" in {t.get_text() for t in figure.texts}
+    # The sum of a map begins at nothing, and its uncovered value is marked if it is known.
+    b = mesh(panels(figure)[1])
+    assert o.activity is not None and b.get_clim() == pytest.approx((0, float(o.activity.max())))
+    assert not bars(figure)[0].lines
+    known = dataclasses.replace(o, baseline_activity=1500.0).figure()
+    assert mesh(panels(known)[1]).get_clim() == (0, 1500)
+    assert [line.get_xdata()[0] for line in bars(known)[0].lines] == [1500]
+
+
+def test_the_ends_of_the_colours_can_be_given_and_what_lies_beyond_shows() -> None:
+    o = make()
+    figure = o.figure(vmin=0.2, vmax=0.3)
+    d = mesh(panels(figure)[3])
+    assert d.get_clim() == (0.2, 0.3) and d.colorbar is not None and d.colorbar.extend == "both"
+    uncovered = float(o.baseline.softmax(0)[o.target])
+    assert not 0.2 <= uncovered <= 0.3 and not bars(figure)[1].lines
+    assert mesh(panels(o.figure(vmax=0.5))[3]).get_clim() == (0, 0.5)
+    for ends in ({"vmin": 1.0}, {"vmin": 0.3, "vmax": 0.2}, {"vmax": float("nan")}):
+        with pytest.raises(DeconvvizValueError, match="vmin < vmax"):
+            o.figure(**ends)
+
+
+@pytest.mark.parametrize(
+    ("given", "ends"), [({"vmax": 5.0}, (-5, 5)), ({"vmin": -4.0}, (-4, 4)), ({"vmin": -1.0, "vmax": 3.0}, (-1, 3))]
+)
+def test_no_drop_is_white_wherever_the_ends_are(given: dict[str, float], ends: tuple[float, float]) -> None:
+    shown = panels(make().figure(kind="attribution", **given))[1].images[-1]
+    assert shown.get_clim() == ends
+    white = shown.cmap(shown.norm(0.0))
+    assert min(white[:3]) > 0.95
+    # As much colour to a step on either side.
+    blue, red = shown.cmap(shown.norm(-0.9)), shown.cmap(shown.norm(0.9))
+    assert blue[2] > blue[0] and red[0] > red[2] and abs(sum(blue[:3]) - sum(red[:3])) < 0.25
+
+
+def test_several_pictures_are_on_one_scale() -> None:
+    first = make()
+    second = dataclasses.replace(first, logits=first.logits * 3, baseline_activity=4000.0)
+    other = dataclasses.replace(first, unit=7)
+    figure = draw([first, second, other])
+    assert [mesh(panels(figure)[5 * n + 3]).get_clim() for n in range(3)] == [(0, 1)] * 3
+    assert [mesh(panels(figure)[5 * n + 1]).get_clim()[1] for n in range(2)] == [4000] * 2
+    assert mesh(panels(figure)[11]).get_clim()[1] < 1001, "another map has a scale of its own"
+    drops = [panels(draw([first, second], kind="attribution"))[2 * n + 1].images[-1].get_clim() for n in range(2)]
+    most = max(float(o.heatmap().nan_to_num().abs().max()) for o in (first, second))
+    assert drops == [pytest.approx((-most, most))] * 2
+
+
+@pytest.mark.parametrize("kind", ["paper", "attribution"])
+def test_the_networks_own_answer_is_named(kind: str) -> None:
+    o = dataclasses.replace(make(), labels=("cat", "dog", "cup", "car"), baseline=torch.tensor([0.0, 0, 0, 2]))
+    said = f"network: car, {float(o.baseline.softmax(0)[3]):.3g}"
+    assert said in {t.get_text() for t in o.figure(kind=kind).texts} and o.target != 3
+
+
 def test_largest_square_by_hand() -> None:
     where = np.array([[1, 1, 0, 1], [1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 1, 0]], dtype=bool)
     assert largest_square(where) == (2, 2, 2)
@@ -202,16 +269,15 @@ def test_texts_lie_inside_and_apart(shape: tuple[int, int, int, int], layer: boo
     with styled():
         canvas.draw()  # type: ignore[no-untyped-call]
         renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-        bars = [ax for ax in figure.axes if ax not in panels(figure) and ax.get_xticks().size]
         ticks = [
             label.get_window_extent(renderer)
-            for bar in bars
+            for bar in bars(figure)
             for place, label in zip(bar.get_xticks(), bar.get_xticklabels(), strict=True)
             if bar.get_xlim()[0] <= place <= bar.get_xlim()[1]
         ]
-        swatches = [ax.bbox for ax in figure.axes if ax not in panels(figure) and ax not in bars]
+        swatches = [ax.bbox for ax in figure.axes if ax not in panels(figure) and ax not in bars(figure)]
         boxes = [t.get_window_extent(renderer) for t in figure.texts if t.get_color() != "white"] + ticks
-    assert bars
+    assert ticks
     low, high = figure.bbox.x1, figure.bbox.y1
     for i, box in enumerate(boxes):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= low and box.y1 <= high
@@ -239,3 +305,25 @@ def test_the_users_matplotlib_stays_as_it_was() -> None:
     before = dict(matplotlib.rcParams)
     make().figure(overlay=True)
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("kind", ["paper", "attribution"])
+def test_the_whole_picture_stands_in_the_head_and_nothing_overlaps(kind: str) -> None:
+    whole = torch.full((40, 180, 3), 200, dtype=torch.uint8)
+    o = dataclasses.replace(bare(make()), whole=whole, region=(0.0, 0.4, 1.0, 0.6))
+    figure = draw([o, o], kind=kind)
+    pictures = [ax for ax in figure.axes if ax.images and np.asarray(ax.images[0].get_array()).shape == (40, 180, 3)]
+    assert len(pictures) == 2, "the head is not shared: each row has its own picture"
+    strip = np.asarray(pictures[0].images[0].get_array())
+    assert (strip[:, 72:108] == 200).all() and (strip[:, :72] == 70).all() and (strip[:, 108:] == 70).all()
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    with styled():
+        canvas.draw()  # type: ignore[no-untyped-call]
+        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        texts = [t.get_window_extent(renderer) for t in figure.texts if t.get_color() != "white"]
+    for ax in pictures:
+        assert ax.bbox.x1 <= figure.bbox.x1 and ax.bbox.y1 <= figure.bbox.y1
+        assert not any(ax.bbox.overlaps(text) for text in texts)
+        others = [other for other in figure.axes if other is not ax]
+        assert not any(ax.bbox.overlaps(other.bbox) for other in others)

@@ -744,3 +744,34 @@ def test_units_of_a_class_in_a_dense_output() -> None:
         share = (gradient * maps).sum((0, 2, 3))
         found = project(model, x, "1", units="class", target=3 if where is None else (3, where), top=6)
         assert found.units.tolist() == share.argsort(descending=True, stable=True).tolist()
+
+
+def test_distinct_units_are_half_a_receptive_field_apart() -> None:
+    model = settle(nn.Sequential(*conv_relu(3, 4), nn.MaxPool2d(2), *conv_relu(4, 40)))
+    x = picture(h=24, w=30)
+    plain = project(model, x, "4", top=100)
+    some = project(model, x, "4", top=100, distinct=True)
+    height, width = (plain.boxes[:, 2:] - plain.boxes[:, :2]).amax(0).tolist()
+    stride = 2  # one pool below
+    assert (height, width) == (8, 8)
+    order = plain.units.tolist()
+    taken: list[int] = []
+    for k in range(len(order)):  # the plain loop, in pixels
+        (row, column), fires = plain.places[k].tolist(), float(plain.activations[k]) > 0
+        places = [plain.places[j].tolist() for j in taken]
+        apart = all(abs(row - r) * stride >= height / 2 or abs(column - c) * stride >= width / 2 for r, c in places)
+        if not taken or (fires and apart):
+            taken.append(k)
+    assert some.units.tolist() == [order[k] for k in taken] and 1 < len(taken) < len(order)
+    assert some.policy["distinct"] is True and some.policy["passed_over"] > 0
+    assert "distinct" not in plain.policy
+    first = project(model, x, "4", top=2, distinct=True)
+    assert first.units.tolist() == some.units.tolist()[:2]
+    # Units that are named, and those without a place, are what they are.
+    assert project(model, x, "4", units=[0, 0], distinct=True).units.tolist() == [0, 0]
+
+
+def test_distinct_says_nothing_of_logits() -> None:
+    model, x = settle(classifier()), picture()
+    plain, some = (project(model, x, "10", top=4, distinct=distinct) for distinct in (False, True))
+    assert torch.equal(plain.units, some.units)
