@@ -108,15 +108,6 @@ class Attention(nn.Module):
         return out.transpose(1, 2).reshape(x.shape)
 
 
-class Conv1d(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(4, 4, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x.flatten(2)).view_as(x)  # type: ignore[no-any-return]
-
-
 class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.sum().item() > 0 else x
@@ -169,6 +160,7 @@ NO_PASS = {"preprocess", "inputs", "weights_hash", "facts", "provenance", "carri
 # These only read values, for which no operator needs a rule.
 NO_RULE = {"record_to", "find_layer", "correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
 NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
+NO_RULE |= {"project, gradient", "occlude", "layers", "receptive_field"}  # and these know what to do without one
 
 
 def scan(model: nn.Module, read: Callable[[deconvviz.Store, TensorDataset], object] | None = None) -> None:
@@ -215,7 +207,7 @@ FAILURES: dict[str, tuple[Callable[[], Model], type[BaseException] | None]] = {
     "KeyboardInterrupt in a pre-hook": (lambda: with_hook(interrupt, True), KeyboardInterrupt),
     "KeyboardInterrupt in a hook": (lambda: with_hook(interrupt, False), KeyboardInterrupt),
     "operator that cannot be recorded": (lambda: build(Branch()), UnsupportedOperatorError),
-    "operator without a rule": (lambda: build(Sorted()), UnsupportedOperatorError),
+    "operator without a rule": (lambda: build(Multiplied()), UnsupportedOperatorError),
 }
 
 
@@ -310,17 +302,17 @@ def test_after_an_unknown_layer() -> None:
 
 UNSUPPORTED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "attention": (Attention, "middle"),
-    "conv1d": (Conv1d, "middle.conv"),
-    "transposed": (lambda: nn.ConvTranspose2d(4, 4, 3, padding=1), "middle"),
     "item": (Branch, "middle"),
     "bool": (BranchByBool, "middle"),
-    "sort": (lambda: Sorted(), "middle"),
+    "cumprod": (lambda: Multiplied(), "middle"),
 }
+# What `gradient` can do all the same.
+DIFFERENTIABLE = {"attention", "cumprod"}
 
 
-class Sorted(nn.Module):
+class Multiplied(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x.sort(1).values
+        return x.cumprod(1)
 
 
 @pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
@@ -329,6 +321,10 @@ def test_an_operator_without_a_rule_is_named(kind: str, method: str) -> None:
     make, where = UNSUPPORTED[kind]
     model = build(make())
     before = state(model)
+    if method == "gradient" and kind in DIFFERENTIABLE:
+        assert project(model, IMAGE, "bn2", method=method).pixels.any()
+        assert_same(before, state(model))
+        return
     with pytest.raises(UnsupportedOperatorError, match=rf"^operator '\w+' in layer '{where}[.\w]*'") as caught:
         project(model, IMAGE, "bn2", method=method)
     assert "\n" not in str(caught.value)
@@ -336,8 +332,8 @@ def test_an_operator_without_a_rule_is_named(kind: str, method: str) -> None:
 
 
 def test_what_comes_after_the_layer_needs_no_rule() -> None:
-    """The walk goes from the layer to the image: a sort behind it is only run."""
-    model = build(Sorted())
+    """The walk goes from the layer to the image: a product behind it is only run."""
+    model = build(Multiplied())
     assert project(model, IMAGE, "pool", top=2).pixels.abs().sum() > 0
 
 

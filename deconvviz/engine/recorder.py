@@ -136,7 +136,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             self.misfit = (error, explain(self.rec, op))
             raise
         if constant or (written and not name.endswith("_")):
-            name, func = name.removesuffix("_"), OnCopy(func, self.names(func))
+            func = _writing_nothing(func, flat) or OnCopy(func, self.names(func))
+            name = name.removesuffix("_")
             self.mixed.update(_storage(t) for t in constant)
         self.keep(name, func, record_args, inputs, out, written)
         return out
@@ -344,6 +345,15 @@ def _forwards() -> set[CodeType]:
             if code is not None:
                 found.add(code)
     return found
+
+
+def _writing_nothing(func: Any, flat: list[Any]) -> Any:
+    """The operator that makes a new tensor where `func` writes in place (`add` for `add_`); None if there is none."""
+    namespace, _, name = func._schema.name.partition("::")
+    twin = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None) if name.endswith("_") else None
+    # In place the type stays what it is, whatever the others are.
+    alike = len({a.dtype for a in flat if isinstance(a, Tensor)}) == 1
+    return getattr(twin, func._overloadname, None) if alike else None
 
 
 def _storage(tensor: Tensor) -> int:

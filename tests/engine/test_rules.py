@@ -17,6 +17,7 @@ from deconvviz.engine.rules.base import Rule
 torch.manual_seed(0)
 W = torch.randn(4, 4, 3, 3, dtype=torch.float64)
 WEIGHT = torch.rand(4, dtype=torch.float64) + 0.5
+RECURRENT = [kind(4, 3, batch_first=True).double() for kind in (nn.LSTM, nn.GRU)]
 MATRIX = torch.randn(9, 9, dtype=torch.float64)
 
 
@@ -71,6 +72,7 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("upsample_nearest2d", lambda x: F.interpolate(x, scale_factor=2)),
     ("upsample_bilinear2d", lambda x: F.interpolate(x, size=(13, 5), mode="bilinear", antialias=False)),
     ("upsample_bicubic2d", lambda x: F.interpolate(x, size=(13, 5), mode="bicubic")),
+    ("relu", lambda x: F.lp_pool2d(x.relu(), 2, 2)),  # where all is zero an infinite slope meets a shut switch
     ("mean", lambda x: x.mean((2, 3))),
     ("sum", lambda x: x.sum(2, keepdim=True)),
     ("relu", lambda x: x.relu()),
@@ -163,6 +165,11 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("t", lambda x: x[0, 0].t()),
     ("expand", lambda x: x.unsqueeze(1).expand(1, 2, 4, 9, 9)),
     ("split", lambda x: x.chunk(2, 1)[1]),
+    ("unsafe_split", lambda x: torch.unsafe_chunk(x, 2, 1)[1]),
+    ("unsafe_split_with_sizes", lambda x: torch.unsafe_split_with_sizes(x, [1, 3], 1)[1]),
+    ("transpose_", lambda x: conv(x).transpose_(2, 3)),
+    ("t_", lambda x: conv(x)[0, 0].clone().t_()),
+    ("add", lambda x: torch.ones(1, 4, 9, 9, dtype=torch.float64).add_(x).mul_(conv(x))),
     ("split_with_sizes", lambda x: x.split([1, 3], 1)[1]),
     ("unbind", lambda x: x.unbind(1)[2]),
     ("repeat", lambda x: x.repeat(1, 1, 2, 1)),
@@ -314,6 +321,9 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("cumprod", lambda x: x.cumprod(1)),
     ("prod", lambda x: x.prod(1)),
     ("tests.quarter", quarter),
+    # Recurrent, made of what is above.
+    ("unsafe_split", lambda x: RECURRENT[0](x.flatten(2).transpose(1, 2))[0][:, -1]),
+    ("transpose_", lambda x: RECURRENT[1](x.mean(2).transpose(1, 2))[0]),
 ]
 
 

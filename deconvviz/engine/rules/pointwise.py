@@ -69,6 +69,15 @@ class LowerBound(Activation):
         low = op.arg("min", op.arg("min_val", op.arg("threshold", 0)))
         return isinstance(low, int | float) and low == 0
 
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """Its derivative is 0 or 1, a switch: what it shuts out is nothing, even if that is infinite."""
+        method = walk.method if self.rectifies(op) else "gradient"
+        if method == "deconvnet" or len(op.inputs) > 1 or walk.shape(op.inputs[0]) != s.shape:
+            return super().project(walk, op, i, s)
+        shut: Tensor = walk.once(("shut", op.index), lambda: derivative(walk, [op], op.inputs[0]) == 0)
+        data = activate(s, method, None).data
+        return s.like(data.masked_fill(shut if s.windows is None else s.windows.cut(shut), 0))
+
 
 @register("relu", "relu_", "relu6")
 class Relu(LowerBound):

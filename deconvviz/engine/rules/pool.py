@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules.base import Rule, Walk, Windowed, axes, gradient, register, too_small
-from deconvviz.engine.rules.kernels import Kernel, pair
+from deconvviz.engine.rules.kernels import Kernel, Span, pair
 from deconvviz.engine.windows import Signal, Windows, from_whole
 
 
@@ -31,6 +31,10 @@ class MaxPool(_Pool):
 
     padding = -torch.inf
     switches = True
+
+    def reaches(self, rec: Recording, op: Op, i: int, span: Span, axis: int) -> Span | None:
+        """As for every pool; a network that reads the switches itself needs those of whole maps."""
+        return None if rec.consumers(op.output(1)) else super().reaches(rec, op, i, span, axis)
 
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         """The pool, its padding already in the windows. Switches of windows would mean nothing: none are given."""

@@ -194,7 +194,7 @@ class Moves(Rule):
         return s.like(data) if by_map else from_whole(data.view(len(s), *shape))
 
 
-@register("permute", "transpose", "t")
+@register("permute", "transpose", "t", "transpose_", "t_")
 class Permutation(Moves):
     """Whole dimensions move."""
 
@@ -223,7 +223,18 @@ class Expansion(Moves):
         return x.expand(k, *out[1:]) if len(out) == rec.values[op.inputs[0]].dim() and out[0] == 1 else None
 
 
-@register("split", "split_with_sizes", "chunk", "unbind", "index_select", "unfold", "slice", "select")
+@register(
+    "split",
+    "split_with_sizes",
+    "unsafe_split",
+    "unsafe_split_with_sizes",
+    "chunk",
+    "unbind",
+    "index_select",
+    "unfold",
+    "slice",
+    "select",
+)
 class Parts(Moves):
     """Parts along one dimension; of maps, on the windows."""
 
