@@ -57,7 +57,9 @@ class Recipe:
     in front of the first linear layer. `undecayed`: prefixes of parameters without weight decay, as biases
     and BatchNorms always are. `mixup`: pairs of views are blended, with a share from Beta(mixup, mixup), during the
     first `mixup_until` of the training; 0 is off (Zhang et al. 2018). `head`: in so many of the epochs, at the end,
-    only the linear layers learn, from a third of the rate down. `teaching`: how to learn from a teacher. `precision`:
+    only the linear layers learn, from a third of the rate down. `balance`: at the end the last biases are freed of how
+    frequent the categories were (`deconvviz.training.balance`). `then`: name of the recipe that goes on from the
+    weights of this one. `teaching`: how to learn from a teacher. `precision`:
     "float32", or "bfloat16" for the convolutions and products of a training step (twice as fast on a processor that
     has it, many times slower on one that has not).
     """
@@ -85,6 +87,8 @@ class Recipe:
     mixup: float = 0.0
     mixup_until: float = 1.0
     head: int = 0
+    balance: bool = False
+    then: str = ""
     teaching: Teaching = Teaching()
     augmentation: Augmentation = Augmentation()
     initialisation: str = "model"
@@ -110,7 +114,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        # The bundled `zfnet` was trained so, with EfficientNet-Lite0 as its teacher.
+        # The bundled `zfnet` was trained so, and then as the next one says, with EfficientNet-Lite0 as its teacher.
         Recipe(
             name="zfnet",
             stages=((56, 128), (24, 160), (14, 224)),
@@ -132,6 +136,28 @@ RECIPES: dict[str, Recipe] = {
             augmentation=Augmentation(area=(0.25, 1.0), ratio=4 / 3, flip=0.5, colour=1.0, erase=0.25),
             initialisation="data",
             batch_norm=True,
+            then="zfnet-fine",
+            precision="bfloat16",
+        ),
+        # What the first recipe leaves for the end: the whole network at full size, still with blended views.
+        Recipe(
+            name="zfnet-fine",
+            stages=((8, 224),),
+            batch=64,
+            optimiser="adamw",
+            lr=1.5e-4,
+            weight_decay=0.05,
+            floor=0.01,
+            warmup=100,
+            factors=(("conv1.", 0.0),),
+            smoothing=0.1,
+            ema=0.995,
+            clip=5.0,
+            dropout=0.3,
+            dropout_inputs=0.3,
+            mixup=0.3,
+            balance=True,
+            augmentation=Augmentation(area=(0.25, 1.0), ratio=4 / 3, flip=0.5, colour=1.0, erase=0.25),
             precision="bfloat16",
         ),
         # Section 3 of the paper. There the rate fell by hand when the error stood still; here at fixed

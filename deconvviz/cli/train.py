@@ -118,7 +118,8 @@ def train(
     if "test" in lines[-1]:
         parts = [f"{name} {lines[-1][key]:.2%} ± {lines[-1][f'{key}_error']:.2%}" for key, name in _TESTED]
         click.echo("  ".join(parts))
-    click.echo(str(out / "final.safetensors"))
+    last = max(out.glob("*/final.safetensors"), default=out / "final.safetensors")  # of the recipe that went on
+    click.echo(str(last))
     if evolve:
         from deconvviz.cli.evolve import evolve as command
 

@@ -36,7 +36,6 @@ def accuracy(
     return score(module, card, data, indices, size, crops, team).mean
 
 
-@torch.no_grad()
 def score(
     module: nn.Module,
     card: Card,
@@ -51,31 +50,46 @@ def score(
     The mode of `module` is put back. The processes of `team` share the pictures among them. Raises
     `DeconvvizValueError` for other `crops`.
     """
+    found = probabilities(module, card, data, indices, size, crops, team)
+    truth = data.classes[torch.tensor(indices)]
+    return score_of((found.argmax(1) == truth).double(), truth)
+
+
+@torch.no_grad()
+def probabilities(
+    module: nn.Module,
+    card: Card,
+    data: Pictures,
+    indices: Sequence[int],
+    size: int,
+    crops: int = 1,
+    team: Team | None = None,
+) -> Tensor:
+    """Class probabilities (N, classes), float64, of the pictures `indices`; as `score`."""
     if crops not in (1, 10):
         raise DeconvvizValueError(f"crops is {crops}; allowed: 1, 10")
     team = team or Team()
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
-    chosen = torch.tensor(indices)
-    right = torch.zeros(len(chosen), dtype=torch.float64)
+    found = torch.zeros(len(indices), len(data.labels), dtype=torch.float64)
     try:
-        for part in torch.split(torch.arange(team.rank, len(chosen), team.size), max(_BATCH // crops, 1)):
-            guesses = _guess(module, card, [data.pixels[i] for i in chosen[part].tolist()], size, crops)
-            right[part] = (guesses == data.classes[chosen[part]]).double()
+        for part in torch.split(torch.arange(team.rank, len(indices), team.size), max(_BATCH // crops, 1)):
+            pictures = [data.pixels[indices[k]] for k in part.tolist()]
+            found[part] = _probabilities(module, card, pictures, size, crops)
     finally:
         for m, mode in modes:
             m.training = mode
-    team.add_([right])
-    return score_of(right, data.classes[chosen])
+    team.add_([found])
+    return found
 
 
-def _guess(module: nn.Module, card: Card, pictures: Sequence[Tensor], size: int, crops: int) -> Tensor:
-    """The most probable class (N,) of each picture, probabilities averaged over its crops."""
+def _probabilities(module: nn.Module, card: Card, pictures: Sequence[Tensor], size: int, crops: int) -> Tensor:
+    """Class probabilities (N, classes) of each picture, averaged over its crops."""
     resize = resized_side(card, size)
     if crops == 1:
         x = torch.stack([centre(p, resize, size) for p in pictures])
     else:
         x = torch.cat([ten_crops(p, resize, size) for p in pictures])
     like = next(module.parameters())
-    scores = logits_of(module, normalise(x.to(like.device).float() / 255, card).to(like.dtype)).softmax(1)
-    return scores.view(len(pictures), crops, -1).mean(1).argmax(1).cpu()
+    scores = logits_of(module, normalise(x.to(like.device).float() / 255, card).to(like.dtype)).double().softmax(1)
+    return scores.view(len(pictures), crops, -1).mean(1).cpu()

@@ -6,6 +6,7 @@ weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -28,6 +29,7 @@ from deconvviz.models.recipes import Recipe
 from deconvviz.network.checkpoints import KEPT, note_run
 from deconvviz.network.network import Network
 from deconvviz.processes import Team, team
+from deconvviz.training.balance import balanced
 from deconvviz.training.evaluation import accuracy, logits_of, score
 from deconvviz.training.plan import Changes, Course, Shown, recipe_of
 from deconvviz.training.scaffold import Guess, keep_but_linear, renormalise
@@ -35,6 +37,7 @@ from deconvviz.training.schedule import rate
 from deconvviz.training.start import largest_size, start
 from deconvviz.training.state import (
     CURVES,
+    FINAL,
     LAST,
     UNREADABLE,
     Run,
@@ -80,13 +83,15 @@ def train(
     `unreadable.txt` if there were such pictures. Every file of weights holds perceptual hashes of the pictures that
     were trained and chosen on.
 
-    `recipe`: a name or a `Recipe`; `changes` to it are the fields of `Changes` (epochs, size, stages, batch, lr,
-    flip, precision). `teacher`: a network of the zoo or of timm, with the file of its weights. `weights`: a
-    file to start from. `data_source`: name and licence of the pictures, for the written files, where they are not
-    recognised. The validation pictures (shares `fraction` and `validation` of each category are for test and
-    validation, see `split`) are looked at every `test_every` epochs, after the epochs `KEPT` and at the end; the test
-    pictures once, with the final weights, for the last line of metrics. Accuracies are means over categories. `report`
-    is called with each line of metrics, `shown` with what is being done, the number done and the number to do.
+    `recipe`: a name or a `Recipe`; `changes` to it are the fields of `Changes` (epochs, size, stages, batch, lr, flip,
+    precision). A recipe that another one goes on from (`then`) is followed by that, in a folder of its name within
+    `out`, unless its epochs, sizes or rate are changed. `teacher`: a network of the zoo or of timm, with the file of
+    its weights. `weights`: a file to start from. `data_source`: name and licence of the pictures, for the written
+    files, where they are not recognised. The validation pictures (shares `fraction` and `validation` of each category
+    are for test and validation, see `split`) are looked at every `test_every` epochs, after the epochs `KEPT` and at
+    the end; the test pictures once, with the final weights, for the last line of metrics. Accuracies are means over
+    categories. `report` is called with each line of metrics, `shown` with what is being done, the number done and the
+    number to do.
 
     Started by `torchrun`, the processes share each batch, and the first one writes, into a folder that all of
     them see. Raises `DeconvvizValueError`, `UnknownNameError`, `WeightsError`.
@@ -94,6 +99,8 @@ def train(
     if model not in registry.names():
         raise UnknownNameError(f"unknown model '{model}'{suggest(model, registry.names())}")
     chosen = Changes(**changes).apply(recipe_of(recipe, model))
+    if any(changes.get(name) is not None for name in ("epochs", "size", "stages", "lr")):
+        chosen = replace(chosen, then="")  # what would go on was made for the recipe as it stands
     folder = Path(out)
     _check_start(folder / LAST, resume, fresh)
     shown = shown or _silent
@@ -127,7 +134,17 @@ def train(
         _prepare(folder, pictures, processes, resume)
         if processes.leads:
             note_run(folder, model, data)
-        return _go(run, course, folder, report)
+        lines = _go(run, course, folder, report)
+    if not chosen.then:
+        return lines
+    again = functools.partial(
+        train, model, data, folder / chosen.then, recipe=chosen.then, weights=folder / FINAL, teacher=teacher,
+        teacher_weights=teacher_weights, seed=seed, workers=workers, fraction=fraction, validation=validation,
+        per_category=per_category, data_source=data_source, test_every=test_every, report=report, shown=shown,
+    )  # fmt: skip
+    kept = {name: changes[name] for name in ("batch", "flip", "precision") if name in changes}
+    there = resume and (folder / chosen.then / LAST).is_file()
+    return [*lines, *again(resume=there, fresh=not there, **kept)]
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -190,9 +207,11 @@ def _conclude(run: Run, course: Course, folder: Path) -> None:
     """Choose the weights by the validation pictures, look at the test pictures with them, once, and write both."""
     course.team.wait()  # the first process has written the best ones
     epoch, weights = chosen_state(run, folder)
-    if course.parts.test:
+    size = int(run.metrics[epoch - 1]["size"])
+    if course.recipe.balance:
+        weights, run.tested["balance"] = balanced(run, course, weights, size)
+    if course.parts.test and not course.recipe.then:  # else the one that goes on looks at them
         module = run.with_weights(weights)
-        size = int(run.metrics[epoch - 1]["size"])
         for name, crops in (("test", 1), ("test_ten_crops", 10)):
             found = score(module, run.card, course.data, course.parts.test, size, crops, course.team)
             run.tested |= {name: found.mean, f"{name}_error": found.error}

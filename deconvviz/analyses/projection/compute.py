@@ -160,9 +160,9 @@ def _switches(rec: Recording, value: int) -> tuple[int, bool]:
     """How many max pools lead to `value`; and whether there is none though rectifiers of the photograph do, so that
     other methods would follow it where the deconvnet cannot."""
     way = rec.ancestors((value,))
-    pools = sum(rule_of(op, missing_ok=True).switches for op in way)
+    pools = sum(rule_of(op).switches for op in way)
     below = [op for op in way if value not in op.outputs]
-    return pools, not pools and any(rule_of(op, missing_ok=True).role == "activation" for op in below)
+    return pools, not pools and any(rule_of(op).role == "activation" for op in below)
 
 
 @dataclass
