@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.projection.compute import project_recorded
+from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
@@ -31,6 +32,7 @@ from deconvviz.errors import (
     DeconvvizTypeError,
     DeconvvizValueError,
     UnknownNameError,
+    UnsupportedOperatorError,
     check_choice,
     check_counts,
     suggest,
@@ -66,7 +68,8 @@ def occlude(
     deviation in each channel, from `seed`), a number, or a colour (C,), both in input scale. `mask` (h, w) boolean says
     which pixels of the window are covered. `positions`: "all" (every one that fits; a last one that does not is shifted
     back inside), or "captum" (its grid: the last window is cut at the border). With a `layer`, `activity` sums the map
-    whose maximum is largest on the picture itself, which is projected besides. `progress` is called with positions done
+    whose maximum is largest on the picture itself, which is projected besides (by the gradient, if the DeconvNet knows
+    no way: `projection.policy` says so). `progress` is called with positions done
     and in all.
 
     The logits are those of the network run on every occluded picture, to rounding. Memory is bounded by `batch`
@@ -116,7 +119,7 @@ def _one(
     found = net.find_layer(rec, layer) if layer is not None else None
     with plain_mode(x.device.type):
         seen = _run(rec, grid, cover, _strongest(rec, found), batch, progress)
-    projection = None if found is None else project_recorded(net, rec, found, [seen.unit])
+    projection = None if found is None else _projection(net, rec, found, seen.unit)
     # The share of the filters' arithmetic of as many whole passes that was left to do.
     policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(seen.arithmetic, 4)}
     policy |= {"seed": seed} if cover.words == "noise" else {}
@@ -128,6 +131,14 @@ def _one(
         unit=seen.unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
         projection=projection, policy=policy, labels=net.card.labels, **net.provenance(),
     )  # fmt: skip
+
+
+def _projection(net: Network, rec: Recording, found: FoundLayer, unit: int | None) -> Projection:
+    """The unit by the DeconvNet, or by the gradient through what that knows no way through: the policy says which."""
+    try:
+        return project_recorded(net, rec, found, [unit])
+    except UnsupportedOperatorError:
+        return project_recorded(net, rec, found, [unit], method="gradient")
 
 
 def _float(x: Tensor) -> Tensor:
