@@ -119,6 +119,19 @@ class Reference(TorchFunctionMode):
         return sent + (out - sent).detach()
 
 
+class _InOrder(TorchFunctionMode):
+    """Gradients of batch norms laid out plainly: torch 2.14's is wrong for one that comes from tokens of one picture.
+
+    `(bn(x).flatten(2).transpose(1, 2) * w).sum()` in eval mode shows it: the weights are taken in another order.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in (F.batch_norm, torch.batch_norm) and out.requires_grad:
+            out.register_hook(lambda g: g.clone(memory_format=torch.contiguous_format))
+        return out
+
+
 def _out_of_place(func: Any) -> Callable[..., Tensor]:
     name = func.__name__
     plain: Callable[..., Tensor] = getattr(F, name[:-1], None) or getattr(torch, name[:-1]) if name[-1] == "_" else func
@@ -140,7 +153,7 @@ def value_at(module: nn.Module, x: Tensor, layer: str) -> Tensor:
 def wanted(module: nn.Module, x: Tensor, layer: str, unit: int, place: tuple[int, int], method: str) -> Tensor:
     """One unit's projection by autograd, (C, H, W)."""
     leaf = x.clone().requires_grad_()
-    with contextlib.nullcontext() if method == "gradient" else Reference(method):
+    with contextlib.nullcontext() if method == "gradient" else Reference(method), _InOrder():
         value = value_at(module, leaf * 1, layer)
     one = value[0, unit, place[0], place[1]] if value.dim() == 4 else value[0, unit]
     (found,) = torch.autograd.grad(one, leaf)

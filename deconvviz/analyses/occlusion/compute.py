@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional as TF
 from deconvviz.analyses.given import whole_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.projection.compute import METHODS, project_recorded
+from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.readout import Readout
@@ -33,6 +34,7 @@ from deconvviz.errors import (
     DeconvvizTypeError,
     DeconvvizValueError,
     UnknownNameError,
+    UnsupportedOperatorError,
     check_choice,
     check_counts,
     suggest,
@@ -74,8 +76,9 @@ def occlude(
     colour (C,), both in input scale. `mask` (h, w) boolean says which pixels of the window are covered. `positions`:
     "all" (every one that fits; a last one that does not is shifted back inside), or "captum" (its grid: the last window
     is cut at the border). With a `layer`, `activity` sums the map whose maximum is largest on the picture itself, which
-    is projected besides by `method`, as `project` names them. `progress` is True for a bar, or called with positions
-    done and in all, those of each picture.
+    is projected besides by `method`, as `project` names them (by the gradient, if the DeconvNet knows no way:
+    `projection.policy` says so). `progress` is True for a bar, or called with positions done and in all, those of each
+    picture.
 
     The logits are those of the network run on every occluded picture, to rounding. Memory is bounded by `batch`
     pictures at a time, besides the recording of one picture, the filters (those of 3×3 up to five times) and the
@@ -136,7 +139,7 @@ def _one(
     with plain_mode(x.device.type):
         baseline = readout.scores(rec.values[readout.value])[0].clone()
         seen = _run(rec, readout, grid, cover, _strongest(rec, found), batch, progress)
-    projection = None if found is None else project_recorded(net, rec, found, [seen.unit], method=method)
+    projection = None if found is None else _projection(net, rec, found, seen.unit, method)
     # The share of the filters' arithmetic of as many whole passes that was left to do.
     policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(seen.arithmetic, 4)}
     policy |= {"seed": seed} if cover.words == "noise" else {}
@@ -149,6 +152,14 @@ def _one(
         projection=projection, baseline_activity=seen.total, policy=policy, labels=net.card.labels,
         **whole_of(net, image), **net.provenance(),
     )  # fmt: skip
+
+
+def _projection(net: Network, rec: Recording, found: FoundLayer, unit: int | None, method: str) -> Projection:
+    """The unit by `method`, or by the gradient through what that knows no way through: the policy says which."""
+    try:
+        return project_recorded(net, rec, found, [unit], method=method)
+    except UnsupportedOperatorError:
+        return project_recorded(net, rec, found, [unit], method="gradient")
 
 
 def _float(x: Tensor) -> Tensor:
