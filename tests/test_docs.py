@@ -72,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = deconvviz.load("zfnet")
     (root / "run").mkdir()
     for epoch in (1, 2):
-        facts = {"labels": list(net.card.labels), "model": "zfnet", "options": {"classes": 101, "fc": [512, 512]}}
+        facts = {"labels": list(net.card.labels), "model": "zfnet", "options": {"classes": 101}}
         write_weights(root / "run" / checkpoint_name(epoch), net.module.state_dict(), facts)
     note_run(root / "run", "zfnet", root / "photos")
     return root

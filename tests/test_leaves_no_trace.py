@@ -147,6 +147,7 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "adjusted": lambda m: Network(m).adjusted(input_size=8),
     "record_to": lambda m: Network(m).record_to(IMAGE, "bn2"),
     "find_layer": lambda m: Network(m).find_layer(record(m, IMAGE), "bn2"),
+    "read_out": lambda m: Network(m).read_out(record(Logits(m), IMAGE), "this"),
 }
 # A public function of a model, pictures and layers that has no line is called with these alone.
 BY_ITSELF = {
@@ -158,7 +159,17 @@ CALLS.update({name: lambda m, name=name: getattr(deconvviz, name)(m, IMAGE, ["bn
 # These run no forward pass, so nothing in one can fail.
 NO_PASS = {"preprocess", "inputs", "weights_hash", "facts", "provenance", "carried", "adjusted"}
 # These only read values, for which no operator needs a rule.
-NO_RULE = {"record_to", "find_layer", "correspondence", "invariance", "filters", "filters, two", "probe", "scan"}
+NO_RULE = {
+    "record_to",
+    "find_layer",
+    "read_out",
+    "correspondence",
+    "invariance",
+    "filters",
+    "filters, two",
+    "probe",
+    "scan",
+}
 NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
 NO_RULE |= {"project, gradient", "occlude", "layers", "receptive_field"}  # and these know what to do without one
 

@@ -333,7 +333,7 @@ class OnePictureResult(PictureResult):
 
     image: Annotated[Tensor, "C H W"] = dataclasses.field(kw_only=True)
     labels: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
-    whole: Tensor | None = dataclasses.field(default=None, kw_only=True)
+    whole: Annotated[Tensor | None, "_ _ 3"] = dataclasses.field(default=None, kw_only=True)
     region: tuple[float, float, float, float] | None = dataclasses.field(default=None, kw_only=True)
     answer: tuple[int, float] | None = dataclasses.field(default=None, kw_only=True)
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvviz.analyses.filters.measures import above, twins
+from deconvviz.engine.rules.kernels import pair
 
 _PATCHES = 30_000
 _ROOM = 2  # pixels that a patch may be moved by, each way
@@ -29,7 +30,7 @@ _BOUNDS = ((0.85, 0.4), (0.9, 0.45), (0.94, 0.49), (0.98, 0.8), (2.0, 2.0))
 def first_filters(x: Tensor, conv: nn.Conv2d, generator: torch.Generator) -> Tensor:
     """Filters (maps, C, kh, kw) without a mean for `conv`, from the preprocessed pictures `x` (N, C, H, W)."""
     room = _ROOM if conv.dilation == (1, 1) else 0
-    patches = _patches(_low_passed(x, conv.stride), conv, room, generator)
+    patches = _patches(_low_passed(x, pair(conv.stride)), conv, room, generator)
     views, whiten = _whitened(patches, conv, room)
     centroids, members = _cluster(views, 2 * conv.out_channels, generator)
     filters = centroids @ whiten.T
@@ -122,7 +123,7 @@ def _cluster(views: Tensor, count: int, generator: torch.Generator) -> tuple[Ten
 
 def _choose(filters: Tensor, members: Tensor, conv: nn.Conv2d) -> list[int]:
     """Which of `filters` to keep: as many as `conv` has maps, by the strictest of the bounds that leave enough."""
-    wasted = above(filters.cpu(), conv.stride, conv.dilation).nan_to_num(2.0).tolist()
+    wasted = above(filters.cpu(), pair(conv.stride), pair(conv.dilation)).nan_to_num(2.0).tolist()
     order = members.argsort(descending=True, stable=True).tolist()
     kept: list[int] = []
     for similar, alias in _BOUNDS:

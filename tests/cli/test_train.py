@@ -72,9 +72,9 @@ def test_bars_come_and_go_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys:
         bars.report("reading", 1, 2)
         bars.report("epoch 1", 0, 3)
         assert bars._bar is not None and bars._bar._bar is not None
-        assert [task.description for task in bars._bar._bar.tasks] == ["epoch 1"]
+        assert [task.description for task in bars._bar._bar._bar.tasks] == ["epoch 1"]
         bars.report("epoch 1", 2, 3)
-        assert bars._bar._bar.tasks[0].completed == 2 and bars._bar._bar.tasks[0].total == 3
+        assert bars._bar._bar._bar.tasks[0].completed == 2 and bars._bar._bar._bar.tasks[0].total == 3
         bars.report("epoch 1", 3, 3)
         assert bars._bar is None
         _report(bars, {"epoch": 1, "size": 28, "loss": 0.5, "train": 0.25, "validation": 0.125})

@@ -66,7 +66,7 @@ class PanelSource:
     >>> net = deconvviz.load("zfnet")
     >>> with deconvviz.scan(net, "photos", ["conv2"], top=2, store="source.db") as store:
     ...     source = deconvviz.PanelSource(net, store)
-    ...     [rank for unit, rank, panel in source.panels(store.layer("conv2"), [(7, 0), (7, 1)])]
+    ...     sorted(rank for unit, rank, panel in source.panels(store.layer("conv2"), [(7, 0), (7, 1)]))
     [0, 1]
     """
 
