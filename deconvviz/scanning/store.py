@@ -126,7 +126,7 @@ class Store:
         """The store as a notebook shows it; once closed it is a line."""
         try:
             return self.table().html()
-        except sqlite3.Error:
+        except (sqlite3.Error, StoreError):
             return None
 
     # Facts ------------------------------------------------------------------------------------------------------------
