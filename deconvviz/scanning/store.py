@@ -107,7 +107,7 @@ class Store:
     def __repr__(self) -> str:
         try:
             facts, layers = self.facts, self.layers()
-        except sqlite3.Error:
+        except (sqlite3.Error, StoreError):
             return f"Store({self.path}, closed)"
         name, done = facts["model"]["name"], facts["done"]
         return f"Store({self.path}: {name}, {len(layers)} layers, {done} of {self.count} pictures)"
