@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from deconvviz.data.made_here import check_regular
 from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
 
 # A picture as people have it: a file, or pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8.
@@ -54,6 +55,7 @@ def read_image(image: PictureFile, allow_nonfinite: bool = False) -> Image.Image
         raise ImageError(f"no such picture: {path}")
     if path.is_dir():
         raise ImageError(f"{path} is a folder, not a picture")
+    check_regular(path)
     try:
         with warnings.catch_warnings():
             # The bound below replaces Pillow's own warning; broken EXIF data is no reason to stop.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
+from deconvviz.data.images import read_image
 from deconvviz.data.listing import listing, pictures_below, pictures_in
 from deconvviz.data.made_here import check_regular, made_here
 from deconvviz.errors import DeconvvizWarning, ImageError
@@ -70,5 +71,7 @@ def test_a_fifo_is_never_opened(tmp_path: Path) -> None:
     for name in ("pipe.png", "device.png"):
         with pytest.raises(ImageError, match="is a FIFO, a socket or a device, not a picture"):
             check_regular(tmp_path / name)
+        with pytest.raises(ImageError, match="is a FIFO, a socket or a device, not a picture"):
+            read_image(tmp_path / name)
     check_regular(tmp_path / "own.png")
     check_regular(tmp_path / "nowhere.png")
