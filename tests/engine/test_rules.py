@@ -303,6 +303,7 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     # Attention.
     ("_scaled_dot_product_flash_attention_for_cpu", lambda x: F.scaled_dot_product_attention(x, conv(x), 2 * x)),
     ("_scaled_dot_product_flash_attention_for_cpu", lambda x: F.scaled_dot_product_attention(x, x, x, MATRIX)),
+    ("_scaled_dot_product_flash_attention_for_cpu", lambda x: F.scaled_dot_product_attention(x, x, x, conv(x))),
     ("bmm", lambda x: torch.bmm(x[0], conv(x)[0])),
     ("baddbmm", lambda x: torch.baddbmm(x[0], conv(x)[0], x[0], beta=0.5, alpha=2)),
     ("addmm", lambda x: torch.addmm(x[0, 0, 0], MATRIX, x[0, 1], beta=0.5, alpha=2)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -212,8 +213,16 @@ class Attention(Rule):
             if op.operand(i) != "value":
                 return None
             if op.inputs.count(op.inputs[i]) > 1:  # one value for all three: the signal goes to it as the value only
-                op = op.with_args(
-                    query=walk.rec.values[op.arg("query").value], key=walk.rec.values[op.arg("key").value]
-                )
+                given = {name: op.arg(name) for name in ("query", "key")}
+                recorded = {n: walk.rec.values[a.value] if isinstance(a, Ref) else a for n, a in given.items()}
+                op = op.with_args(**recorded)
                 i, op.inputs = 0, (op.arg("value").value,)
-        return gradient(walk, op, i, s)
+        return gradient(walk, _by_function(op) if walk.output == 0 else op, i, s)
+
+
+def _by_function(op: Op) -> Op:
+    """The same attention as torch chooses it for autograd: not every way to it has a derivative by its mask."""
+    mask = op.arg("attn_mask", op.arg("attn_bias", None))
+    given = {"attn_mask": mask, "is_causal": op.arg("is_causal", False), "scale": op.arg("scale", None)}
+    tensors = tuple(op.arg(name) for name in ("query", "key", "value"))
+    return replace(op, func=F.scaled_dot_product_attention, args=tensors, kwargs=given)
