@@ -472,7 +472,7 @@ def page(rows: list[dict[str, str]]) -> str:
         "occlusion against the plain loop. ✓ equal to the reference; ○ runs, and differs from a reference that knows",
         "gates, norms and activations by their functions only, not spelt out (their rules have tests of their own);",
         "– refused by name; ✗ wrong. The gradient that torch 2.14's batch norm sends back from tokens of one picture",
-        "is wrong (two of these networks have it): there the reference lays it out plainly, and `gradient` needs no",
+        "is wrong (three of these networks meet it): there the reference lays it out plainly, and `gradient` needs no",
         "such care.",
         "",
         f"| of {len(rows)} networks, {len(free)} without attention | " + " | ".join(COLUMNS) + " |",
