@@ -111,6 +111,9 @@ class Recipe:
         return self.stages[-1][1]
 
 
+# Of the bundled `zfnet`, in both of its recipes.
+_VIEWS = Augmentation(area=(0.25, 1.0), ratio=4 / 3, flip=0.5, colour=1.0, erase=0.25)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -133,7 +136,7 @@ RECIPES: dict[str, Recipe] = {
             mixup=0.2,
             mixup_until=0.8,
             head=6,
-            augmentation=Augmentation(area=(0.25, 1.0), ratio=4 / 3, flip=0.5, colour=1.0, erase=0.25),
+            augmentation=_VIEWS,
             initialisation="data",
             batch_norm=True,
             then="zfnet-fine",
@@ -157,7 +160,7 @@ RECIPES: dict[str, Recipe] = {
             dropout_inputs=0.3,
             mixup=0.3,
             balance=True,
-            augmentation=Augmentation(area=(0.25, 1.0), ratio=4 / 3, flip=0.5, colour=1.0, erase=0.25),
+            augmentation=_VIEWS,
             precision="bfloat16",
         ),
         # Section 3 of the paper. There the rate fell by hand when the error stood still; here at fixed

@@ -103,8 +103,9 @@ def train(
         raise click.UsageError("--stages contradicts --epochs and --size")
     if options["teacher_weights"] and not options["teacher"]:
         raise click.UsageError("--teacher-weights needs --teacher")
-    from deconvviz.training import leads
+    from deconvviz.training import Changes, leads
     from deconvviz.training import train as run
+    from deconvviz.training.plan import recipe_of
 
     with Stages() as bars:
         report = partial(_report, bars)
@@ -118,8 +119,9 @@ def train(
     if "test" in lines[-1]:
         parts = [f"{name} {lines[-1][key]:.2%} ± {lines[-1][f'{key}_error']:.2%}" for key, name in _TESTED]
         click.echo("  ".join(parts))
-    last = max(out.glob("*/final.safetensors"), default=out / "final.safetensors")  # of the recipe that went on
-    click.echo(str(last))
+    fields = ("epochs", "size", "stages", "batch", "lr", "flip", "precision")
+    chosen = Changes(**{name: options[name] for name in fields}).apply(recipe_of(options["recipe"], model))
+    click.echo(str(out / chosen.then / "final.safetensors"))
     if evolve:
         from deconvviz.cli.evolve import evolve as command
 

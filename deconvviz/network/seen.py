@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +52,6 @@ def seen_from(facts: Mapping[str, Any], source: str) -> Seen | None:
     try:
         parts = [np.frombuffer(base64.b64decode(text[name], validate=True), np.uint8) for name in ("trained", "chosen")]
         trained, chosen = (torch.from_numpy(part.copy()).view(-1, likeness.BYTES) for part in parts)
-    except (KeyError, TypeError, ValueError, RuntimeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{source} is damaged: what it says of its training pictures cannot be read") from error
     return Seen(trained, chosen)

@@ -66,8 +66,11 @@ class Changes:
         augmentation = recipe.augmentation
         if self.flip is not None:
             augmentation = replace(augmentation, flip=self.flip)
+        # What goes on from a recipe was made for it as it stands.
+        stands = all(value is None for value in (self.epochs, self.size, self.stages, self.lr))
         return replace(
             recipe,
+            then=recipe.then if stands else "",
             stages=self._stages(recipe),
             batch=self.batch or recipe.batch,
             lr=self.lr or recipe.lr,

@@ -99,8 +99,6 @@ def train(
     if model not in registry.names():
         raise UnknownNameError(f"unknown model '{model}'{suggest(model, registry.names())}")
     chosen = Changes(**changes).apply(recipe_of(recipe, model))
-    if any(changes.get(name) is not None for name in ("epochs", "size", "stages", "lr")):
-        chosen = replace(chosen, then="")  # what would go on was made for the recipe as it stands
     folder = Path(out)
     _check_start(folder / LAST, resume, fresh)
     shown = shown or _silent

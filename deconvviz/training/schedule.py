@@ -16,11 +16,10 @@ from deconvviz.models.recipes import Recipe
 def optimiser(modules: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser of all parameters of `modules`, whose names start with "model." where recipes name them."""
     groups: list[dict[str, Any]] = []
-    # Momentum and weight decay would move what is to stay as it is.
     for name, p in modules.named_parameters():
         own = name.removeprefix("model.")
         factor = next((f for prefix, f in recipe.factors if own.startswith(prefix)), 1.0)
-        if factor == 0:
+        if factor == 0:  # momentum and weight decay would move what is to stay as it is
             p.requires_grad_(False)
             continue
         # Biases and BatchNorm have no weight decay: pulling them to zero regularises nothing.
