@@ -77,7 +77,7 @@ class Reference(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        bounded = func is F.hardtanh and args[1:2] == (0.0,)  # ReLU6 is one
+        bounded = func is F.hardtanh and kwargs.get("min_val", *args[1:2]) == 0.0  # ReLU6 is one
         if (func in _ACTIVATIONS or bounded) and isinstance(args[0], Tensor):
             rest = {k: v for k, v in kwargs.items() if k != "inplace"}
             plain = _out_of_place(func)

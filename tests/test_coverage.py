@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+import deconvviz
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
 
@@ -87,6 +90,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "plain": lambda: Net(Call(lambda y, x: F.relu(y))),
     "GELU, LayerNorm": lambda: Net(Call(lambda y, x: F.layer_norm(F.gelu(y), (10,)))),
     "GroupNorm, SiLU": lambda: Net(Call(lambda y, x: F.silu(F.group_norm(y, 2)))),
+    "ReLU6": lambda: Net(nn.Conv2d(8, 8, 3), nn.ReLU6(), nn.Conv2d(8, 8, 3), nn.ReLU6(inplace=True)),
     "squeeze and excitation": lambda: Net(Call(squeezed)),
     "up and down": lambda: Net(nn.ConvTranspose2d(8, 8, 2, 2), nn.MaxPool2d(2), nn.ReLU()),
     "a write into a fresh tensor": lambda: Net(Call(padded)),
@@ -116,6 +120,40 @@ def test_attention_by_gradient_and_occlusion(inside: bool) -> None:
     for method in ("deconvnet", "guided"):
         assert said[method].startswith("refused: operator"), said
         assert "attention" in said[method] and "method 'gradient' and occlude work" in said[method]
+
+
+DETECTORS = {
+    "fasterrcnn_mobilenet_v3_large_320_fpn": "backbone.body.4",
+    "maskrcnn_resnet50_fpn": "backbone.body.layer1",
+    "retinanet_resnet50_fpn": "backbone.fpn.layer_blocks.1",
+    "ssdlite320_mobilenet_v3_large": "backbone.features.0.5",
+}
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
+@pytest.mark.usefixtures("one_thread")
+def test_a_whole_detector_up_to_its_choice_of_boxes(name: str) -> None:
+    """Layers of its backbone are projected; what comes behind the choice is refused by name."""
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    size = {} if name.startswith("ssd") else {"min_size": 64, "max_size": 96}
+    model, layer = get_model(name, weights=None, weights_backbone=None, num_classes=3, **size), DETECTORS[name]
+    model, x = model.double().eval(), torch.rand(1, 3, 64, 80, dtype=torch.float64)
+    for method in coverage.METHODS:
+        p = deconvviz.project(model, x, layer, top=1, method=method)
+        want = coverage.wanted(model, x, layer, int(p.units[0]), tuple(p.places[0].tolist()), method)
+        assert coverage._distance(p.pixels[0], want) < 1e-9, method
+    # For random weights some choose by masks alone: these are recorded to the end.
+    refused = (
+        r"^operator '(nonzero'.* nor occlude can follow it \(layers before it can be projected|\S+' .* picture says)"
+    )
+    with pytest.raises(deconvviz.UnsupportedOperatorError, match=refused):
+        deconvviz.occlude(model, x, window=32, stride=32, layer=layer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "layers are listed up to where the recording ended: operator 'nonzero'")
+        rows = deconvviz.Network(model, (64, 80)).layers()
+    assert len(rows) > 50 and rows[0].name.startswith("backbone.")
 
 
 def test_the_page_counts_and_names() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from deconvviz.engine.recording import Op, Recording
+from deconvviz.engine.recording import Op, Recording, spoken
 from deconvviz.engine.rules import rule_of
 from deconvviz.errors import DeconvvizTypeError
 
@@ -61,23 +62,47 @@ def explain(rec: Recording, op: Op) -> str | None:
     weight = op.given.get("weight")
     if rule.role == "weights" and isinstance(weight, Tensor) and weight.dim() != 4:
         return _begins_with(rec, op.module, weight.dim() - 2)
+    own = _own_channels(rec, op)
+    if own is not None:
+        return f"image has {channels} channels, this network takes {own}, as {spoken(op.module)} ({op.name}) says"
     why = rule.misfit(op)
     return why and f"an image of {height}×{width} does not fit this network: layer '{op.module}' {why}"
 
 
-def explain_rank(rec: Recording, module: nn.Module, running: Sequence[str]) -> str | None:
-    """Why a network for sequences or volumes cannot take a picture, in one line; None if that is not what has failed.
+def _own_channels(rec: Recording, op: Op) -> int | None:
+    """How many channels a constant has that fails to meet the image's before any layer with weights; None for none."""
+    channels = rec.values[0].shape[1]
+    given = [a for a in op.given.values() if isinstance(a, Tensor) and a.dim() in (3, 4)]
+    counts = [int(a.shape[-3]) for a in given]
+    if rule_of(op).role == "weights" or channels not in counts or _has_weights(rec):
+        return None
+    return next((n for n in counts if n not in (1, channels)), None)
 
-    `running` are the paths of the modules that ran when it failed, the innermost last.
+
+def explain_module(rec: Recording, module: nn.Module, running: Sequence[str]) -> str | None:
+    """Why the first layer that knows what it takes cannot take a picture, in one line; None if that has not failed.
+
+    `running` are the paths of the modules that ran when it failed, the innermost last. What its functions refuse
+    themselves, no operator has failed for: a network for sequences or volumes, a wrong number of channels.
     """
     inner = dict(module.named_modules()).get(running[-1]) if running else None
-    if not isinstance(inner, _ConvNd) or len(inner.kernel_size) == 2:
+    if isinstance(inner, _ConvNd) and len(inner.kernel_size) != 2:
+        return _begins_with(rec, running[-1], len(inner.kernel_size))
+    wanted = (
+        inner.in_channels if isinstance(inner, _ConvNd) else inner.num_features if isinstance(inner, _NormBase) else 0
+    )
+    image, present = rec.values[0].shape, rec.values[-1].shape
+    if wanted in (0, image[1]) or present[1:2] != image[1:2] or _has_weights(rec):
         return None
-    return _begins_with(rec, running[-1], len(inner.kernel_size))
+    return f"image has {image[1]} channels, this network takes {wanted}, as {spoken(running[-1])} says"
+
+
+def _has_weights(rec: Recording) -> bool:
+    return any(rule_of(op).role == "weights" for op in rec.ops)
 
 
 def _begins_with(rec: Recording, path: str, rank: int) -> str | None:
-    if any(rule_of(op).role == "weights" for op in rec.ops):
+    if _has_weights(rec):
         return None
     shape = tuple(rec.values[0].shape)
     return f"layer '{path}' is a {rank}-d convolution, and this network begins with it: an image {shape} has 2-d maps"

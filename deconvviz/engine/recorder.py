@@ -20,23 +20,25 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deconvviz.engine.diagnosis import check_takes_one_input, described, explain, explain_rank
+from deconvviz.engine.diagnosis import check_takes_one_input, described, explain, explain_module
 from deconvviz.engine.nested import leaves, mapped, named
 from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
 from deconvviz.engine.recording import OnCopy, Op, Recording, Ref, op_name, spoken, write_over
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 
 # Operators that hand a tensor's content to Python: what follows could depend on it unseen.
-_READS_DATA = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
+_READS_DATA = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "allclose", "masked_select", "unique"}
 # Operators that take shape and dtype from a tensor and nothing of its content: their results are constants.
 _FACTORIES = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"}
 
 
 # Methods of a tensor that hand its content out without any operator; only function level sees them.
 _HANDS_OUT = {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__}
+# Operators that return as many numbers as the picture says, beside those that torch marks as such.
+_COUNTS = {"torchvision.nms"}
 # Arguments that are written to and mean nothing afterwards.
 _SCRATCH = {"noise"}
-_UNFOLLOWED = "neither a method nor occlude can follow it"
+_UNFOLLOWED = "neither a method nor occlude can follow it (layers before it can be projected)"
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         if self.paused:  # it has been refused
             return func(*args, **kwargs)
         self.watch(name)
+        self.count(func, name, args)
         constant = [t for t in written if not self.tracked(t)]
         copies = {id(t): t.clone() for t in constant}
         record_args = mapped(lambda a: self.recorded(a, copies), (args, kwargs))
@@ -154,6 +157,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
                 self.refuse(name, f"works on a quantised or sparse tensor: {_UNFOLLOWED}")
             if id(a) in self.stale and self.tracked(a):
                 self.refresh(a, name)
+
+    def count(self, func: Any, name: str, args: Any) -> None:
+        """Note an operator whose result is of another size for another picture: sizes reach Python unseen."""
+        if self.rec.sized is not None or not (name in _COUNTS or torch.Tag.dynamic_output_shape in func.tags):
+            return
+        masks = name not in ("index", "_unsafe_index")
+        masks = masks or any(self.tracked(a) and a.dtype in (torch.bool, torch.uint8) for a in leaves(args[1]))
+        if masks:
+            why = "returns as many numbers as the picture says: occlude cannot follow it (a method of project can)"
+            self.rec.sized = UnsupportedOperatorError(f"operator '{name}' in {spoken(self.where)} {why}")
 
     def watch(self, name: str) -> None:
         """Note what autograd knows otherwise than the operators say."""
@@ -437,5 +450,5 @@ def _explained(error: Exception, recorder: _Recorder, module: nn.Module) -> Exce
     (failed, why), recorder.misfit = recorder.misfit, (None, None)
     if failed is error and why is not None:
         return DeconvvizValueError(why)
-    why = explain_rank(recorder.rec, module, recorder.stack) if isinstance(error, RuntimeError) else None
+    why = explain_module(recorder.rec, module, recorder.stack) if isinstance(error, RuntimeError) else None
     return error if why is None else DeconvvizValueError(why)

@@ -110,7 +110,8 @@ class Recording:
     tuple, with dots between ("0.scores"); `returned` says it in words. `dispatched` are the names of all operators in
     order, also of those that do not depend on the image. `beyond` says why autograd may know this pass otherwise than
     by its operators (a `detach`, a custom `Function`), if it does. `refused` is the error for an operator that ended
-    the recording before the pass was over, if one did.
+    the recording before the pass was over, if one did; `sized` is the one for running it on other pictures, where the
+    size of a value depends on the picture.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -124,6 +125,7 @@ class Recording:
     dispatched: list[str] = field(default_factory=list)
     beyond: str | None = None
     refused: UnsupportedOperatorError | None = None
+    sized: UnsupportedOperatorError | None = None
 
     @property
     def output(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Numbers that are none: NaN and infinity in weights and inputs."""
+"""Numbers that are none: NaN and infinity in weights, inputs and what a pass makes of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from deconvviz.errors import WeightsError
+from deconvviz.engine.recording import Recording, spoken
+from deconvviz.errors import DeconvvizValueError, WeightsError
 
 
 def first_nonfinite(x: Tensor) -> str | None:
@@ -47,3 +48,33 @@ def check_tensors(tensors: Iterable[tuple[str, Tensor]], source: str) -> None:
             raise WeightsError(
                 f"{source} holds weights that are not finite: '{name}' has {found}; allowed with allow_nonfinite"
             )
+
+
+def check_value(rec: Recording, value: int, what: str) -> None:
+    """Raise `DeconvvizValueError` if a recorded value, `what` in words, has NaN or infinity; it says where they began.
+
+    Minus infinity is a mask.
+    """
+    found = _overflow(rec.values[value])
+    if found is None:
+        return
+    for op in rec.ancestors((value,)):
+        first = next((f for f in (_overflow(rec.values[o]) for o in op.outputs if o is not None) if f), None)
+        if first is not None:
+            raise DeconvvizValueError(
+                f"{what} is not finite for this picture ({found}): the first to be so is operator '{op.name}' in "
+                f"{spoken(op.module)}, {first}; allowed with allow_nonfinite"
+            )
+    raise DeconvvizValueError(f"{what} is not finite for this picture ({found}); allowed with allow_nonfinite")
+
+
+def _overflow(x: Tensor) -> str | None:
+    """What is NaN or plus infinity in a recorded value, as `first_nonfinite` says it; the sum tells most that are not.
+
+    The sum takes one pass and no memory, and where it overflows by itself the numbers are looked through.
+    """
+    if x.is_meta or not x.is_floating_point() or x.dtype.itemsize == 1:
+        return None
+    if bool(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()):
+        return None
+    return first_nonfinite(x.masked_fill(x == -torch.inf, 0))

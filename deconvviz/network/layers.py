@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from deconvviz.engine.geometry import field_of
 from deconvviz.engine.passes import EndOfPass, fitting, plain_mode, untouched
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
+from deconvviz.errors import DeconvvizWarning
 from deconvviz.results.table import Table
 
 
@@ -65,38 +67,50 @@ def _sides(value: tuple[int, int] | None) -> str:
 def example_input(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
     """A picture of zeros (1, C, H, W) on the module's device and in its dtype.
 
-    `channels` 0 (a card without mean and std) stands for as many as the first convolution that runs takes, or as become
-    so many maps before it (by a PixelUnshuffle, by slices side by side).
+    `channels` 0 (a card without mean and std) stands for as many as the first convolution or linear layer that runs
+    takes, or as become so many maps before it (by a PixelUnshuffle, by slices side by side).
     """
     return fitting(module, torch.zeros(1, channels or own_channels(module, size), *size))
 
 
 def own_channels(module: nn.Module, size: tuple[int, int]) -> int:
-    """How many channels a network takes, told by its first convolution; 3 where there is none."""
+    """How many channels a network takes, told by its first convolution or linear layer; 3 where there is none."""
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)), None)
-    return 3 if first is None else _channels(module, first.in_channels, size)
-
-
-def _channels(module: nn.Module, likely: int, size: tuple[int, int]) -> int:
-    """How many channels a network takes, of which a convolution takes the `likely` number of maps."""
+    likely = 3 if first is None else first.in_channels
     for number in dict.fromkeys((likely, 3, 1)):
-        found = _at_first_convolution(module, fitting(module, torch.zeros(1, number, *size)))
-        if found is not None and found[0] * number % found[1] == 0:
-            return found[0] * number // found[1]
+        found = _at_first_weights(module, fitting(module, torch.zeros(1, number, *size)))
+        if found is None or found.taken * number % found.given:
+            continue
+        told = found.taken * number // found.given
+        # Pictures of another size would make other channels of the same count of numbers.
+        if not found.numbers or told in (1, 3) or size == (1, 1):
+            return told
     return likely
 
 
-def _at_first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
-    """How many maps the first convolution that runs takes, and how many it is given for the picture `x`."""
-    found: list[tuple[int, int]] = []
+@dataclass(frozen=True)
+class _First:
+    """How many maps (or `numbers`) the first layer with weights takes, and how many it is given."""
 
-    def hook(convolution: nn.Module, inputs: tuple[Any, ...]) -> None:
-        given = inputs[0].shape[1] if inputs and isinstance(inputs[0], Tensor) and inputs[0].dim() == 4 else 0
-        found.append((int(convolution.in_channels), int(given)))  # type: ignore[arg-type]  # only convolutions have it
+    taken: int
+    given: int
+    numbers: bool
+
+
+def _at_first_weights(module: nn.Module, x: Tensor) -> _First | None:
+    """What the first convolution or linear layer that runs says for the picture `x`."""
+    found: list[_First] = []
+
+    def hook(part: nn.Module, inputs: tuple[Any, ...]) -> None:
+        linear = isinstance(part, nn.Linear)
+        shape = inputs[0].shape if inputs and isinstance(inputs[0], Tensor) else ()
+        taken: Any = part.in_features if linear else part.in_channels
+        given = shape[-1] if linear and shape else shape[1] if len(shape) == 4 else 0
+        found.append(_First(int(taken), int(given), linear))
         raise EndOfPass
 
-    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    handles = [m.register_forward_pre_hook(hook, prepend=True) for m in convolutions]
+    parts = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    handles = [m.register_forward_pre_hook(hook, prepend=True) for m in parts]
     try:
         # Whatever a model says of a picture that it cannot take, it takes another or none.
         with plain_mode(x.device.type), untouched(module), contextlib.suppress(EndOfPass, Exception):
@@ -104,15 +118,16 @@ def _at_first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | Non
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found and found[0][1] else None
+    return found[0] if found and found[0].given else None
 
 
 def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> Layers:
     """Every leaf module that runs for a picture of this size, in the order of running; see `Layer`.
 
-    A module called twice stands once for each call, as `path#0`, `path#1`.
+    A module called twice stands once for each call, as `path#0`, `path#1`. Where an operator ends the recording (a
+    detector's choice of boxes), the layers before it are listed, and a `DeconvvizWarning` says so.
     """
-    rec = record(module, example_input(module, card.channels, size))
+    rec = record(module, example_input(module, card.channels, size), whole=False)
     inner = {p.rpartition(".")[0] for p in rec.kinds if p}
     short: dict[str, list[str]] = {}
     for alias, path in card.aliases.items():
@@ -126,6 +141,10 @@ def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> Layers:
                 continue
             name = path if len(calls) == 1 else f"{path}#{n}"
             rows.append((value, _row(rec, name, tuple(short.get(path, ())), rec.kinds[path], value)))
+    if rec.refused is not None:
+        if not rows:
+            raise rec.refused
+        warnings.warn(f"layers are listed up to where the recording ended: {rec.refused}", DeconvvizWarning, 3)
     return Layers(row for _, row in sorted(rows, key=lambda r: r[0]))
 
 

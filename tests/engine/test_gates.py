@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
 
 import deconvviz
 
@@ -134,6 +135,10 @@ FACTORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
         lambda x: F.grid_sample(x, conv(x)[:, :2].permute(0, 2, 3, 1).tanh(), align_corners=False),
         lambda x: F.grid_sample(x, constant(conv(x)[:, :2].permute(0, 2, 3, 1).tanh()), align_corners=False),
     ),
+    "places and modulation made from the image": (
+        lambda x: _deformed(x, lambda y: y),
+        lambda x: _deformed(x, constant),
+    ),
     "circular padding": (
         lambda x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), V),
         lambda x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), V),
@@ -152,6 +157,11 @@ FACTORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 def _grn(x: Tensor) -> Tensor:
     size = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
     return size / (size.mean(1, keepdim=True) + 1e-6)
+
+
+def _deformed(x: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
+    y = factor(F.conv2d(x, torch.cat([W, W, W, W])[:27], padding=1))
+    return deform_conv2d(x, y[:, :18], V, padding=1, mask=y[:, 18:])
 
 
 def _focal(x: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
@@ -224,6 +234,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "two matrices": (lambda x: conv(x) @ x.transpose(2, 3) @ x, r"'bmm' .* image-dependent matrices \(attention\)"),
     "attention": (lambda x: F.scaled_dot_product_attention(x, conv(x), x), r"'_scaled_dot_product\w+' .* is attention"),
     "no rule": (lambda x: conv(x) + x.logsumexp(1, keepdim=True), "'logsumexp' .* has no rule"),
+    "complex numbers": (lambda x: torch.fft.rfft2(x).abs(), "'abs' .* is a function of complex numbers"),
     "an operator of one's own": (lambda x: conv(x) + x.cumprod(1), "'cumprod' .* has no rule"),
 }
 

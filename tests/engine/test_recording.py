@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from deconvviz import occlude, project
 from deconvviz.engine.layers import find_layer, record_to
@@ -450,12 +451,42 @@ def test_a_script_module_is_refused() -> None:
         lambda x: x if x.mean() > 0 else -x,
         lambda x: x[torch.nonzero(x)[:, 0]],
         lambda x: torch.bernoulli(x.sigmoid()),
+        lambda x: x if torch.allclose(x, x.flip(3)) else -x,
     ],
-    ids=["float", "branch", "nonzero", "bernoulli"],
+    ids=["float", "branch", "nonzero", "bernoulli", "allclose"],
 )
 def test_what_cannot_be_recorded_is_named(function: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(UnsupportedOperatorError, match=r"^operator '\w+' in layer 'odd'"):
         record(named(function), IMAGE)
+
+
+SIZED: dict[str, Callable[[Tensor], Tensor]] = {
+    "index": lambda x: x.mean((2, 3)) * x[:, :, x[0, 0] > 0].shape[2],
+    "_unique2": lambda x: x.mean((2, 3)) * x.round().unique().numel(),
+    "torchvision.nms": lambda x: x.mean((2, 3)) * nms(x[0, :, 0, :4].abs().cumsum(1), x[0, :, 0, 0], 0.5).numel(),
+}
+
+
+@pytest.mark.parametrize("name", list(SIZED))
+def test_a_size_that_depends_on_the_picture_is_named(name: str) -> None:
+    """It reaches Python unseen: other pictures would be run with the size of this one; autograd takes it for constant."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Function(SIZED[name]), nn.Linear(4, 2)).double().eval()
+    x = IMAGE.double()
+    with pytest.raises(UnsupportedOperatorError, match=rf"^operator '{name}' in layer '1' returns as many .* project"):
+        occlude(model, x, window=3, stride=3)
+    p = project(model, x, "2", units=[0], method="gradient")
+    leaf = x.clone().requires_grad_()
+    value = model(leaf)[0, 0]
+    torch.testing.assert_close(p.pixels[0], (torch.autograd.grad(value, leaf)[0] * value.detach())[0])
+
+
+def test_a_mask_that_only_says_where_changes_no_size() -> None:
+    def masked(x: Tensor) -> Tensor:
+        y = x.clone()
+        y[y < 0] = 0.5
+        return (y * x[:, [2, 0, 1]]).mean((2, 3))
+
+    assert record(Function(masked), IMAGE).sized is None
 
 
 def test_a_lazy_module_must_have_run() -> None:
@@ -482,6 +513,21 @@ MISFITS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], str]] = 
         lambda: nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 1)),
         (1, 6, 6),
         r"^image has 1 channels, this network takes 3: the first convolution \('1'\) got 4 maps and takes 12$",
+    ),
+    "a transposed convolution": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(10, 8, 4), nn.ReLU()),
+        (3, 1, 1),
+        r"^image has 3 channels, this network takes 10, as layer '0' says$",
+    ),
+    "a norm first": (
+        lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3)).eval(),
+        (3, 6, 6),
+        r"^image has 3 channels, this network takes 4, as layer '0' says$",
+    ),
+    "a mean taken away": (
+        lambda: nn.Sequential(Function(lambda x: x - torch.ones(1, 3, 1, 1)), nn.Conv2d(3, 4, 3)),
+        (4, 6, 6),
+        r"^image has 4 channels, this network takes 3, as layer '0' \(sub\) says$",
     ),
     "smaller than a kernel": (
         net,

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import deform_conv2d, ps_roi_align, roi_align
 
 import deconvviz
 from deconvviz.engine.recorder import record
@@ -307,6 +308,19 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("bmm", lambda x: torch.bmm(x[0], conv(x)[0])),
     ("baddbmm", lambda x: torch.baddbmm(x[0], conv(x)[0], x[0], beta=0.5, alpha=2)),
     ("addmm", lambda x: torch.addmm(x[0, 0, 0], MATRIX, x[0, 1], beta=0.5, alpha=2)),
+    # Samples between places, of torchvision; functions of complex numbers.
+    ("torchvision.deform_conv2d", lambda x: deform_conv2d(x, conv(x).repeat(1, 5, 1, 1)[:, :18], W, WEIGHT, padding=1)),
+    (
+        "torchvision.deform_conv2d",
+        lambda x: deform_conv2d(
+            x, conv(x).repeat(1, 5, 1, 1)[:, :18], W, padding=1, mask=conv(x).sigmoid().repeat(1, 3, 1, 1)[:, :9]
+        ),
+    ),
+    ("torchvision.roi_align", lambda x: roi_align(x, [torch.tensor([[0.0, 1, 5, 7]], dtype=x.dtype)], 3)),
+    ("torchvision.ps_roi_align", lambda x: ps_roi_align(x, [torch.tensor([[0.0, 1, 5, 7]], dtype=x.dtype)], 2)),
+    ("abs", lambda x: torch.fft.rfft2(x).abs()),
+    ("pow", lambda x: torch.fft.rfft2(x).pow(2).real),
+    ("sigmoid", lambda x: torch.fft.rfft2(x).sigmoid().imag),
     # Without a rule: linear, and not.
     ("_fft_r2c", lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * torch.complex(W[0, 0, 0, 0], W[0, 0, 0, 1]))),
     ("cumsum", lambda x: x.cumsum(3)),

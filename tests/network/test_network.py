@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, WeightsError
+from deconvviz.errors import (
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    DeconvvizWarning,
+    UnknownNameError,
+    UnsupportedOperatorError,
+    WeightsError,
+)
 from deconvviz.network.load import load
 from deconvviz.network.network import Network
 from deconvviz.network.weights import read_weights
@@ -214,11 +221,35 @@ class Focus(nn.Module):
         (nn.Sequential(nn.ConvTranspose2d(10, 6, 4, 2), nn.ReLU(), nn.Conv2d(6, 3, 3)), [6, 6, 3]),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3)), [4, 2]),
         (nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)), [5]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16 * 16, 5)), [5]),
     ],
-    ids=["unshuffled", "grey and unshuffled", "focus", "generator", "grey", "no convolution"],
+    ids=["unshuffled", "grey and unshuffled", "focus", "generator", "grey", "no convolution", "no convolution, grey"],
 )
 def test_layers_know_the_channels_without_a_card(module: nn.Module, maps: list[int]) -> None:
     assert [layer.maps for layer in Network(module).layers(16)][-len(maps) :] == maps
+
+
+def test_layers_of_a_generator_that_begins_with_a_linear_layer() -> None:
+    first = nn.Linear(10, 8 * 16)
+    module = nn.Sequential(
+        nn.Flatten(), first, nn.Unflatten(1, (8, 4, 4)), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1)
+    )
+    rows = Network(module).layers(1)
+    assert [(row.maps, row.size) for row in rows][1:] == [(128, None), (8, (4, 4)), (8, (4, 4)), (3, (8, 8))]
+    with pytest.raises(DeconvvizValueError, match="layer '1' takes 10 numbers and got"):  # no picture of 16×16 has them
+        Network(module).layers(16)
+
+
+def test_layers_before_what_ends_the_recording() -> None:
+    class Chooses(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[torch.nonzero(x.amax((1, 2, 3)) > 0)[:, 0]]
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Chooses(), nn.Conv2d(4, 2, 1))
+    with pytest.warns(DeconvvizWarning, match="up to where the recording ended: operator 'nonzero' in layer '2'"):
+        assert [row.name for row in Network(module).layers(16)] == ["0", "1"]
+    with pytest.raises(UnsupportedOperatorError, match="'nonzero' in layer '0'"):
+        Network(nn.Sequential(Chooses(), nn.Conv2d(3, 4, 1))).layers(16)
 
 
 def test_layers_of_a_network_for_sequences_are_one_line() -> None:

@@ -39,6 +39,7 @@ from deconvviz.errors import (
     check_counts,
     suggest,
 )
+from deconvviz.network.finite import check_value
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
 from deconvviz.progress import Progress, Report, heard
@@ -84,8 +85,9 @@ def occlude(
     pictures at a time, besides the recording of one picture, the filters (those of 3×3 up to five times) and the
     result.
 
-    Raises `DeconvvizValueError`, `DeconvvizTypeError`, `UnknownNameError`, and `UnsupportedOperatorError` for a network
-    that cannot be recorded. The model is left exactly as it was.
+    Raises `DeconvvizValueError` (also for an output or layer that is not finite for the picture as it is),
+    `DeconvvizTypeError`, `UnknownNameError`, and `UnsupportedOperatorError` for a network that cannot be recorded, or
+    in which the size of a value depends on the picture. The model is left exactly as it was.
 
     >>> o = deconvviz.occlude(deconvviz.load("zfnet"), "image.jpg", window=64, stride=80)
     >>> o.shape, o.logits.shape, o.probability.shape
@@ -134,8 +136,14 @@ def _one(
     grid = _positions(x, window, stride, positions)
     cover = _cover(x, fill, mask, grid, seed)
     rec = record(net.plain, x)
+    if rec.sized is not None:
+        raise rec.sized
     readout, number = net.read_out(rec, "occlude", target, output)
     found = net.find_layer(rec, layer) if layer is not None else None
+    if not net.allow_nonfinite:
+        check_value(rec, readout.value, "the output")
+        if found is not None:
+            check_value(rec, found.value, f"'{found.alias or found.path}'")
     with plain_mode(x.device.type):
         baseline = readout.scores(rec.values[readout.value])[0].clone()
         seen = _run(rec, readout, grid, cover, _strongest(rec, found), batch, progress)

@@ -22,6 +22,7 @@ from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
+from deconvviz.network.finite import check_value
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
 from deconvviz.progress import Progress, Report, heard
@@ -67,9 +68,9 @@ def project(
     follows the photograph by the switches of max pools alone (Mahendran and Vedaldi 2016; Nie et al. 2018): `switches`
     says how many pools lie on the way, and where there is none a `DeconvvizWarning` says what that means.
 
-    Raises `UnknownNameError`, `DeconvvizValueError`, `DeconvvizTypeError`, and `UnsupportedOperatorError` for a network
-    with an operator that cannot be recorded, or through which the method knows no way (it says which do). The model is
-    left exactly as it was.
+    Raises `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError` (also for a layer that is not finite for this
+    picture, which says where that began), and `UnsupportedOperatorError` for a network with an operator that cannot be
+    recorded, or through which the method knows no way (it says which do). The model is left exactly as it was.
 
     >>> p = deconvviz.project(deconvviz.load("zfnet"), "image.jpg", "conv5", top=3)
     >>> p.pixels.shape, p.units.shape, p.places.shape
@@ -119,6 +120,9 @@ def project_recorded(
     of the picture.
     """
     image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
+    named = found.alias or found.path or "the output"
+    if not net.allow_nonfinite:
+        check_value(rec, found.value, f"'{named}'")
     apart = _apart(rec, found.value) if distinct else None
     chosen = _first(maps, top, order, apart) if units is None else _Chosen(_units(units, maps))
     index = chosen.units
@@ -134,7 +138,10 @@ def project_recorded(
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     switches, blind = _switches(rec, found.value)
     if method == "deconvnet" and blind:
-        warnings.warn(_BLIND.format(found.alias or found.path or "the output"), DeconvvizWarning, stacklevel=3)
+        warnings.warn(_BLIND.format(named), DeconvvizWarning, stacklevel=3)
+    broken = index[~pixels.flatten(1).sum(1).isfinite().cpu()]
+    if len(broken) and not net.allow_nonfinite:
+        warnings.warn(_BROKEN.format(int(broken[0]), named), DeconvvizWarning, stacklevel=3)
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
@@ -153,6 +160,10 @@ def project_recorded(
 _BLIND = (
     "no max pool lies between '{}' and the picture: its deconvnet projection shows what the filters look for, the same "
     "in every photograph but for its strength; method 'guided' follows the photograph"
+)
+_BROKEN = (
+    "the projection of unit {} of '{}' is not finite: on the way a derivative is infinite (that of a root or a norm at "
+    "0), or the signal overflows"
 )
 
 

@@ -41,6 +41,10 @@ class Activation(Pointwise):
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         method = walk.method if self.rectifies(op) else "gradient"
         shape = walk.shape(op.inputs[0])
+        if walk.rec.values[op.inputs[0]].is_complex():
+            if method != "gradient":
+                refuse_method(walk, op, "is a function of complex numbers")
+            return gradient(walk, op, i, s)
         if len(op.inputs) > 1 or shape != s.shape:
             return self.spread(walk, op, i, s, method)
         return activate(s, method, None if method == "deconvnet" else derivative(walk, [op], op.inputs[0]))

@@ -175,9 +175,13 @@ class Upsampling(_WholeMaps):
         return from_whole(data.view(len(s), *shape))
 
 
-@register("grid_sampler_2d", "grid_sampler_3d")
+@register("grid_sampler_2d", "grid_sampler_3d", "torchvision.deform_conv2d", "torchvision.roi_align",
+          "torchvision.ps_roi_align")  # fmt: skip
 class GridSample(Rule):
-    """Samples between places that are recorded: constants, but in `gradient`, which moves them too."""
+    """Samples between places that are recorded: constants, but in `gradient`, which moves them too.
+
+    So are the weights that such samples are summed with (deformable convolution), and its modulation a gate.
+    """
 
     role = "linear"
     keeps_gates = True
