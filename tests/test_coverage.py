@@ -138,6 +138,7 @@ def test_a_whole_detector_up_to_its_choice_of_boxes(name: str) -> None:
 
     torch.manual_seed(0)
     size = {} if name.startswith("ssd") else {"min_size": 64, "max_size": 96}
+    size |= {"rpn_post_nms_top_n_test": 10} if "rcnn" in name else {}
     model, layer = get_model(name, weights=None, weights_backbone=None, num_classes=3, **size), DETECTORS[name]
     model, x = model.double().eval(), torch.rand(1, 3, 64, 80, dtype=torch.float64)
     for method in coverage.METHODS:

@@ -469,7 +469,7 @@ SIZED: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", list(SIZED))
 def test_a_size_that_depends_on_the_picture_is_named(name: str) -> None:
-    """It reaches Python unseen: other pictures would be run with the size of this one; autograd takes it for constant."""
+    """It reaches Python unseen: other pictures would run with the size of this one; autograd takes it for constant."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Function(SIZED[name]), nn.Linear(4, 2)).double().eval()
     x = IMAGE.double()
     with pytest.raises(UnsupportedOperatorError, match=rf"^operator '{name}' in layer '1' returns as many .* project"):
