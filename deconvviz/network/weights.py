@@ -107,10 +107,12 @@ _WRAPPINGS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "mode
 
 def _plain(state: Any, path: Path) -> dict[str, Tensor]:
     """Tensors by key, out of the usual wrappings of checkpoints."""
+    wrapped = False
     for key in _WRAPPINGS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    state = _only_one(state, path)
+            state, wrapped = state[key], True
+    if not wrapped:
+        state = _only_one(state, path)
     if not isinstance(state, Mapping) or not state:
         raise WeightsError(f"{path} holds no state dict (a mapping of names to tensors)")
     return {key: _dense(key, value, path) for key, value in state.items()}
