@@ -59,11 +59,12 @@ def scanned(net: Network, images: Any, store: Path) -> Tensor:
 ANALYSES: dict[str, Callable[[Network, Any, Path], Any]] = {
     "inputs": lambda net, images, _: net.inputs(images)[0],
     "evolve": lambda net, images, _: deconvviz.evolve({1: net, 2: net}, images, "0", count=2).layers[0].activations,
+    "occlude": lambda net, images, _: torch.stack([o.logits for o in deconvviz.occlude(net, images, None, 12, 12)]),
     "scan": scanned,
 }
 
 
-@pytest.mark.parametrize("analysis", ["inputs", "evolve", "scan"])
+@pytest.mark.parametrize("analysis", list(ANALYSES))
 def test_all_are_the_same_pictures(analysis: str, net: Network, place: Path, tmp_path: Path) -> None:
     given = {"folder": place, "list": ARRAYS, "data set": Items(), "loader": DataLoader(Items(), batch_size=3)}
     found = {kind: ANALYSES[analysis](net, images, tmp_path / f"{kind}.db") for kind, images in given.items()}

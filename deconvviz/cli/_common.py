@@ -73,17 +73,16 @@ def _sides(ctx: click.Context, option: click.Parameter, value: str | None) -> in
 
 
 def _class_names(ctx: click.Context, option: click.Parameter, value: Path | None) -> tuple[str, ...] | None:
-    """The lines of a text file, or the list of a JSON file."""
+    """The names in a text file or a JSON file."""
     if value is None:
         return None
+    from deconvviz.errors import DeconvvizError
+    from deconvviz.network.labels import class_names
+
     try:
-        text = value.read_text(encoding="utf-8-sig")
-        found = json.loads(text) if value.suffix.lower() == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"cannot read {value}: {' '.join(str(error).split())}") from error
-    if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
-        raise click.BadParameter(f"{value} holds no class names; allowed: one a line, or a JSON list")
-    return tuple(name.strip() for name in found)
+        return class_names(value)
+    except DeconvvizError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 # What is said of a model's preprocessing and classes where its own is another, or unknown; see `get_network`.
@@ -98,7 +97,7 @@ preprocessing_options = options(
         "class_names",
         type=FILE,
         callback=_class_names,
-        help="File of class names: one a line, or a JSON list.",
+        help="File of class names: one a line, or a list or mapping as JSON.",
     ),
     click.option("--allow-nonfinite", is_flag=True, help="Take weights and pictures with NaN or infinity."),
 )
@@ -117,6 +116,13 @@ method_option = click.option("--method", type=click.Choice(["deconvnet", "guided
 method_options = options(
     method_option,
     click.option("--overlap", type=click.Choice(["add", "overwrite", "max"]), default="add"),
+)
+# Which class is asked about, and where it is read; see `target_of`.
+target_options = options(
+    click.option("--target", help="Class, as label or number. Default: the picture's most probable."),
+    click.option("--target-place", nargs=2, type=int, help="Row and column of a dense output. Default: its mean."),
+    click.option("--target-mask", type=FILE, help="Picture of the places of a dense output: what is light counts."),
+    click.option("--output", help="Which of several outputs holds class scores: its name, or its number in a tuple."),
 )
 scale_option = click.option(
     "--scale", type=click.Choice(["panel", "shared"]), default="panel", help="Contrast per panel."
@@ -176,7 +182,7 @@ def get_network(
         if weights is not None:
             raise click.UsageError("give either --weights or --checkpoint, not both")
         weights = str(checkpoint)
-    named = weights is None or "_Weights." in weights or not looks_like_a_path(weights)
+    named = weights is None or not looks_like_a_path(weights)
     if not named and not Path(str(weights)).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
     given = {key: value for key, value in (said or {}).items() if key in PREPROCESSING and value is not None}
@@ -226,6 +232,24 @@ def network_of(store: Store, options: Mapping[str, Any]) -> Network:
             # A repository's own weights, and those that a callable makes, have no name to be asked for by.
             weights = None if source in ("hub", "given") else source
     return network_from({**options, "model": model, "weights": weights})
+
+
+def target_of(options: Mapping[str, Any], net: Network) -> Any:
+    """Return what `target_options` say as an argument `target`; a label first: those of some data sets are digits."""
+    text, place, mask = (options[name] for name in ("target", "target_place", "target_mask"))
+    label = int(text) if text is not None and text not in net.card.labels and text.isdecimal() else text
+    if place and mask is not None:
+        raise click.UsageError("give either --target-place or --target-mask, not both")
+    return label if not place and mask is None else (label, place or read_mask(mask))
+
+
+def read_mask(path: Path) -> Any:
+    """Return what is light in a picture, as a boolean array (H, W)."""
+    import numpy as np
+
+    from deconvviz.data.images import read_image
+
+    return np.asarray(read_image(path).convert("L")) >= 128
 
 
 def parse_layers(given: Sequence[str]) -> list[str] | None:

@@ -25,7 +25,9 @@ _MOST_UNITS = 8
 def variant(options: Mapping[str, Any]) -> str:
     """What of a command's options its file's name has to carry, each part after a dash; defaults are left out."""
     parts = [str(options[k]) for k, default in _DEFAULTS.items() if options.get(k, default) != default]
-    if options.get("units"):
+    if options.get("units") == "class":
+        parts.append("class")
+    elif options.get("units"):
         parts.append(_units(options["units"]))
     if options.get("place"):
         parts.append("at{}-{}".format(*options["place"]))

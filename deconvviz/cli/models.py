@@ -19,7 +19,8 @@ ORDER = 160
 @common.json_option
 def models(names: tuple[str, ...], as_json: bool) -> None:
     """List the networks of the zoo and their weights, or the weights of the networks NAMES: of the zoo,
-    torchvision:NAME or timm:NAME. Weights that are not on disk are fetched when they are first asked for.
+    torchvision:NAME, timm:NAME or hf-hub:ORG/NAME. Weights that are not on disk are fetched when they are first asked
+    for.
 
     \b
     Example:

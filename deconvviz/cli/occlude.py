@@ -59,7 +59,7 @@ def _range(_: click.Context, option: click.Parameter, text: str | None) -> tuple
 @click.command(short_help="Show what the network makes of a picture with each place covered.")
 @common.pictures_argument
 @common.model_options
-@click.option("--target", help="Class, as label or number. Default: the picture's most probable.")
+@common.target_options
 @click.option("--window", callback=_pair, help="Size of the occluder: 32, or 32x48. Default: a seventh of the input.")
 @click.option("--stride", callback=_pair, help="Step: 8, or 8x16. Default: a quarter of the window.")
 @click.option(
@@ -93,10 +93,10 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """
     pictures = PictureFiles(images, options["out"], options["kind"])
     net = common.network_from(options)
-    options["mask"] = _mask(options["mask"])
+    options["mask"] = None if options["mask"] is None else common.read_mask(options["mask"])
     options["window"] = options["window"] or _window(net, options["mask"])
     options["stride"] = options["stride"] or tuple(max(side // 4, 1) for side in options["window"])
-    options["target"] = _target(options["target"], net.card)
+    options["target"] = common.target_of(options, net)
     options["layer"] = _layer(options["layer"], net.card)
     low, high = options["ends"] or (None, None)
     pictures.run(
@@ -113,20 +113,10 @@ def _compute(net: Network, picture: Path, options: dict[str, Any], tick: Tick) -
     from deconvviz.analyses.occlusion.compute import occlude as compute
     from deconvviz.analyses.occlusion.result import Occlusion
 
-    taken = ("target", "window", "stride", "fill", "layer", "batch", "mask", "positions", "seed", "method")
+    taken = ("target", "window", "stride", "fill", "layer", "batch", "mask", "positions", "seed", "method", "output")
     result = compute(net, picture, progress=tick, **{name: options[name] for name in taken})
     assert isinstance(result, Occlusion)  # one picture, one result
     return result
-
-
-def _mask(path: Path | None) -> Any:
-    if path is None:
-        return None
-    import numpy as np
-
-    from deconvviz.data.images import read_image
-
-    return np.asarray(read_image(path).convert("L")) >= 128
 
 
 def _window(net: Network, mask: Any) -> tuple[int, int]:
@@ -135,11 +125,6 @@ def _window(net: Network, mask: Any) -> tuple[int, int]:
         return int(mask.shape[0]), int(mask.shape[1])
     side = max(round(min(net.card.input_size) / 7), 1)
     return side, side
-
-
-def _target(text: str | None, card: Card) -> str | int | None:
-    """A label first: those of some data sets are digits."""
-    return int(text) if text is not None and text not in card.labels and text.isdecimal() else text
 
 
 def _layer(text: str | None, card: Card) -> str | None:

@@ -22,7 +22,11 @@ ORDER = 10
 @common.pictures_argument
 @common.model_options
 @common.layer_option
-@click.option("--unit", "units", multiple=True, help="Maps to show, such as 7 or 1,5-7; may be repeated.")
+@click.option(
+    "--unit", "units", multiple=True,
+    help="Maps to show, such as 7 or 1,5-7; may be repeated. Or class: those that add most to --target.",
+)  # fmt: skip
+@common.target_options
 @click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Number of strongest maps.")
 @click.option(
     "--distinct/--no-distinct", default=None,
@@ -41,11 +45,15 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
       deconvviz project --model zfnet --layer 5 image.jpg
       deconvviz project --model zfnet --layer conv4 --unit 3,8-10 --out figures photos/
     """
-    options["units"] = common.parse_units(options["units"])
+    of_class = options["units"] == ("class",)
+    options["units"] = "class" if of_class else common.parse_units(options["units"])
+    if not of_class and any(options[name] for name in ("target", "target_place", "target_mask", "output")):
+        raise click.UsageError("--target, --target-place, --target-mask and --output go with --unit class")
     pictures = PictureFiles(images, options["out"], options["kind"])
     if options["distinct"] is None:  # for people, who look; programs get what was strongest
         options["distinct"] = not as_json and common.suffix_of(options["out"], options["kind"]) != "npz"
     net = common.network_from(options)
+    options["target"] = common.target_of(options, net)
     pictures.run(
         lambda picture, _: _compute(net, picture, options),
         lambda result: f"{net.card.name}-{result.name}{variant(options)}",
@@ -62,5 +70,5 @@ def _compute(net: Network, picture: Path, options: dict[str, Any]) -> Projection
         picture,
         options["layer"],
         place=options["place"] or None,
-        **{k: options[k] for k in ("units", "top", "method", "overlap", "distinct")},
+        **{k: options[k] for k in ("units", "top", "method", "overlap", "distinct", "target", "output")},
     )

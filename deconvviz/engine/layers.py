@@ -50,7 +50,7 @@ def record_to(
         # What could not be recorded is the reason, unless the name is wrong.
         raise error if rec.refused is None or isinstance(error, UnknownNameError) else rec.refused from None
     op = rec.producer.get(found.value)
-    if op is not None:
+    if op is not None and rec.beyond is None:  # else autograd needs the module that returns it, which ends later
         ways[key] = tuple(o.name for o in rec.ops[: op.index + 1]), found
     return rec, found
 

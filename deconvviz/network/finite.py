@@ -26,13 +26,13 @@ def first_nonfinite(x: Tensor) -> str | None:
 def check_weights(module: nn.Module, source: str = "the network") -> None:
     """Raise `WeightsError` that names the first parameter or buffer of `module` that is not finite.
 
-    Minus infinity in a buffer is a mask.
+    Minus infinity in a buffer is a mask, and infinity in one of a single number a bound that is never met.
     """
     check_tensors(
         ((k, p) for k, p in module.named_parameters() if not isinstance(p, nn.UninitializedParameter)), source
     )
     buffers = (
-        (k, b.masked_fill(b == -torch.inf, 0)) for k, b in module.named_buffers()
+        (k, b.masked_fill(b.isinf() if b.dim() == 0 else b == -torch.inf, 0)) for k, b in module.named_buffers()
         if b.is_floating_point() and b.dtype.itemsize > 1 and not b.is_meta
     )  # fmt: skip
     check_tensors(buffers, source)

@@ -11,6 +11,7 @@ from typing import Any
 
 from deconvviz.card import Weights
 from deconvviz.errors import DeconvvizTypeError, UnknownNameError
+from deconvviz.network.labels import Labels
 from deconvviz.network.network import Network
 from deconvviz.network.origins.base import Found, Wanted, looks_like_a_path
 
@@ -31,7 +32,7 @@ def load(
     interpolation: str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     transform: Callable[[Any], Any] | None = None,
     allow_nonfinite: bool = False,
     **options: Any,
@@ -86,7 +87,8 @@ def stored_weights(name: str) -> list[tuple[Weights, Path | None]]:
     kind, rest = _kind(name)
     stored = getattr(_origin(kind), "stored", None)
     if stored is None:
-        raise UnknownNameError(f"no list of weights for '{name}'; allowed: of the zoo, torchvision:NAME, timm:NAME")
+        raise UnknownNameError(f"no list of weights for '{name}'; allowed: of the zoo, torchvision:NAME, timm:NAME, "
+                               "hf-hub:ORG/NAME")  # fmt: skip
     found: list[tuple[Weights, Path | None]] = stored(rest)
     return found
 
@@ -111,7 +113,7 @@ def _origin(kind: str) -> Any:
 def _named(weights: object) -> str | None:
     """What `weights` are as text: a path, a name, or the member of an enum such as torchvision's."""
     if isinstance(weights, enum.Enum):
-        return weights.name
+        return f"{type(weights).__name__}.{weights.name}"  # another network's has the same names
     if weights is None or isinstance(weights, str):
         return weights
     if isinstance(weights, os.PathLike):

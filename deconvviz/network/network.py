@@ -29,6 +29,7 @@ from deconvviz.errors import (
     suggest,
 )
 from deconvviz.network.finite import check_weights, first_nonfinite
+from deconvviz.network.labels import Labels, class_names
 from deconvviz.network.layers import Layers, layers, own_channels
 from deconvviz.network.preprocessing import (
     CROPS,
@@ -102,9 +103,10 @@ class Network:
     """A `nn.Module` with its card.
 
     `input_size`: an int or (height, width). `mean`, `std`: one number per channel, for pixels in 0..1; without them
-    only preprocessed tensors are accepted. `labels`: class names in output order. `aliases`: short name to module
-    path. `output`: which of several outputs holds the logits: the key of a dictionary, the number in a tuple. `card`
-    states all of it at once, and then the others are not given. The module's mode is left alone.
+    only preprocessed tensors are accepted. `labels`: class names in output order, {0: name}, {name: 0}, or the path of
+    a file of them (a name a line, or JSON). `aliases`: short name to module path. `output`: which of several outputs
+    holds the logits: the key of a dictionary, the number in a tuple. `card` states all of it at once, and then the
+    others are not given. The module's mode is left alone.
 
     How a picture becomes the input is said by `resize`, `crop` and `interpolation` ("bilinear", "bicubic" or another
     of Pillow's):
@@ -137,7 +139,7 @@ class Network:
         input_size: int | Sequence[int] = 224,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Labels | None = None,
         aliases: Mapping[str, str] | None = None,
         *,
         output: str | None = None,
@@ -159,7 +161,7 @@ class Network:
             check_choice("crop", crop, CROPS)
             card = Card(
                 name=type(module).__name__,
-                labels=tuple(labels or ()),
+                labels=class_names(labels),
                 input_size=size,
                 mean=_channels("mean", mean),
                 std=_channels("std", std),
@@ -209,7 +211,7 @@ class Network:
         interpolation: str | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Labels | None = None,
         transform: Callable[[Any], Any] | None = None,
     ) -> Network:
         """A Network of the same module whose preprocessing or labels differ in what is given; see `Network` for each.
@@ -221,7 +223,7 @@ class Network:
         >>> net.card.resize, net.preprocess("image.jpg").shape
         (128, torch.Size([1, 3, 112, 112]))
         """
-        card = self.card if labels is None else replace(self.card, labels=tuple(map(str, labels)))
+        card = self.card if labels is None else replace(self.card, labels=class_names(labels))
         colours = _channels("mean", mean), _channels("std", std)
         card = replace(card, mean=colours[0] or card.mean, std=colours[1] or card.std)
         moved = crop != "own" or any(value is not None for value in (input_size, resize, interpolation))
@@ -436,6 +438,9 @@ class Network:
         label, where = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
         readout = read_out(rec, what, output or self.output, where)
         scores = readout.scores(rec.values[readout.value])
+        names, classes = len(self.card.labels), scores.shape[1]
+        if names not in (0, classes):
+            raise DeconvvizValueError(f"labels has {names} names, and this output {classes} classes: give one for each")
         return readout, self.class_number(label, scores.shape[1], int(scores.argmax()))
 
     # What results say of it -------------------------------------------------------------------------------------------

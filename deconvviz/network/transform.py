@@ -146,7 +146,7 @@ PATTERN = _pattern()
 
 def _plain(values: Tensor, digits: int = 7) -> tuple[float, ...]:
     """Without the digits that are noise of single precision: 0.485 is stated as 0.48500001, measured with less."""
-    return tuple(round(v, digits) for v in values.tolist())
+    return tuple(round(v, digits) + 0.0 for v in values.tolist())  # + 0.0: no -0.0
 
 
 def _near(a: Tensor, b: Tensor) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,17 @@ def read_weights(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
                 warnings.simplefilter("ignore")  # of torch, about kinds of tensors that are refused here
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch's own words for what it will not unpickle tell how to unpickle it all the same.
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        why = "" if type(error).__name__ == "UnpicklingError" else f": {line}"
-        raise WeightsError(f"{path} is neither safetensors nor a plain state dict{why}") from error
+        raise WeightsError(f"{path} is neither safetensors nor a plain state dict{_why_not(error)}") from error
     return _plain(state, path), {key: _fact(key, stored[key], path) for key in _FACTS if key in stored}
+
+
+def _why_not(error: Exception) -> str:
+    """Why a file is not read; torch's own words for what it will not unpickle tell how to unpickle it all the same."""
+    if type(error).__name__ != "UnpicklingError":
+        return f": {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    what = f": it holds a pickled {found[1]}" if found else ""
+    return f"{what}; allowed: tensors and plain numbers and texts beside them, so save the state dict alone"
 
 
 # The facts that are used, each by what its JSON must be.
@@ -100,12 +107,26 @@ _WRAPPINGS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "mode
 
 def _plain(state: Any, path: Path) -> dict[str, Tensor]:
     """Tensors by key, out of the usual wrappings of checkpoints."""
+    wrapped = False
     for key in _WRAPPINGS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
+            state, wrapped = state[key], True
+    if not wrapped:
+        state = _only_one(state, path)
     if not isinstance(state, Mapping) or not state:
         raise WeightsError(f"{path} holds no state dict (a mapping of names to tensors)")
     return {key: _dense(key, value, path) for key, value in state.items()}
+
+
+def _only_one(state: Any, path: Path) -> Any:
+    """The only state dict among the values of a mapping without tensors of its own, whatever its name."""
+    if not isinstance(state, Mapping) or any(isinstance(value, Tensor) for value in state.values()):
+        return state
+    named = {key: value for key, value in state.items() if isinstance(value, Mapping) and value
+             and all(isinstance(part, Tensor) for part in value.values())}  # fmt: skip
+    if len(named) > 1:
+        raise WeightsError(f"{path} holds several state dicts: {', '.join(map(str, named))}; save the one meant alone")
+    return next(iter(named.values()), state)
 
 
 def _dense(key: object, value: object, path: Path) -> Tensor:
@@ -132,7 +153,8 @@ def fitted_keys(state: Mapping[str, Tensor], module: nn.Module) -> tuple[dict[st
     """`state` with its keys as those of `module`, and what was done to them in words, or None.
 
     Wrappers (DataParallel, Lightning, `torch.compile`, a class that holds the network as `model`) put a prefix before
-    every key, or take it away. A prefix goes, or comes, where more keys fit for it.
+    every key, or take it away. A prefix goes, or comes, where more keys fit for it; what a training module holds
+    beside the network (a loss with weights) is left out if the whole network is there under one prefix.
     """
     own = set(module.state_dict())
     best, said, most = dict(state), None, len(own & set(state))
@@ -140,10 +162,32 @@ def fitted_keys(state: Mapping[str, Tensor], module: nn.Module) -> tuple[dict[st
         ({key[len(p) :]: v for key, v in state.items()}, f"without the prefix '{p}'") for p in _prefixes(state)
     ]
     candidates += [({p + key: v for key, v in state.items()}, f"with the prefix '{p}'") for p in _prefixes(own)]
+    candidates += _held(state, module)
     for renamed, words in candidates:
         if len(own & set(renamed)) > most:
             best, said, most = renamed, words, len(own & set(renamed))
     return best, said
+
+
+def _held(state: Mapping[str, Tensor], module: nn.Module) -> list[tuple[dict[str, Tensor], str]]:
+    """The network under a prefix that not all keys have, if it is there whole, in its shapes, and under one only."""
+    own = {k: v.shape for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if not own:
+        return []
+    first = next(iter(own))
+    found = []
+    for prefix in (key[: -len(first)] for key in state if key.endswith("." + first)):
+        part = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        if all(key in part and part[key].shape == shape for key, shape in own.items()):
+            others = [key for key in state if not key.startswith(prefix)]
+            found.append((part, f"without the prefix '{prefix}', and without {_some(others)}"))
+    return found if len(found) == 1 else []
+
+
+def _some(keys: Sequence[str], most: int = 5) -> str:
+    """The first of several keys, and how many more there are."""
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
 
 
 def _prefixes(keys: Iterable[str]) -> list[str]:
@@ -174,7 +218,7 @@ def load_state(
         if k in state and isinstance(v, Tensor) and state[k].shape != v.shape
     ]
     parts = [("missing", missing), ("unexpected", extra), ("wrong shape", shapes)]
-    said = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in parts if keys)
+    said = "; ".join(f"{what}: {_some(keys)}" for what, keys in parts if keys)
     if said:
         raise WeightsError(f"{source} does not match {type(module).__name__}: {said}")
     try:

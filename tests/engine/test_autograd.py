@@ -202,3 +202,11 @@ def test_where_captum_overwrites_a_shared_gradient() -> None:
     ours = deconvviz.project(nn.Sequential(net), x, "0", units=[0])
     assert theirs.item() == 3
     assert (ours.pixels / ours.activations).item() == 4
+
+
+@pytest.mark.parametrize("name", ["no_grad", "a Function with its own gradient"])
+def test_a_second_gradient_is_the_first(name: str) -> None:
+    torch.manual_seed(1)
+    net, x = Net(STOPS[name]).double().eval(), torch.randn(1, 3, 7, 6, dtype=torch.float64)
+    first, second = (deconvviz.project(net, x, "read.0", units=[0], method="gradient") for _ in range(2))
+    assert torch.equal(first.pixels, second.pixels)

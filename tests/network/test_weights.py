@@ -16,7 +16,7 @@ from torch import nn
 import deconvviz
 from deconvviz.errors import WeightsError
 from deconvviz.network.network import Network
-from deconvviz.network.weights import fitted_keys, read_weights
+from deconvviz.network.weights import fitted_keys, load_state, read_weights
 
 
 def unusual(make: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -118,3 +118,39 @@ def test_prefixes() -> None:
     state, said = fitted_keys(own, outer)
     assert list(state) == list(outer.state_dict()) and said == "with the prefix 'model.'"
     assert fitted_keys({"other": torch.ones(1)}, inner)[1] is None
+
+
+def test_a_network_inside_of_a_training_module() -> None:
+    own = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1))
+    held = {f"model.{key}": value for key, value in own.state_dict().items()}
+    state, said = fitted_keys({**held, "loss.weight": torch.ones(3)}, own)
+    assert list(state) == list(own.state_dict()) and said == "without the prefix 'model.', and without loss.weight"
+    twice = {**held, **{f"teacher.{key}": value for key, value in own.state_dict().items()}}
+    assert fitted_keys(twice, own) == (twice, None)  # which one is meant is not guessed
+    wider = {**held, "loss.weight": torch.ones(3), "model.0.weight": torch.ones(2, 1, 1, 1)}
+    assert fitted_keys(wider, own)[1] is None
+
+
+def test_a_state_dict_by_whatever_name(tmp_path: Path) -> None:
+    state = {"a": torch.ones(2)}
+    beside = {"epoch": 3, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}
+    torch.save({"net": state, **beside}, tmp_path / "w.pth")
+    assert torch.equal(read_weights(tmp_path / "w.pth")[0]["a"], state["a"])
+    torch.save({"net": state, "ema": state, **beside}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="holds several state dicts: net, ema"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_many_keys_that_do_not_match_are_counted() -> None:
+    with pytest.raises(WeightsError, match="missing: 0.weight, .*, 2.weight and 15 more") as caught:
+        load_state(nn.Sequential(*(nn.Linear(1, 1) for _ in range(10))), {"other": torch.ones(1)}, "w.pth")
+    assert "unexpected: other" in str(caught.value)
+
+
+def test_infinity_of_a_single_number_is_a_bound() -> None:
+    module = nn.Conv2d(1, 1, 1)
+    module.register_buffer("most", torch.tensor(torch.inf))
+    Network(module)
+    module.register_buffer("most", torch.tensor(torch.nan))
+    with pytest.raises(WeightsError, match="'most' has nan"):
+        Network(module)

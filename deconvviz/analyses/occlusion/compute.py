@@ -7,6 +7,7 @@ on every occluded picture.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from deconvviz.analyses.given import whole_of
@@ -41,7 +43,7 @@ from deconvviz.errors import (
 )
 from deconvviz.network.finite import check_value
 from deconvviz.network.network import Network, Target
-from deconvviz.network.preprocessing import Picture
+from deconvviz.network.preprocessing import Pictures, listed
 from deconvviz.progress import Progress, Report, heard
 
 FILLS = ("grey", "mean", "blur", "noise")
@@ -50,7 +52,7 @@ POSITIONS = ("all", "captum")
 
 def occlude(
     model: Network | nn.Module,
-    image: Picture | Sequence[Picture],
+    image: Pictures,
     target: Target | Sequence[Target] = None,
     window: int | Sequence[int] = 32,
     stride: int | Sequence[int] = 8,
@@ -67,7 +69,8 @@ def occlude(
     """Cover one window of a picture after the other and say what the network makes of each.
 
     `image` is a path or PIL image (with a `Network` that has mean and std) or a preprocessed tensor (C, H, W) or
-    (1, C, H, W); a tensor (N, C, H, W) or a list of pictures gives a list of results. `target` is a class (index or
+    (1, C, H, W); several pictures (a list, a folder, a data set or its loader, a tensor (N, C, H, W)) give a list of
+    results. `target` is a class (index or
     label; a list of one for each of several pictures; default: the model's own top class). For a dense output (N,
     classes, H, W) it is the mean of that class's map, or (class, (row, column)) or (class, mask) for some of its
     places, and so are `logits` and `baseline` for every class. `output` names one of several outputs ("logits", "0"),
@@ -94,7 +97,7 @@ def occlude(
     ((3, 3), torch.Size([9, 101]), torch.Size([3, 3]))
     """
     net = Network.of(model)
-    pictures = _pictures(image)
+    pictures = _pictures(image, net)
     targets = [target] if pictures is None else _targets(target, len(pictures))
     with heard(progress, "positions") as report:
         found = [
@@ -118,10 +121,16 @@ def _has_places(target: Sequence[Any]) -> bool:
     return isinstance(target, tuple) and len(target) == 2 and not isinstance(target[1], int | str | None)
 
 
-def _pictures(image: Any) -> list[Any] | None:
+def _pictures(image: Any, net: Network) -> Sequence[Any] | None:
+    """The pictures, if several are meant."""
     if isinstance(image, Tensor):
         return list(image) if image.dim() == 4 and image.shape[0] != 1 else None
-    return list(image) if isinstance(image, list | tuple) else None
+    several = (
+        isinstance(image, list | tuple | Dataset | DataLoader)
+        or (isinstance(image, np.ndarray) and image.ndim == 4)
+        or (isinstance(image, str | os.PathLike) and os.path.isdir(image))
+    )
+    return listed(image, net.card.channels or 3)[0] if several else None
 
 
 def _one(

@@ -85,6 +85,8 @@ def _folded(rec: Recording, op: Op, readers: Mapping[int, list[Op]], keep: set[i
     while len(op.outputs) == 1 and value not in keep and len(readers.get(value, [])) == 1:
         following = readers[value][0]
         norm = rule_of(following).affine(following) if filters is not None and not after else None
+        if filters is not None and norm is not None and norm[0].dtype != filters.weight.dtype:
+            break  # autocast: the filters are rounded and the norm is not
         if filters is not None and norm is not None:
             filters = filters.scaled(*norm)
         elif rule_of(following).follows(following):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +70,9 @@ def is_file(source: str) -> bool:
 
 
 def looks_like_a_path(source: str) -> bool:
-    """Whether weights that are no file are meant as one, and not as a name."""
-    return bool(Path(source).suffix) or len(Path(source).parts) > 1
+    """Whether weights that are no file are meant as one, and not as a name, such as torchvision's X_Weights.DEFAULT."""
+    named = re.fullmatch(r"\w+_Weights\.\w+", source) is not None
+    return (bool(Path(source).suffix) and not named) or len(Path(source).parts) > 1
 
 
 def seeded(seed: int, build: Callable[[], T]) -> T:

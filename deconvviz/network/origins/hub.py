@@ -99,6 +99,8 @@ def _timm_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[s
 
 # transformers ---------------------------------------------------------------------------------------------------------
 
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
 
 class Logits(nn.Module):
     """A classifier of transformers as a network of one tensor: `model`'s logits (N, classes)."""
@@ -154,7 +156,7 @@ def _of_transformers(wanted: Wanted, repository: Repository, folder: Path) -> Fo
     except ImportError as error:
         raise needs("transformers", "transformers", error) from error
     with _quiet(transformers):
-        config = built(wanted, lambda: transformers.AutoConfig.from_pretrained(
+        config = _built(wanted, lambda: transformers.AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True, **wanted.options
         ))  # fmt: skip
         if type(config) not in transformers.AutoModelForImageClassification._model_mapping:
@@ -165,6 +167,22 @@ def _of_transformers(wanted: Wanted, repository: Repository, folder: Path) -> Fo
     invented = all(name == f"LABEL_{k}" for k, name in enumerate(names))
     card = _card(wanted, repository, labels_for(() if invented else names, config.num_labels), chosen)
     return Found(module, card, transform, seen)
+
+
+def _built(wanted: Wanted, build: Callable[[], Any]) -> Any:
+    """What transformers builds; where it asks for leave to run a repository's code, that is no way to go on."""
+
+    def own() -> Any:
+        try:
+            return build()
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            raise DeconvvizValueError(
+                f"{wanted.spec} needs code of its own repository, which is never run; allowed: what transformers has"
+            ) from error
+
+    return built(wanted, own)
 
 
 def _classifier(
@@ -178,7 +196,7 @@ def _classifier(
         module = Logits(fresh)
         chosen, seen, _ = from_file(module, wanted.file, wanted.allow_nonfinite)
         return module, chosen, seen
-    path = repository.first("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    path = repository.first(*_WEIGHT_FILES)
     state = _shards(repository, path) if path.suffix == ".json" else foreign_state(path)
     model = loading(wanted, path, lambda: _with_state(type(fresh), config, state, path))
     return Logits(model), _weights(repository), None
@@ -202,8 +220,17 @@ def _shards(repository: Repository, index: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{index} is no index of weights: {in_one_line(error)}") from error
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= foreign_state(repository.first(str(file)))
+        if not isinstance(file, str) or Path(file).name != file:
+            raise WeightsError(f"{index} is no index of weights: it names the file {file!r}; allowed: files beside it")
+        state |= foreign_state(repository.first(file))
     return state
+
+
+def stored(name: str) -> list[tuple[Weights, Path | None]]:
+    """The weights of a repository, with where their file, or the index of their files, is or belongs."""
+    repository = Repository.named(name)
+    found = next((path for file in _WEIGHT_FILES if (path := repository.cached(file)) is not None), None)
+    return [(_weights(repository), found or repository.place(_WEIGHT_FILES[0]))]
 
 
 def _processor(wanted: Wanted, repository: Repository, transformers: Any) -> Callable[[Any], Any] | None:
@@ -211,7 +238,7 @@ def _processor(wanted: Wanted, repository: Repository, transformers: Any) -> Cal
     found = repository.maybe("preprocessor_config.json")
     if found is None:
         return None
-    return Processor(built(wanted, lambda: transformers.AutoImageProcessor.from_pretrained(
+    return Processor(_built(wanted, lambda: transformers.AutoImageProcessor.from_pretrained(
         found.parent, trust_remote_code=False, local_files_only=True
     )))  # fmt: skip
 

@@ -29,6 +29,7 @@ from deconvviz.errors import (
 )
 from deconvviz.network.network import Network
 from deconvviz.network.origins.base import Found, Wanted, from_file, random_weights, seeded
+from deconvviz.network.origins.meant import meant
 from deconvviz.network.seen import Seen
 
 
@@ -69,7 +70,7 @@ def _callable(wanted: Wanted) -> Callable[..., Any]:
             f"model is '{wanted.spec}'; allowed: a name of the zoo, torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, "
             "package.module:callable, file.py:callable"
         )
-    found: Any = _imported(place)
+    found: Any = _imported(place, wanted.spec)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise UnknownNameError(f"cannot get '{attribute}' from '{place}'{suggest(name, dir(found))}")
@@ -85,14 +86,15 @@ def _callable(wanted: Wanted) -> Callable[..., Any]:
     return made
 
 
-def _imported(place: str) -> ModuleType:
+def _imported(place: str, spec: str) -> ModuleType:
     try:
         with _own_folder(), _no_exit(f"importing '{place}'"):
             return _of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except DeconvvizError:
         raise
     except Exception as error:
-        raise UnknownNameError(f"cannot import '{place}': {in_one_line(error)}") from error
+        near = meant(spec) if isinstance(error, ModuleNotFoundError) and error.name == place.partition(".")[0] else ""
+        raise UnknownNameError(f"cannot import '{place}': {in_one_line(error)}{near}") from error
 
 
 def _of_file(path: Path) -> ModuleType:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from deconvviz.card import Card, Weights
-from deconvviz.errors import UnknownNameError, WeightsError, suggest
+from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError, suggest
 from deconvviz.models import registry
 from deconvviz.models.downloads import fetch, file_sha256, hash_in, hub_path
 from deconvviz.network.origins.base import (
@@ -40,6 +40,7 @@ def find(wanted: Wanted) -> Found:
     Random weights and those of a file are given the transform and class names of the default ones.
     """
     enum = _enum(wanted.name)
+    _check_takes_pictures(wanted.spec, enum)
     if wanted.weights is not None:
         # As torchvision itself takes them: ResNet50_Weights.IMAGENET1K_V2.
         wanted = replace(wanted, weights=wanted.weights.removeprefix(f"{enum.__name__}."))
@@ -75,6 +76,17 @@ def _enum(name: str) -> Any:
     if name not in known:
         raise UnknownNameError(f"torchvision has no model '{name}'{suggest(name, known)}")
     return models.get_model_weights(name)
+
+
+# What networks take that are no pictures one by one, by the module of torchvision that has their weights.
+_NO_PICTURES = {"video": "videos (N, C, T, H, W)", "optical_flow": "pairs of pictures"}
+
+
+def _check_takes_pictures(spec: str, enum: Any) -> None:
+    """Raise `DeconvvizValueError` for a network of something else than pictures."""
+    for part, taken in _NO_PICTURES.items():
+        if f".{part}." in enum.__module__:
+            raise DeconvvizValueError(f"{spec} takes {taken}; allowed: networks of single pictures (N, C, H, W)")
 
 
 def _member(wanted: Wanted, enum: Any) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from deconvviz.card import Card, Weights
-from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError, suggest
+from deconvviz.errors import DeconvvizValueError, UnknownNameError, WeightsError
 from deconvviz.models import registry
 from deconvviz.network.origins.base import Found, Wanted, looks_like_a_path, random_weights, seeded
+from deconvviz.network.origins.meant import meant
 from deconvviz.network.seen import Seen, seen_from
 from deconvviz.network.weights import fitted_keys, load_state, read_weights
 
@@ -56,7 +57,7 @@ def stored(name: str) -> list[tuple[Weights, Path | None]]:
 def _card(name: str) -> Card:
     if name not in registry.names():
         raise UnknownNameError(
-            f"unknown model '{name}'{suggest(name, registry.names())} (the zoo is listed by `deconvviz models`; else "
+            f"unknown model '{name}'{meant(name, registry.names())} (the zoo is listed by `deconvviz models`; else "
             "torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, package.module:callable, file.py:callable)"
         )
     return registry.card(name)

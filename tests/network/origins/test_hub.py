@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 import deconvviz
 from deconvviz.errors import DeconvvizError, DeconvvizValueError, UnknownNameError, WeightsError
+from deconvviz.network.load import stored_weights
 
 Repository = Callable[[str], Path]
 timm = pytest.importorskip("timm")
@@ -140,3 +141,38 @@ def test_what_classifies_no_images(repository: Repository, folders: Path, transf
     assert folder.is_dir()
     with pytest.raises(DeconvvizValueError, match="is a bert, no image classifier of transformers"):
         deconvviz.load("hf-hub:me/text", "random")
+
+
+def test_files_in_pieces(repository: Repository, folders: Path, transformers: Any) -> None:
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=3)
+    model = transformers.ResNetForImageClassification(config).eval()
+    folder = repository("me/pieces")
+    model.save_pretrained(folder, max_shard_size="4KB")
+    index = folder / "model.safetensors.index.json"
+    pieces = sorted(folder.glob("model-*.safetensors"))
+    assert len(pieces) > 1
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(deconvviz.load("hf-hub:me/pieces").module(x), model(x).logits)
+    ((weights, path),) = stored_weights("hf-hub:me/pieces")
+    assert path == index and weights.source == "me/pieces at main"
+    pieces[0].unlink()
+    with pytest.raises(WeightsError, match=f"{pieces[0].name} of me/pieces is missing"):
+        deconvviz.load("hf-hub:me/pieces")
+    index.write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
+    with pytest.raises(WeightsError, match="no index of weights: it names the file"):
+        deconvviz.load("hf-hub:me/pieces")
+
+
+def test_leave_to_run_code_is_not_asked_for(repository: Repository, folders: Path, transformers: Any) -> None:
+    folder = repository("me/asks")
+    (folder / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}}))
+    (folder / "code.py").write_text("")
+    with pytest.raises(DeconvvizValueError, match="needs code of its own repository, which is never run") as caught:
+        deconvviz.load("hf-hub:me/asks", "random")
+    assert "trust_remote_code" not in str(caught.value)
+
+
+def test_where_the_weights_of_a_repository_belong(folders: Path) -> None:
+    ((_, path),) = stored_weights("hf-hub:me/none")
+    assert path is not None and not path.exists() and path.name == "model.safetensors"

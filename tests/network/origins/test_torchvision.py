@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,3 +95,18 @@ def test_unknown_names() -> None:
         deconvviz.load("torchvision:resnet51", "random")
     with pytest.raises(UnknownNameError, match="no weights 'IMAGENET1K_V3' for resnet50; allowed: IMAGENET1K_V1.*mean"):
         deconvviz.load("torchvision:resnet50", "IMAGENET1K_V3")
+
+
+@pytest.mark.parametrize("kind", [str, lambda member: member], ids=["a name", "a member"])
+def test_weights_of_another_network(kind: Any, folders: Path) -> None:
+    theirs = models.ResNet50_Weights.IMAGENET1K_V1
+    with pytest.raises(
+        UnknownNameError, match="no weights 'ResNet50_Weights.IMAGENET1K_V1' for resnet18; allowed: IMA"
+    ):
+        deconvviz.load("torchvision:resnet18", kind(theirs))
+
+
+@pytest.mark.parametrize(("name", "taken"), [("r3d_18", "videos"), ("raft_small", "pairs of pictures")])
+def test_networks_of_something_else_than_pictures(name: str, taken: str) -> None:
+    with pytest.raises(DeconvvizValueError, match=f"^torchvision:{name} takes {taken}"):
+        deconvviz.load(f"torchvision:{name}", "random")
