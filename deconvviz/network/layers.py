@@ -95,15 +95,16 @@ def _at_first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | Non
         found.append((int(convolution.in_channels), int(given)))  # type: ignore[arg-type]  # only convolutions have it
         raise EndOfPass
 
-    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    handles = [m.register_forward_pre_hook(hook, prepend=True) for m in convolutions]
-    try:
-        # Whatever a model says of a picture that it cannot take, it takes another or none.
-        with plain_mode(x.device.type), untouched(module), contextlib.suppress(EndOfPass, Exception):
-            module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with plain_mode(x.device.type), untouched(module) as run:
+        convolutions = [m for m in run.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+        handles = [m.register_forward_pre_hook(hook, prepend=True) for m in convolutions]
+        try:
+            # Whatever a model says of a picture that it cannot take, it takes another or none.
+            with contextlib.suppress(EndOfPass, Exception):
+                run(x)
+        finally:
+            for handle in handles:
+                handle.remove()
     return found[0] if found and found[0][1] else None
 
 
