@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -99,7 +99,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def refuse(self, name: str, why: str) -> None:
         """Say that an operator cannot be recorded: at once, or (not `whole`) run on without recording any more."""
-        self.look_around(1)
         error = UnsupportedOperatorError(f"operator '{name}' in {spoken(self.where)}: {why}")
         if self.whole:
             raise error
@@ -118,6 +117,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
+        if self.outside and any(f.f_code is _CALL and id(f.f_locals["self"]) in self.outside for f in self.around()):
+            raise _StrayPass
         flat = leaves((args, kwargs))
         name = op_name(func)
         self.rec.dispatched.append(name)
@@ -126,8 +127,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             self.refuse(name, f"is random; switch it off (for dropout: eval mode), {_UNFOLLOWED}")
         if self.mixed:
             self.adopt(flat)
-        if self.paused and self.outside:
-            self.look_around(2)
         if self.paused or not any(self.tracked(a) for a in flat):
             return func(*args, **kwargs)
         if name in _FACTORIES:
@@ -171,25 +170,27 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def watch(self, name: str) -> None:
         """Note what autograd knows otherwise than the operators say."""
+        if self.rec.beyond is not None:
+            return
         if name in ("detach", "detach_"):
             self.note("'detach'")
-        self.look_around(3)
+        else:
+            self.look_for_customs()
 
     def note(self, what: str) -> None:
         self.rec.beyond = self.rec.beyond or f"{what} in {spoken(self.where)}"
 
-    def look_around(self, depth: int) -> None:
-        """Note a custom autograd.Function that runs in the running module; end the pass at a module of the model."""
-        if self.rec.beyond is not None and not self.outside:
-            return
-        frame = sys._getframe(depth)
-        end = self.frames[-1]
-        while frame is not None and id(frame) != end:
-            if frame.f_code in self.customs:
-                self.note("a custom autograd.Function")
-            elif frame.f_code is _CALL and id(frame.f_locals["self"]) in self.outside:
-                raise _StrayPass
-            frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+    def look_for_customs(self) -> None:
+        """Whether the `forward` of an autograd.Function runs inside of the running module."""
+        if any(frame.f_code in self.customs for frame in self.around()):
+            self.note("a custom autograd.Function")
+
+    def around(self) -> Iterator[FrameType]:
+        """The frames from here outwards to the one that called the running module."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and id(frame) != self.frames[-1]:
+            yield frame
+            frame = frame.f_back
 
     # In-place writes ----------------------------------------------------------------------------------------------
 
@@ -294,7 +295,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
     # Module hooks -------------------------------------------------------------------------------------------------
 
     def enter(self, path: str) -> None:
-        self.look_around(2)  # checkpointing runs modules inside of a custom function
+        if self.rec.beyond is None:
+            self.look_for_customs()  # checkpointing runs modules inside of one
         self.stack.append(path)
         self.frames.append(id(sys._getframe(2)))
 

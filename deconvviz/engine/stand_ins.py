@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# What holds no module; nearly every attribute is one of these.
-_PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, Tensor, type)
+# What holds no module: nearly every attribute.
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, type, torch.dtype, torch.device, Tensor, nn.Parameter})
 # A longer list is data, such as labels: nobody keeps modules in one.
 _LONGEST = 4096
 # Dictionaries and sets of every module, which a pass may write to: hooks, buffers, parts.
@@ -68,11 +68,12 @@ class StandIn:
             own = vars(self._copies[id(part)])
             compiled = "_orig_mod" in part._modules and "dynamo_ctx" in vars(part)
             skipped = _COMPILED | {"forward"} if compiled else _COMPILED
-            own.update({k: self._attribute(k, v) for k, v in vars(part).copy().items() if k not in skipped})
+            for name, value in vars(part).copy().items():
+                if name not in skipped:
+                    own[name] = self._attribute(name, value)
             if compiled:
                 own["forward"] = own["_modules"]["_orig_mod"]
-        for part in parts:
-            self._copies[id(part)].training = False
+            own["training"] = False
         found: nn.Module = self._copies[id(module)]
         return found
 
@@ -81,6 +82,8 @@ class StandIn:
         self._kept.append(value)
 
     def _attribute(self, name: str, value: Any) -> Any:
+        if name in _OWN and not value:
+            return type(value)()
         made = self._of(value)
         return copy.copy(value) if made is value and name in _OWN else made
 
@@ -89,7 +92,7 @@ class StandIn:
         known = self._copies.get(id(value))
         if known is not None:
             return known
-        if isinstance(value, _PLAIN):
+        if type(value) in _PLAIN or isinstance(value, Tensor | type):
             return value
         self._put(value, value)  # what holds itself is met again
         made = self._copies[id(value)] = self._made(value)
