@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,38 @@ def test_every_function_after_every_failure(call: str, failure: str) -> None:
             with pytest.raises(error):
                 CALLS[call](model)
         assert_same(before, state(model))
+
+
+class Onlooker:
+    """A hook that looks at a model from another thread, in the middle of every pass."""
+
+    def __init__(self, look: Callable[[], dict[str, Any]]) -> None:
+        self.looks = [[look]]  # two lists deep: what looks at the model itself is not replaced by a stand-in's
+        self.seen: list[dict[str, Any]] = []
+
+    def __call__(self, *_: object) -> None:
+        with ThreadPoolExecutor(1) as other:
+            self.seen.append(other.submit(self.looks[0][0]).result())
+
+    def __deepcopy__(self, memo: object) -> Onlooker:
+        return self
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+def test_no_other_thread_sees_anything_of_it_meanwhile(call: str) -> None:
+    model = build(nn.Identity())
+
+    def look() -> dict[str, Any]:
+        # Compilation is off for all threads meanwhile, and the generator is that of all threads.
+        return {k: v for k, v in state(model).items() if k not in ("stance", "random")}
+
+    onlooker = Onlooker(look)
+    model.conv2.register_forward_hook(onlooker)
+    onlooker()
+    CALLS[call](model)
+    assert (len(onlooker.seen) > 1) == (call not in NO_PASS)
+    for seen in onlooker.seen[1:]:
+        assert_same(onlooker.seen[0], seen)
 
 
 def test_every_public_function_that_takes_a_model_is_walked() -> None:

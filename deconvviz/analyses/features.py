@@ -42,8 +42,7 @@ def features(
     module = net.plain
     check_counts(batch=batch)
     names = {name_of(net, layer): layer for layer in layers}
-    with torch.compiler.set_stance("force_eager"):
-        parts = [_pass(net, part, names) for part in torch.split(fitting(module, inputs.detach()), batch)]
+    parts = [_pass(net, part, names) for part in torch.split(fitting(module, inputs.detach()), batch)]
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
@@ -100,7 +99,7 @@ def _take(module: nn.Module, x: Tensor, by_name: Taps) -> dict[str, Tensor]:
     def see(number: int, value: Tensor) -> None:
         found[taps[number]] = value.clone()  # the model may write over it later
 
-    # The model itself, not a copy: its users' own hooks run as they are.
+    # No deep copy: its users' own hooks run as they are.
     TappedModel(module, taps, copied=False).run(x, see)
     return {name: _rows(found[tap], name, len(x)) for name, tap in by_name.items()}
 

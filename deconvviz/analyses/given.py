@@ -38,13 +38,33 @@ def whole_of(net: Network, image: Picture) -> dict[str, Any]:
 
 def answer_of(net: Network, x: Tensor) -> tuple[int, float] | None:
     """The most probable class of the input `x` and its probability; None without labels or class scores."""
+    found = _answers(net, logits_of(net, x))
+    return found[0] if found else None
+
+
+def answers_of(net: Network, logits: Tensor | None) -> dict[str, Any]:
+    """`answers` and `certainties` of a `SeveralPicturesResult`, as its arguments, from its `logits_of`."""
+    found, labels = _answers(net, logits), net.card.labels
+    return {
+        "answers": tuple(labels[n] if n < len(labels) else f"class {n}" for n, _ in found),
+        "certainties": tuple(share for _, share in found),
+    }
+
+
+def logits_of(net: Network, inputs: Tensor, batch: int = 32) -> Tensor | None:
+    """Logits (N, classes) of inputs; None for a network without, or without labels."""
     if not net.card.labels:
         return None
     try:
-        logits = features(net, x, [OUTPUT])[OUTPUT]
+        found = features(net, inputs, [OUTPUT], batch)[OUTPUT]
     except DeconvvizError:  # it returns something else
         return None
-    if logits.dim() != 2:
-        return None
-    probability = logits[0].double().softmax(0)
-    return int(probability.argmax()), float(probability.max())
+    return found if found.dim() == 2 else None
+
+
+def _answers(net: Network, logits: Tensor | None) -> list[tuple[int, float]]:
+    """The most probable class of each picture and its probability; none without labels."""
+    if logits is None or not net.card.labels:
+        return []
+    shares, classes = logits.double().softmax(1).max(1)
+    return list(zip(classes.tolist(), shares.tolist(), strict=True))

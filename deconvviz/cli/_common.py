@@ -25,6 +25,8 @@ NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 FORMATS = ("png", "pdf", "svg", "npz")
 # Those of deconvviz.results.table, which torch comes with.
 TABLES = ("text", "markdown", "latex", "html")
+# What `--fit` says, as `Network(crop=…)`.
+FITS = {"crop": "center", "letterbox": "letterbox", "stretch": None}
 Options = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -89,7 +91,9 @@ def _class_names(ctx: click.Context, option: click.Parameter, value: Path | None
 preprocessing_options = options(
     click.option("--size", callback=_sides, help="Input size: pixels, or HEIGHTxWIDTH. Default: the model's."),
     click.option("--resize", callback=_sides, help="Length of the shorter side before the crop, or HEIGHTxWIDTH."),
-    click.option("--crop", type=click.Choice(["center", "letterbox", "none"]), help="How a picture fits the input."),
+    click.option(
+        "--fit", type=click.Choice(list(FITS)), help="How a picture fits the input: its middle, framed, or squeezed."
+    ),
     click.option("--mean", callback=_numbers, help="Mean of each channel, of pixels in 0 to 1: 0.485,0.456,0.406."),
     click.option("--std", callback=_numbers, help="Standard deviation of each channel."),
     click.option(
@@ -101,7 +105,7 @@ preprocessing_options = options(
     ),
     click.option("--allow-nonfinite", is_flag=True, help="Take weights and pictures with NaN or infinity."),
 )
-PREPROCESSING = ("size", "resize", "crop", "mean", "std", "class_names", "allow_nonfinite")
+PREPROCESSING = ("size", "resize", "fit", "mean", "std", "class_names", "allow_nonfinite")
 
 
 model_options = network_options(required=True)
@@ -163,7 +167,7 @@ def layers_option(name: str = "--layer", default: str | None = None) -> Options:
 def said_of_preprocessing(options: Mapping[str, Any]) -> list[str]:
     """The options of `preprocessing_options` again, as they were given; class names are not said."""
     parts: list[str] = []
-    for key in ("size", "resize", "crop", "mean", "std"):
+    for key in ("size", "resize", "fit", "mean", "std"):
         value = options.get(key)
         if isinstance(value, tuple):
             value = ("x" if key in ("size", "resize") else ",").join(f"{v:g}" for v in value)
@@ -189,8 +193,8 @@ def get_network(
     for option, argument in (("size", "input_size"), ("class_names", "labels")):
         if option in given:
             given[argument] = given.pop(option)
-    if given.get("crop") == "none":
-        given["crop"] = None
+    if "fit" in given:
+        given["crop"] = FITS[given.pop("fit")]
     net: Network = load(model, weights, **given)
     if net.card.weights is not None and net.card.weights.note is not None:
         click.echo(f"deconvviz: {net.card.weights.note}", err=True)

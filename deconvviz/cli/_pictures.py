@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,44 +46,41 @@ class PictureFiles:
         as_json: bool,
         each: int = 1,
         what: str = "",
+        shared: Callable[[R | None], dict[str, Any]] | None = None,
     ) -> None:
         """Compute and save a result for each picture, `<picture>-<name>.<kind>`, and print the files or the facts.
 
         The progress bar counts `each` steps of `what` a picture. A picture that fails loses no other one, but what is
-        wrong for every picture ends the run.
+        wrong for every picture ends the run. `shared` is shown every result, and at the end, called with None, gives
+        options of all figures: with several pictures no file is written before.
         """
         from deconvviz.data.made_here import check_regular
         from deconvviz.data.noise import quiet_decoders
 
         quiet_decoders()
-        done: list[dict[str, object]] = []
-        failed: list[dict[str, str]] = []
-        with Progress(each * len(self.files), what) as progress:
+        waits = shared is not None and len(self.files) > 1
+        with Progress(each * len(self.files), what) as progress, tempfile.TemporaryDirectory() as spool:
+            told = _Told(progress, as_json, len(self.files))
+            waiting: list[tuple[Path, Path, Path, type[R]]] = []
             for n, picture in enumerate(self.files):
-                tick = partial(_tick, progress, n * each)
-                try:
+                with told.surviving(picture):
                     check_regular(picture)
-                    result = compute(picture, tick)
+                    result = compute(picture, partial(_tick, progress, n * each))
                     path = self._single or self._free(picture, name(result))
                     self._check(path)
-                    write_output(result, path, **figure)
-                # Whatever a malformed picture makes Pillow, or anything behind it, raise.
-                except Exception as error:
-                    if len(self.files) == 1 or isinstance(error, UnknownNameError | UnsupportedOperatorError):
-                        raise
-                    message = said(error)
-                    named = message if str(picture) in message else f"{picture}: {message}"
-                    failed.append({"image": str(picture), "error": message})
-                    progress.problem(f"deconvviz: {named}")
-                else:
-                    done.append({"image": str(picture), "file": str(path), **_facts(result)})
-                    if not as_json:
-                        progress.result(path)
+                    if waits and shared is not None:
+                        shared(result)
+                        waiting.append((picture, path, result.save(Path(spool, f"{n}.npz")), type(result)))
+                    else:
+                        told.written(picture, write_output(result, path, **figure), result)
                 progress.reach((n + 1) * each)
-        if as_json:
-            click.echo(json.dumps({"results": done, "failed": failed}))
-        if failed:
-            raise click.ClickException(f"{len(failed)} of {len(self.files)} pictures failed; see above")
+            if waits and shared is not None:
+                figure = {**figure, **shared(None)}
+            for picture, path, kept, kind in waiting:
+                with told.surviving(picture):
+                    result = kind.load(kept)
+                    told.written(picture, write_output(result, path, **figure), result)
+        told.end()
 
     def _free(self, picture: Path, name: str) -> Path:
         """A path for this picture's file, numbered if this run has written it already."""
@@ -97,6 +96,41 @@ class PictureFiles:
         """Raise `DeconvvizValueError` if `path` is one of the pictures, by whatever name."""
         if path.exists() and any(_is(path, picture) for picture in self.files):
             raise DeconvvizValueError(f"{path} would overwrite the picture of that name; give another --out")
+
+
+class _Told:
+    """What is said of the pictures of a run: the files that came of them, and what went wrong."""
+
+    def __init__(self, progress: Progress, as_json: bool, count: int) -> None:
+        self._progress, self._as_json, self._count = progress, as_json, count
+        self._done: list[dict[str, object]] = []
+        self._failed: list[dict[str, str]] = []
+
+    @contextlib.contextmanager
+    def surviving(self, picture: Path) -> Iterator[None]:
+        """Whatever goes wrong with one of several pictures is told, and ends here."""
+        try:
+            yield
+        # Whatever a malformed picture makes Pillow, or anything behind it, raise.
+        except Exception as error:
+            if self._count == 1 or isinstance(error, UnknownNameError | UnsupportedOperatorError):
+                raise
+            message = said(error)
+            named = message if str(picture) in message else f"{picture}: {message}"
+            self._failed.append({"image": str(picture), "error": message})
+            self._progress.problem(f"deconvviz: {named}")
+
+    def written(self, picture: Path, path: Path, result: Result) -> None:
+        self._done.append({"image": str(picture), "file": str(path), **_facts(result)})
+        if not self._as_json:
+            self._progress.result(path)
+
+    def end(self) -> None:
+        """Print the facts, if they are asked for; an error if a picture has failed."""
+        if self._as_json:
+            click.echo(json.dumps({"results": self._done, "failed": self._failed}))
+        if self._failed:
+            raise click.ClickException(f"{len(self._failed)} of {self._count} pictures failed; see above")
 
 
 def _is(path: Path, picture: Path) -> bool:

@@ -76,7 +76,8 @@ def _range(_: click.Context, option: click.Parameter, text: str | None) -> tuple
 @click.option("--view", type=click.Choice(["paper", "attribution"]), default="paper", show_default=True)
 @click.option(
     "--range", "ends", metavar="LOW:HIGH", callback=_range,
-    help="Ends of the colours, for all IMAGES. Default: 0:1; in attribution, the largest drop on either side of none.",
+    help="Ends of the colours, for all IMAGES. Default: 0:1; in attribution, the largest drop in any of them on either "
+    "side of none.",
 )  # fmt: skip
 @click.option("--overlay", is_flag=True, help="Lay the colours over the photograph.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Bounds the memory.")
@@ -99,6 +100,7 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     options["target"] = common.target_of(options, net)
     options["layer"] = _layer(options["layer"], net.card)
     low, high = options["ends"] or (None, None)
+    colours = common.suffix_of(options["out"], options["kind"]) != "npz"
     pictures.run(
         lambda picture, tick: _compute(net, picture, options, tick),
         lambda _: f"{net.card.name}-occlusion{variant(options)}",
@@ -106,7 +108,22 @@ def occlude(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
         as_json,
         each=_positions(net, options),
         what="positions",
+        shared=_OneScale() if colours and options["view"] == "attribution" and options["ends"] is None else None,
     )
+
+
+class _OneScale:
+    """The ends of the colours by the largest drop in any of the pictures."""
+
+    def __init__(self) -> None:
+        self._most = 0.0
+
+    def __call__(self, result: Occlusion | None) -> dict[str, Any]:
+        from deconvviz.analyses.occlusion.figure import largest_drop
+
+        if result is not None:
+            self._most = max(self._most, largest_drop([result]))
+        return {"vmin": -(self._most or 1.0), "vmax": self._most or 1.0}
 
 
 def _compute(net: Network, picture: Path, options: dict[str, Any], tick: Tick) -> Occlusion:

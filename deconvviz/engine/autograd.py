@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.capture import Tap, find_taps
-from deconvviz.engine.passes import EndOfPass, untouched
+from deconvviz.engine.passes import EndOfPass, eager, untouched
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 
@@ -27,10 +27,13 @@ def gradients(module: nn.Module, rec: Recording, value: int, seeds: Iterable[Ten
     """
     device = rec.values[0].device.type
     cast = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else None
-    with torch.inference_mode(False), torch.enable_grad(), cast or contextlib.nullcontext(), untouched(module):
+    with (
+        torch.inference_mode(False), torch.enable_grad(), cast or contextlib.nullcontext(),
+        untouched(module, frozen=True) as run,
+    ):  # fmt: skip
         try:
-            begin, end = _pass(module, rec, value, source)
-            return [_sent(module, begin, end, seed) for seed in seeds]
+            begin, end = _pass(run, rec, value, source)
+            return [_sent(run, begin, end, seed) for seed in seeds]
         except RuntimeError as error:
             line = str(error).strip().splitlines()[0]
             raise UnsupportedOperatorError(
@@ -44,7 +47,7 @@ def _pass(module: nn.Module, rec: Recording, value: int, source: int) -> tuple[T
     image = rec.values[0].detach().clone().requires_grad_(True)
     seen: dict[int, Tensor] = {0: image}
     wanted = [v for v in (source, value) if v != 0]
-    with contextlib.ExitStack() as stack, torch.compiler.set_stance("force_eager"):
+    with contextlib.ExitStack() as stack, eager:
         for number, tap in zip(wanted, find_taps(rec, wanted), strict=True):
             stack.enter_context(_watched(module, tap, number, seen, last=number == value))
         with contextlib.suppress(EndOfPass):

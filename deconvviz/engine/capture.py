@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deconvviz.engine.passes import EndOfPass, fitting, plain_mode, untouched
+from deconvviz.engine.passes import EndOfPass, eager, fitting, plain_mode, untouched
 from deconvviz.engine.recording import Recording, op_name
+from deconvviz.engine.stand_ins import StandIn
 from deconvviz.errors import DeconvvizValueError
 
 See = Callable[[int, Tensor], None]
@@ -89,9 +90,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 class TappedModel:
     """Shows the values at `taps` as a batch passes through a model.
 
-    A `copied` probe has a copy of the model that shares its parameters: several threads may run one each, and nothing
-    is attached to the model itself. Else, or if the model cannot be copied, the model itself is used (`alone`: by one
-    thread only) and left as it was after every pass.
+    A `copied` probe has a copy of the model that shares its parameters: several threads may run one each. Else, or if
+    the model cannot be copied, every pass has a stand-in for it, one pass at a time (`alone`); see `untouched`.
     """
 
     def __init__(self, module: nn.Module, taps: Sequence[Tap], copied: bool = True) -> None:
@@ -116,20 +116,19 @@ class TappedModel:
             if not missing:
                 raise EndOfPass
 
-        with plain_mode(x.device.type), contextlib.ExitStack() as stack:
-            if self.alone:
-                stack.enter_context(untouched(self.module))
-            stack.enter_context(self._hooks(seen))
+        with plain_mode(x.device.type), eager, contextlib.ExitStack() as stack:
+            module = stack.enter_context(untouched(self.module)) if self.alone else self.module
+            stack.enter_context(self._hooks(module, seen))
             if operators is not None:
                 stack.enter_context(operators)
             try:
-                self.module(x)
+                module(x)
             except EndOfPass:
                 return
         raise MisfitError(f"{self.taps[min(missing)]} ran for one picture and does not run for a batch of {len(x)}")
 
     @contextlib.contextmanager
-    def _hooks(self, see: See) -> Iterator[None]:
+    def _hooks(self, module: nn.Module, see: See) -> Iterator[None]:
         """Hooks on the modules that return a value."""
         hooked: dict[str, dict[int, int]] = {}
         for layer, tap in enumerate(self.taps):
@@ -138,7 +137,7 @@ class TappedModel:
         handles = []
         try:
             for path, calls in hooked.items():
-                handles.append(self.module.get_submodule(path).register_forward_hook(_hook(calls, see)))
+                handles.append(module.get_submodule(path).register_forward_hook(_hook(calls, see)))
             yield
         finally:
             for handle in handles:
@@ -158,7 +157,12 @@ def _hook(calls: dict[int, int], see: See) -> Callable[[nn.Module, Any, Any], No
 
 
 def _twin(module: nn.Module) -> nn.Module | None:
-    """A deep copy in eval mode that shares the parameters; None if the model cannot be copied."""
+    """A deep copy in eval mode that shares the parameters; None if the model cannot be copied.
+
+    Unlike a stand-in it shares nothing else, so that it may run while another does.
+    """
+    if StandIn(module).closed_over:
+        return None
     shared: dict[int, Any] = {id(p): p for p in module.parameters()}
     for part in module.modules():
         # A weight that a hook computes anew (weight norm) cannot be copied, and need not be.

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deconvviz.engine.holding import held
+from deconvviz.engine.stand_ins import StandIn
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 
 
@@ -53,8 +58,58 @@ def plain_mode(device: str) -> Iterator[None]:
         yield
 
 
+class ForAllThreads:
+    """A context that is one for all threads: the first to come enters it, the last to go leaves it."""
+
+    def __init__(self, make: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._make, self._lock, self._inside = make, threading.Lock(), 0
+        self._context: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._context = self._make()
+                self._context.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._context.__exit__(None, None, None)
+
+
+# What `torch.compile` has compiled runs as it is written.
+eager = ForAllThreads(lambda: torch.compiler.set_stance("force_eager"))
+
+# Models of which something runs that no stand-in replaces.
+_STRAYS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def is_stray(module: nn.Module) -> None:
+    """Run this model itself from here on: its stand-in ran parts of the model."""
+    _STRAYS.add(module)
+
+
 @contextlib.contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
+def untouched(module: nn.Module, frozen: bool = False) -> Iterator[nn.Module]:
+    """What to run, and to hook, in the place of `module`: in eval mode, and nothing that is done to it stays.
+
+    It is a stand-in, so that no other thread sees anything of the pass; or, where there can be none, the module itself,
+    module by module in eval mode, whose modes and buffers come back whatever happens. Either is `held` meanwhile.
+    `frozen`: see `StandIn`.
+    """
+    with held(module):
+        twin = None if module in _STRAYS else StandIn(module, frozen).module
+        if twin is not None:
+            yield twin
+            return
+        with _switched(module):
+            yield module
+
+
+@contextlib.contextmanager
+def _switched(module: nn.Module) -> Iterator[None]:
     """Eval mode module by module; modes and buffers come back whatever happens."""
     modules = list(module.modules())
     modes = [m.training for m in modules]

@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deconvviz.engine.diagnosis import check_takes_one_input, described, explain, explain_module
 from deconvviz.engine.nested import leaves, mapped, named
-from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
+from deconvviz.engine.passes import EndOfPass, eager, is_stray, plain_mode, untouched, unwrap
 from deconvviz.engine.recording import OnCopy, Op, Recording, Ref, op_name, spoken, write_over
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 
@@ -39,6 +39,16 @@ _COUNTS = {"torchvision.nms"}
 # Arguments that are written to and mean nothing afterwards.
 _SCRATCH = {"noise"}
 _UNFOLLOWED = "neither a method nor occlude can follow it (layers before it can be projected)"
+
+
+class _StrayPass(BaseException):
+    """Parts of the model run in a pass of its stand-in."""
+
+
+# The number of our own hooks: torch's are not negative.
+_OURS = -1
+# What calls a module.
+_CALL = nn.Module._call_impl.__code__
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.misfit: tuple[RuntimeError | None, str | None] = (None, None)
         self.customs = _forwards()
         self.frames: list[int] = []  # ids of the frames that call the running modules
+        self.outside: frozenset[int] = frozenset()  # ids of the modules whose stand-ins run
         self.generator: Tensor | None = None
         self.add_value(image)
 
@@ -108,6 +119,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
+        if self.outside and any(f.f_code is _CALL and id(f.f_locals["self"]) in self.outside for f in self.around()):
+            raise _StrayPass
         flat = leaves((args, kwargs))
         name = op_name(func)
         self.rec.dispatched.append(name)
@@ -175,20 +188,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         if name in ("detach", "detach_"):
             self.note("'detach'")
         else:
-            self.look_for_customs(3)
+            self.look_for_customs()
 
     def note(self, what: str) -> None:
         self.rec.beyond = self.rec.beyond or f"{what} in {spoken(self.where)}"
 
-    def look_for_customs(self, depth: int) -> None:
+    def look_for_customs(self) -> None:
         """Whether the `forward` of an autograd.Function runs inside of the running module."""
-        frame = sys._getframe(depth)
-        end = self.frames[-1] if self.frames else None
-        while frame is not None and id(frame) != end:
-            if frame.f_code in self.customs:
-                self.note("a custom autograd.Function")
-                return
-            frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+        if any(frame.f_code in self.customs for frame in self.around()):
+            self.note("a custom autograd.Function")
+
+    def around(self) -> Iterator[FrameType]:
+        """The frames from here outwards to the one that called the running module."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and id(frame) != self.frames[-1]:
+            yield frame
+            frame = frame.f_back
 
     # In-place writes ----------------------------------------------------------------------------------------------
 
@@ -294,7 +309,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def enter(self, path: str) -> None:
         if self.rec.beyond is None:
-            self.look_for_customs(2)  # checkpointing runs modules inside of one
+            self.look_for_customs()  # checkpointing runs modules inside of one
         self.stack.append(path)
         self.frames.append(id(sys._getframe(2)))
 
@@ -389,7 +404,7 @@ def _is_random(func: Any, name: str, args: Any, kwargs: Any) -> bool:
 
 @contextlib.contextmanager
 def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    handles: list[Any] = []
+    hooked: list[nn.Module] = []
     # One module may stand under several names; its calls are known under the first and copied to the others.
     first: dict[int, str] = {}
     try:
@@ -399,12 +414,15 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
                 recorder.rec.calls[path] = recorder.rec.calls.setdefault(first[id(m)], [])
                 continue
             first[id(m)] = path
-            handles.append(m.register_forward_pre_hook(lambda _m, _a, p=path: recorder.enter(p)))
-            handles.append(m.register_forward_hook(lambda _m, _a, out, p=path: recorder.leave(p, out)))
+            hooked.append(m)
+            # Not registered: torch counts hooks without a lock, and a number that two threads get overwrites a hook.
+            m._forward_pre_hooks[_OURS] = lambda _m, _a, p=path: recorder.enter(p)
+            m._forward_hooks[_OURS] = lambda _m, _a, out, p=path: recorder.leave(p, out)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for m in hooked:
+            m._forward_pre_hooks.pop(_OURS, None)
+            m._forward_hooks.pop(_OURS, None)
 
 
 def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None, whole: bool = True) -> Recording:
@@ -412,22 +430,30 @@ def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None,
 
     `until` ends the pass after these operators (their names), if they are the ones that run. What cannot be recorded is
     an error, or, if not the `whole` pass is needed, ends the recording and is its `refused`. The module is left as it
-    was: no hook, mode, grad or buffer changed, also after an exception.
+    was: no hook, mode, grad or buffer changed, also after an exception; and what runs is a stand-in, see `untouched`.
     """
     if not isinstance(module, nn.Module):
         raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
     module = unwrap(module)
     check_takes_one_input(module)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(plain_mode(image.device.type))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(untouched(module))
+    try:
+        return _record(module, image, until, whole)
+    except _StrayPass:
+        is_stray(module)
+        return _record(module, image, until, whole)
+
+
+def _record(module: nn.Module, image: Tensor, until: Sequence[str] | None, whole: bool) -> Recording:
+    with plain_mode(image.device.type), eager, untouched(module) as run, contextlib.ExitStack() as stack:
         image = image.detach().clone()
         recorder = _Recorder(image, until, whole)
-        stack.enter_context(_hooks(module, recorder))
+        if run is not module:
+            recorder.outside = frozenset(map(id, module.modules()))
+        recorder.frames.append(id(sys._getframe()))
+        stack.enter_context(_hooks(run, recorder))
         try:
             with _Functions(recorder), recorder:
-                out = module(image)
+                out = run(image)
         except EndOfPass:
             return recorder.rec
         except Exception as error:

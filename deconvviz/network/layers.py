@@ -109,15 +109,16 @@ def _at_first_weights(module: nn.Module, x: Tensor) -> _First | None:
         found.append(_First(int(taken), int(given), linear))
         raise EndOfPass
 
-    parts = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    handles = [m.register_forward_pre_hook(hook, prepend=True) for m in parts]
-    try:
-        # Whatever a model says of a picture that it cannot take, it takes another or none.
-        with plain_mode(x.device.type), untouched(module), contextlib.suppress(EndOfPass, Exception):
-            module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with plain_mode(x.device.type), untouched(module) as run:
+        parts = [m for m in run.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+        handles = [m.register_forward_pre_hook(hook, prepend=True) for m in parts]
+        try:
+            # Whatever a model says of a picture that it cannot take, it takes another or none.
+            with contextlib.suppress(EndOfPass, Exception):
+                run(x)
+        finally:
+            for handle in handles:
+                handle.remove()
     return found[0] if found and found[0].given else None
 
 

@@ -458,10 +458,12 @@ class Network:
         """`weights_hash()`, computed again only after a parameter or buffer has changed."""
         state = tuple((t.data_ptr(), t._version) for t in (*self.module.parameters(), *self.module.buffers()))
         known = _HASHES.of(self.module)
-        if state not in known:
-            known.clear()
-            known[state] = self.weights_hash()
-        return known[state]
+        found = known.get(state)
+        if found is None:
+            found = self.weights_hash()
+            known.clear()  # another thread may do the same
+            known[state] = found
+        return found
 
     @property
     def weights_source(self) -> str:

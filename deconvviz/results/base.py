@@ -323,6 +323,19 @@ class PictureResult(Result):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class SeveralPicturesResult(PictureResult):
+    """A result about several pictures: `answers` are the network's most probable class for each of them, `certainties`
+    their probabilities; both empty where they are not known, as without labels."""
+
+    answers: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    certainties: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
+
+    def answers_in_words(self) -> list[str]:
+        """Return what the network makes of each picture, class and probability; an empty list if that is not known."""
+        return [f"network: {name}, {share:.3g}" for name, share in zip(self.answers, self.certainties, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class OnePictureResult(PictureResult):
     """A result about one picture: `image` (C, H, W) is the preprocessed input, `labels` name the network's classes.
 

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from deconvviz.engine.capture import TappedModel
+from deconvviz.engine.passes import ForAllThreads, eager
 from deconvviz.errors import DeconvvizError, DeconvvizValueError, StoreError, check_counts
 from deconvviz.network.network import Network
 from deconvviz.processes import Team, team
@@ -92,7 +93,7 @@ def scan(
             stack.callback(writer.close)
         told = stack.enter_context(heard(report if progress is None else progress, "pictures"))
         job = _Job(net, plan, processes, writer, save_every, told)
-        with one_thread_each():
+        with one_thread_each:
             job.run(plan.source(net, images), workers)
         processes.tell(None)  # the others read the store only when it is finished
     return Store.open(path)
@@ -116,7 +117,7 @@ def _together(team: Team, make: Callable[[], tuple[Plan, Writer]]) -> tuple[Plan
 
 
 @contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
+def _one_thread_each() -> Iterator[None]:
     """Every operator on one thread: how its sums are cut up for several would change their last bits.
 
     What is compiled runs eagerly, as it was recorded.
@@ -126,11 +127,14 @@ def one_thread_each() -> Iterator[None]:
     torch.set_num_threads(1)
     cudnn.benchmark, cudnn.deterministic = False, True
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with eager:
             yield
     finally:
         torch.set_num_threads(threads)
         cudnn.benchmark, cudnn.deterministic = before
+
+
+one_thread_each = ForAllThreads(_one_thread_each)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from deconvviz.data.pictures import Pictures, Split
 from deconvviz.errors import DeconvvizValueError, UnknownNameError, suggest
 from deconvviz.models.recipes import RECIPES, Recipe, recipe_for
 from deconvviz.processes import Team
+from deconvviz.progress import Report
 from deconvviz.training.teacher import Teacher
 from deconvviz.training.views import Views, seed_of
 
@@ -93,7 +94,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class Course:
-    """What stays the same through a run. `shown` is told what is being done, how many are done, and of how many."""
+    """What stays the same through a run.
+
+    `shown` is told what is being done, how many are done, and of how many; `report` how many steps are, of all.
+    """
 
     recipe: Recipe
     data: Pictures
@@ -104,6 +108,7 @@ class Course:
     team: Team
     teacher: Teacher | None
     shown: Shown
+    report: Report | None = None
 
     @property
     def batch(self) -> int:

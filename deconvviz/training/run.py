@@ -29,6 +29,7 @@ from deconvviz.models.recipes import Recipe
 from deconvviz.network.checkpoints import KEPT, note_run
 from deconvviz.network.network import Network
 from deconvviz.processes import Team, team
+from deconvviz.progress import Progress, heard
 from deconvviz.training.balance import balanced
 from deconvviz.training.evaluation import accuracy, logits_of, score
 from deconvviz.training.plan import Changes, Course, Shown, recipe_of
@@ -72,6 +73,7 @@ def train(
     fresh: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
     shown: Shown | None = None,
+    progress: Progress = None,
     **changes: Any,
 ) -> list[dict[str, Any]]:
     """Train the network `model` of the zoo on the pictures of the folder `data`; returns the metrics.
@@ -90,8 +92,8 @@ def train(
     files, where they are not recognised. The validation pictures (shares `fraction` and `validation` of each category
     are for test and validation, see `split`) are looked at every `test_every` epochs, after the epochs `KEPT` and at
     the end; the test pictures once, with the final weights, for the last line of metrics. Accuracies are means over
-    categories. `report` is called with each line of metrics, `shown` with what is being done, the number done and the
-    number to do.
+    categories. `progress`: True for a bar of the steps of all epochs, or what to call with the steps done and to do.
+    `report` is called with each line of metrics, `shown` with what is being done, the number done and the number to do.
 
     Started by `torchrun`, the processes share each batch, and the first one writes, into a folder that all of
     them see. Raises `DeconvvizValueError`, `UnknownNameError`, `WeightsError`.
@@ -102,7 +104,7 @@ def train(
     folder = Path(out)
     _check_start(folder / LAST, resume, fresh)
     shown = shown or _silent
-    with team() as processes, torch.random.fork_rng(devices=[]):
+    with team() as processes, torch.random.fork_rng(devices=[]), heard(progress, "steps") as told:
         if chosen.batch % processes.size:
             raise DeconvvizValueError(f"batch is {chosen.batch}; allowed: a multiple of the {processes.size} processes")
         teaching = None if teacher is None else load_teacher(teacher, teacher_weights)
@@ -124,6 +126,8 @@ def train(
         if teaching is not None:
             expert = Teacher(teaching, pictures, parts.train, chosen.teaching, lambda n, of: shown("teacher", n, of))
         course = Course(chosen, pictures, parts, seed, workers, test_every, processes, expert, shown)
+        if processes.leads:
+            course = replace(course, report=told)
         card = replace(registry.card(model), labels=pictures.labels)
         run = start(model, card, course, settings, None if weights is None else Path(weights), resume)
         if resume:
@@ -139,6 +143,7 @@ def train(
         train, model, data, folder / chosen.then, recipe=chosen.then, weights=folder / FINAL, teacher=teacher,
         teacher_weights=teacher_weights, seed=seed, workers=workers, fraction=fraction, validation=validation,
         per_category=per_category, data_source=data_source, test_every=test_every, report=report, shown=shown,
+        progress=progress,
     )  # fmt: skip
     kept = {name: changes[name] for name in ("batch", "flip", "precision") if name in changes}
     there = resume and (folder / chosen.then / LAST).is_file()
@@ -231,6 +236,8 @@ def run_epoch(run: Run, course: Course) -> dict[str, Any]:
     for step, batch in enumerate(course.batches(size, run.epoch)):
         course.shown(what, step, course.steps)
         sums += _step(run, course, *batch)
+        if course.report is not None:
+            course.report(run.step, course.recipe.epochs * course.steps)
     course.shown(what, course.steps, course.steps)
     course.team.average_([sums])
     loss, right = (sums / course.steps).tolist()

@@ -68,3 +68,37 @@ def test_no_answer_without_labels_or_class_scores() -> None:
     net = Network(nn.Sequential(*parts), 20, mean=(0.5,) * 3, std=(0.5,) * 3, labels=("a",))
     assert deconvviz.project(net, panorama(), "0", top=1).answer is None
     assert answer_of(Network(nn.Conv2d(3, 4, 3), 20, labels=("a",)), torch.zeros(1, 3, 20, 20)) is None
+
+
+def test_results_about_several_pictures_say_what_the_network_makes_of_each(tmp_path: Path) -> None:
+    net = network()
+    pictures = [panorama(), panorama().transpose(Image.Transpose.FLIP_LEFT_RIGHT).crop((0, 0, 300, 200))]
+    with torch.no_grad():
+        shares = torch.cat([net.module(net.preprocess(p)) for p in pictures]).softmax(1)
+    wanted = tuple(net.card.labels[int(n)] for n in shares.argmax(1))
+    words = [f"network: {n}, {float(s):.3g}" for n, s in zip(wanted, shares.amax(1), strict=True)]
+    moved = deconvviz.invariance(net, pictures, labels="cup", transforms={"flip": None}, low="0", high="1")
+    boxes = {"part": [10, 10, 60, 60]}
+    covered = deconvviz.correspondence(net, [(p.crop((300, 0, 500, 200)), boxes) for p in pictures[:1] * 2], ["1"])
+    assert moved.answers == wanted and moved.certainties == pytest.approx(shares.amax(1).tolist(), rel=1e-5)
+    legend = [t.get_text() for t in moved.figure().legends[0].get_texts()]
+    assert all(text.endswith(f" · {said}") for text, said in zip(legend, words, strict=True)) and len(legend) == 2
+    assert "cup" in legend[0].partition(" · ")[0]
+    said = covered.answers_in_words()
+    assert len(said) == 2 and [t.get_text() for t in covered.figure().texts].count(said[0]) == 2
+    assert type(moved).load(moved.save(tmp_path / "m.npz")) == moved
+    assert moved.facts()["answers"] == list(wanted)
+    bare = deconvviz.invariance(net.module, net.preprocess(panorama()), transforms={"flip": None}, low="0", high="1")
+    assert (bare.answers, bare.answers_in_words()) == ((), [])
+    assert " · " not in bare.figure().legends[0].get_texts()[0].get_text()
+
+
+def test_fig_1_says_what_the_network_makes_of_the_picture() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = Network(nn.Sequential(*layers), 20, mean=(0.5,) * 3, std=(0.25,) * 3, labels=list("abcd"))
+    found = deconvviz.scheme(net, panorama())
+    with torch.no_grad():
+        share, number = net.module(net.preprocess(panorama())).softmax(1)[0].max(0)
+    assert found.answer == (int(number), pytest.approx(float(share), rel=1e-5))
+    assert f"network: {'abcd'[int(number)]}, {float(share):.3g}" in [t.get_text() for t in found.figure().texts]

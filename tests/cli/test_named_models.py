@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torchvision import transforms
 
@@ -51,12 +51,19 @@ def test_what_a_module_does_not_say(model: str, place: Path) -> None:
     assert torch.allclose(Projection.load(place / "p.npz").image, expected(picture), rtol=0, atol=1e-6)
 
 
+def letterboxed(picture: Image.Image) -> Image.Image:
+    """The whole picture inside 32×32, framed in the mean colour."""
+    return ImageOps.pad(picture, (32, 32), Image.Resampling.BILINEAR, color=(128, 102, 76))
+
+
 @pytest.mark.parametrize(
     ("more", "steps"),
     [
         (["--resize", "36"], [transforms.Resize(36), transforms.CenterCrop(32)]),
         (["--resize", "40x36"], [transforms.Resize((40, 36)), transforms.CenterCrop(32)]),
-        (["--crop", "none"], [transforms.Resize((32, 32))]),
+        (["--fit", "crop"], [transforms.Resize(32), transforms.CenterCrop(32)]),
+        (["--fit", "stretch"], [transforms.Resize((32, 32))]),
+        (["--fit", "letterbox"], [letterboxed]),
     ],
 )
 def test_how_a_picture_fits(more: list[str], steps: list[object], place: Path) -> None:

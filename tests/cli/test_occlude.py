@@ -122,6 +122,39 @@ def test_the_range_reaches_the_figure(place: Path, monkeypatch: pytest.MonkeyPat
     assert [(s["vmin"], s["vmax"]) for s in seen] == [(-2, 0.5), (None, None)]
 
 
+def test_attributions_of_several_pictures_have_one_scale(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dark = np.asarray(Image.open("a.png")) // 8  # whose drops are smaller
+    Image.fromarray(dark).save("more/dark.png")
+    alone = {}
+    for name in ("a.png", "more/dark.png"):
+        assert run("--window", "16", "--out", "r.npz", "--overwrite", name) == 0
+        drop = Occlusion.load("r.npz").heatmap()
+        alone[name] = float(drop[drop.isfinite()].abs().max())
+    seen: list[dict[str, object]] = []
+    draw = Occlusion.figure
+    monkeypatch.setattr(Occlusion, "figure", lambda o, **options: seen.append(options) or draw(o, **options))
+    assert (
+        run("--window", "16", "--view", "attribution", "--out", "both", "more/dark.png", "more/bad.jpg", "a.png") == 1
+    )
+    most = max(alone.values())
+    assert min(alone.values()) < 0.9 * most
+    assert [(s["vmin"], s["vmax"]) for s in seen] == [pytest.approx((-most, most), rel=1e-6)] * 2
+    assert len(written(place / "both")) == 2
+    assert run("--window", "16", "--view", "attribution", "--overwrite", "more/dark.png") == 0
+    assert seen[2]["vmax"] is None, "a picture alone has a scale of its own"
+
+
+def test_folders_are_read_with_their_sub_folders(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("more/deep/deeper", "more/.hidden"):
+        (place / folder).mkdir(parents=True)
+        Image.open("a.png").transpose(Image.Transpose.ROTATE_180).save(place / folder / "b.png")
+    (place / "more" / "bad.jpg").unlink()
+    (place / "more" / "deep" / "again").symlink_to(place / "more", target_is_directory=True)
+    assert run("--window", "16", "--json", "--format", "npz", "--out", "out", "more") == 0
+    found = [r["image"].replace("\\", "/") for r in json.loads(capsys.readouterr().out)["results"]]
+    assert found == ["more/a.png", "more/deep/deeper/b.png"]
+
+
 def test_an_unreadable_picture_loses_no_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--window", "16", "--out", "figures/new", "more", "a.png") == 1
     out, err = capsys.readouterr()

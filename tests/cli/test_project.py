@@ -76,6 +76,19 @@ def test_scale_changes_the_picture_only(place: Path) -> None:
     assert Projection.load("panel.npz") == Projection.load("shared.npz")
 
 
+def test_folders_are_read_with_their_sub_folders(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "more" / "deep" / "deeper").mkdir(parents=True)
+    (place / "more" / "bad.jpg").rename(place / "more" / "deep" / "bad.jpg")
+    for name in ("a.png", "c.png"):  # one name in two folders: two files
+        (place / "more" / "deep" / "deeper" / name).write_bytes((place / "a.png").read_bytes())
+    assert run("--layer", "2", "--json", "--format", "npz", "--out", "out", "more") == 1
+    found = json.loads(capsys.readouterr().out)
+    read = [r["image"].replace("\\", "/") for r in found["results"]]
+    assert read == ["more/a.png", "more/deep/deeper/a.png", "more/deep/deeper/c.png"]
+    assert [r["image"].replace("\\", "/") for r in found["failed"]] == ["more/deep/bad.jpg"]
+    assert len({r["file"] for r in found["results"]}) == 3 == len(list((place / "out").iterdir()))
+
+
 def test_an_unreadable_picture_loses_no_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--layer", "2", "--out", "figures/new", "more", "a.png") == 1
     out, err = capsys.readouterr()

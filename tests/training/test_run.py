@@ -18,7 +18,7 @@ import deconvviz
 from deconvviz import learning_curves
 from deconvviz.data import likeness
 from deconvviz.data.pictures import read_data, split
-from deconvviz.errors import DeconvvizValueError, UnknownNameError
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError
 from deconvviz.models.recipes import RECIPES, Augmentation, Recipe
 from deconvviz.training import Changes, accuracy, train
 from deconvviz.training.evaluation import score
@@ -237,6 +237,14 @@ def test_what_is_being_done_is_told(folder: Path, full: Recipe, tmp_path: Path) 
     assert order == ["reading", "initialisation", "epoch 1"]
     assert [s for s in seen if s[0] == "epoch 1"] == [("epoch 1", n, 4) for n in range(5)]
     assert all(0 <= done <= total for _, done, total in seen)
+
+
+def test_progress_counts_the_steps_of_all_epochs(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    said: list[tuple[int, int]] = []
+    train("lenet", folder, tmp_path, recipe=full, epochs=3, workers=0, progress=lambda *n: said.append(n))
+    assert said == [(n, 12) for n in range(1, 13)]
+    with pytest.raises(DeconvvizTypeError, match=r"progress is 'yes'; allowed: True, a callable"):
+        train("lenet", folder, tmp_path / "b", recipe=full, epochs=1, workers=0, progress="yes")  # type: ignore[arg-type]
 
 
 def test_bfloat16_trains_and_writes_float32(folder: Path, full: Recipe, tmp_path: Path) -> None:

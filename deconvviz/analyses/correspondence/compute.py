@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from deconvviz.analyses.correspondence.parts import draw_boxes, read_parts
 from deconvviz.analyses.correspondence.result import Correspondence
 from deconvviz.analyses.features import features, listed_layers, name_of
+from deconvviz.analyses.given import answers_of, logits_of
 from deconvviz.data.images import PictureFile, read_image
 from deconvviz.data.transforms import Fill, fill_colour
 from deconvviz.engine.passes import plain_mode
@@ -95,7 +96,7 @@ def correspondence(
     return Correspondence(
         images=inputs, names=names, parts=tuple(given[0][1]), boxes=boxes, layers=keys, distances=found[:, 0],
         random=found[:, 1 : 1 + random], one_place=found[:, 1 + random :], random_boxes=drawn[:, :random],
-        policy=policy, **net.provenance(),
+        policy=policy, **net.provenance(), **answers_of(net, logits_of(net, inputs, batch)),
     )  # fmt: skip
 
 

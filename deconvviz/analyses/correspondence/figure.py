@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from deconvviz.results.style import COLOURS, axes_at, headline, new_figure, show, styled
+from deconvviz.results.style import COLOURS, axes_at, headline, new_figure, shorten, show, styled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _EDGE, _SIDE, _GAP, _HEAD, _TITLES = 0.1, 0.8, 0.04, 0.28, 0.2  # inches
 _CHART, _BELOW, _AXIS, _LEGEND = 1.5, 0.42, 0.5, 0.3
 _WORDS = 5.6  # the legend's own width
+_ANSWER = 0.11  # below a picture, for what the network makes of it
 _MOST = 8  # pictures drawn at most
 _GREY = "#888888"
 
@@ -31,7 +32,8 @@ def draw(result: Correspondence, random: int = 2, chart: bool = True) -> Figure:
     shown = _covered(result, random)
     count, columns = len(shown), len(shown[0])
     tall = _SIDE * shown[0][0].shape[0] / shown[0][0].shape[1]
-    grid = count * (tall + _GAP)
+    step = tall + _GAP + _ANSWER * bool(result.answers)
+    grid = count * step
     least = max(_WORDS, _EDGE + len(result.layers) * (_AXIS + 0.55 * (len(result.parts) + 1) + 0.2)) if chart else 3.2
     width = max(2 * _EDGE + columns * (_SIDE + _GAP), least)
     height = _EDGE + _HEAD + _TITLES + grid + (_BELOW + _CHART + _LEGEND + 0.22 if chart else _EDGE)
@@ -43,9 +45,12 @@ def draw(result: Correspondence, random: int = 2, chart: bool = True) -> Figure:
         for row, pictures in enumerate(shown):
             for column, picture in enumerate(pictures):
                 x = left + column * (_SIDE + _GAP)
-                y = height - _EDGE - _HEAD - _TITLES - (row + 1) * (tall + _GAP)
+                y = height - _EDGE - _HEAD - _TITLES - row * step - tall - _GAP
                 ax = axes_at(figure, x, y, _SIDE, tall)
                 show(ax, picture)
+                if column == 0 and result.answers:
+                    words = shorten(result.answers_in_words()[row], columns * (_SIDE + _GAP), 5)
+                    figure.text(x / width, (y - 0.02) / height, words, va="top", fontsize=5, parse_math=False)
                 if row == 0:
                     ax.set_title(_headings(result, columns)[column], fontsize=7, pad=3)
         if chart:

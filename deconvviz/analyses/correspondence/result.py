@@ -7,14 +7,14 @@ from typing import Annotated
 
 from torch import Tensor
 
-from deconvviz.results.base import PictureResult
+from deconvviz.results.base import SeveralPicturesResult
 from deconvviz.results.table import Table
 
 RANDOM, ONE_PLACE = "random", "random, one place"
 
 
 @dataclass(frozen=True, eq=False)
-class Correspondence(PictureResult):
+class Correspondence(SeveralPicturesResult):
     """Hamming distances between the signs of what covering a part changes, for N pictures, P parts, L layers.
 
     `images` (N, C, H, W) are the inputs, `names` their files, `boxes` (P, N, 4) the `parts` in input pixels: top, left,

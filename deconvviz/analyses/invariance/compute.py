@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.analyses.features import OUTPUT, features, name_of
+from deconvviz.analyses.given import answers_of
 from deconvviz.analyses.invariance.result import Invariance
 from deconvviz.data.transforms import TRANSFORMS, Fill, check_values, default_values, fill_colour, transform_named, warp
 from deconvviz.engine.passes import plain_mode
@@ -75,7 +76,7 @@ def invariance(
         layers=keys, low=curves[0], high=curves[1], probability=curves[2] if targets else None,
         norms=torch.stack([_length(plain[k]).cpu() for k in keys], 1),
         policy={"fill": kept, "between pixels": "bilinear", "labels": "own top class" if labels is None else "given"},
-        **net.provenance(),
+        **net.provenance(), **answers_of(net, logits),
     )  # fmt: skip
 
 

@@ -134,10 +134,15 @@ def _tidy(ax: Axes, name: str, values: Tensor, top: float) -> None:
 
 
 def _names(result: Invariance) -> list[str]:
-    """What the legend calls each picture: its class if that tells the pictures apart, else its file."""
+    """What the legend calls each picture: its class if that tells the pictures apart, else its file; and the answer."""
     if all(result.labels) and len(set(result.labels)) == len(result.labels):
-        return list(result.labels)
-    return [f"{name} ({label})" if label else name for name, label in zip(result.names, result.labels, strict=True)]
+        names = list(result.labels)
+    else:
+        names = [
+            f"{name} ({label})" if label else name for name, label in zip(result.names, result.labels, strict=True)
+        ]
+    said = result.answers_in_words()
+    return [f"{name} · {words}" for name, words in zip(names, said, strict=True)] if said else names
 
 
 def _per_row(result: Invariance) -> int:

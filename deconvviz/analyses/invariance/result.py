@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deconvviz.data.transforms import TRANSFORMS, warp
 from deconvviz.errors import ResultError, UnknownNameError, suggest
-from deconvviz.results.base import PictureResult
+from deconvviz.results.base import SeveralPicturesResult
 
 NORMALISED = ("none", "norm", "max")
 
@@ -27,7 +27,7 @@ class Curve(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Invariance(PictureResult):
+class Invariance(SeveralPicturesResult):
     """Distances of transformed pictures' features to those of the pictures themselves (paper, Fig. 5).
 
     `images` (N, C, H, W) are the untransformed inputs, `names` and `labels` say what they are, `targets` the classes

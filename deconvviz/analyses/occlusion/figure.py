@@ -97,9 +97,14 @@ def _activity_scale(results: Sequence[Occlusion]) -> tuple[float, float]:
     return (0.0, high) if low >= 0 and high > 0 else (low, high)
 
 
-def _drop_scales(results: Sequence[Occlusion], vmin: float | None, vmax: float | None) -> _Scales:
+def largest_drop(results: Sequence[Occlusion]) -> float:
+    """The largest change of the target's logit, up or down, at any pixel of these."""
     drops = np.concatenate([numbers(o.heatmap()).ravel() for o in results])
-    most = float(np.abs(drops[np.isfinite(drops)]).max(initial=0.0)) or 1.0
+    return float(np.abs(drops[np.isfinite(drops)]).max(initial=0.0))
+
+
+def _drop_scales(results: Sequence[Occlusion], vmin: float | None, vmax: float | None) -> _Scales:
+    most = largest_drop(results) or 1.0
     high = vmax if vmax is not None else most if vmin is None else -vmin
     return _Scales(_ends(-high if vmin is None else vmin, high))
 

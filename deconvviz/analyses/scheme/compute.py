@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deconvviz.analyses.given import answer_of
 from deconvviz.analyses.scheme.result import Scheme
 from deconvviz.engine.backward import walk_back
 from deconvviz.engine.layers import follow
@@ -67,6 +68,8 @@ def scheme(net: Network, image: str | os.PathLike[str] | Image.Image | Tensor) -
         policy={"method": "deconvnet", "overlap": "add", "lrn": "identity", "bias": "dropped"},
         mean=net.card.mean,
         std=net.card.std,
+        labels=net.card.labels,
+        answer=answer_of(net, x),
         model=net.facts(),
     )
 

@@ -32,6 +32,8 @@ def draw(result: Scheme) -> Figure:
         figure = new_figure(_WIDTH, _HEIGHT)
         _flow(figure, result)
         _numbers(figure, result.piece())
+        figure.text(1 - 0.1 / _WIDTH, 4.87 / _HEIGHT, result.answer_in_words(), fontsize=6, color="#555555", ha="right",
+                    va="center", parse_math=False)  # fmt: skip
         for x, text in ((0.1, "(a)"), (_PART, "(b)")):
             figure.text(x / _WIDTH, 4.87 / _HEIGHT, text, weight="bold", fontsize=8, va="center")
     return figure
