@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvviz.card import Card
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, in_one_line
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, in_one_line
 from deconvviz.network.preprocessing import INTERPOLATIONS, normalised, pixels_of
 
 # Pixels that a card and a transform may differ by on average (of 1) if they are to mean the same region: a shift by
@@ -101,6 +102,8 @@ class PictureTransform:
         """
         height, width = self(Image.new("RGB", (256, 256))).shape[2:]
         mean, std = self._colours()
+        if len(mean) == 3:
+            self._say_if_mixed(mean, std)
         card = replace(card, input_size=(int(height), int(width)), mean=mean, std=std, value_range=(0.0, 1.0))
         geometry = read_geometry(self.call)
         if not mean or geometry is None:
@@ -117,7 +120,7 @@ class PictureTransform:
     def _colours(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std that turn pixels in 0..1 into the input; empty if that is no linear relation."""
         levels = (0, 51, 255)
-        dark, middle, light = (self._middle(level).double() for level in levels)
+        dark, middle, light = (self._middle(level, level, level).double() for level in levels)
         step = light - dark
         if not bool((step > 0).all()) or not bool(torch.allclose(middle, dark + 0.2 * step, rtol=0, atol=1e-3)):
             return (), ()
@@ -129,8 +132,21 @@ class PictureTransform:
                     return _plain(m), _plain(s)
         return _plain(mean, 6), _plain(std, 6)
 
-    def _middle(self, level: int) -> Tensor:
-        x = self(Image.new("RGB", (64, 64), (level,) * 3))[0]
+    def _say_if_mixed(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """A warning where the input's channels are not red, green and blue in this order, as figures show them."""
+        colour = (204, 102, 51)
+        seen = 255 * (self._middle(*colour).double() * torch.tensor(std) + torch.tensor(mean))
+        if bool((seen - torch.tensor(colour)).abs().max() < 2):
+            return
+        order = [min(range(3), key=lambda i: abs(colour[i] - float(value))) for value in seen]
+        said = "-".join("RGB"[i] for i in order) if sorted(order) == [0, 1, 2] else "mixtures of red, green and blue"
+        warnings.warn(
+            f"the transform gives the channels as {said}; figures show them as red, green and blue",
+            DeconvvizWarning, stacklevel=5,
+        )  # fmt: skip
+
+    def _middle(self, red: int, green: int, blue: int) -> Tensor:
+        x = self(Image.new("RGB", (64, 64), (red, green, blue)))[0]
         return x[:, x.shape[1] // 2, x.shape[2] // 2]
 
 

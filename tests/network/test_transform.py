@@ -13,7 +13,7 @@ from torchvision import transforms as v1
 from torchvision.models import ResNet50_Weights, ViT_B_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning
 from deconvviz.network.network import Network
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -144,6 +144,14 @@ def test_other_sizes_and_colours_take_it_apart(picture: Image.Image) -> None:
     assert net.adjusted(labels=["a"]).card.labels == ("a",) and net.adjusted(mean=0.5, std=0.5).card.channels == 1
     with pytest.raises(DeconvvizValueError, match="cannot be taken apart"):
         net_of(KNOWN["turned"][0]).adjusted(input_size=48)
+
+
+def test_swapped_colours_are_said() -> None:
+    with pytest.warns(DeconvvizWarning, match="channels as B-G-R; figures"):
+        net_of(v1.Compose([old(v1.Resize(24)), v1.Lambda(lambda x: x.flip(0))]))
+    mixed = v1.Lambda(lambda x: torch.stack([x.mean(0), x[1], x[2]]))
+    with pytest.warns(DeconvvizWarning, match="mixtures of red, green and blue"):
+        net_of(v1.Compose([v1.ToTensor(), mixed]))
 
 
 def test_what_a_store_keeps_of_it() -> None:
