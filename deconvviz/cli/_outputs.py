@@ -78,12 +78,19 @@ def write_output(result: Result, path: Path, **figure: Any) -> Path:
     if not path.parent.is_dir():
         raise DeconvvizValueError(f"the folder {path.parent} does not exist")
     check_output(path)
-    data = result.encoded(path.suffix, **({} if path.suffix == ".npz" else figure))
-    context = click.get_current_context(silent=True)
-    if path.exists() and not (context and context.params.get("overwrite")) and path.read_bytes() != data:
-        raise DeconvvizValueError(f"{path} exists and differs; give --overwrite to replace it, or another --out")
-    write_whole(path, data)
+    write_files({path: result.encoded(path.suffix, **({} if path.suffix == ".npz" else figure))})
     return path
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write all of these files or, if one is what this command reads, or exists and differs unasked, none."""
+    context = click.get_current_context(silent=True)
+    for path, data in files.items():
+        check_output(path)
+        if path.exists() and not (context and context.params.get("overwrite")) and path.read_bytes() != data:
+            raise DeconvvizValueError(f"{path} exists and differs; give --overwrite to replace it, or another --out")
+    for path, data in files.items():
+        write_whole(path, data)
 
 
 def _inputs() -> Iterator[Path]:
@@ -91,7 +98,7 @@ def _inputs() -> Iterator[Path]:
     context = click.get_current_context(silent=True)
     for name, value in (context.params if context else {}).items():
         for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Path) and name != "out":
+            if isinstance(one, Path) and name not in ("out", "gallery"):
                 yield one
             elif isinstance(one, str) and name.endswith("weights"):
                 yield Path(one)

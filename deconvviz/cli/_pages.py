@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import check_output, overwrite_option, write_files
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME, demo_pictures, missing, parts_of
 
@@ -38,6 +39,7 @@ page_options = common.options(
     source_options,
     click.option("--out", type=common.NEW_FOLDER, help="Folder to write to. Default: here."),
     format_option,
+    overwrite_option,
     common.json_option,
 )
 
@@ -69,7 +71,10 @@ def one_page(name: str, options: dict[str, Any]) -> None:
     with Progress(100, "percent") as progress:
         found = sources(options, progress)
         stem = f"{found.net.card.name.replace('/', '-')}-{name}"
-        written = make_page(page, found, out, options["formats"] or FORMATS, stem)
+        formats = options["formats"] or FORMATS
+        for kind in formats:
+            check_output(out / f"{stem}.{kind}")
+        written = make_page(page, found, out, formats, stem, write_files)
     files = [str(path) for path in written.paths]
     if options["as_json"]:
         table = written.table and {"columns": written.table.columns, "rows": written.table.rows}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deconvviz.cli import _common as common
+from deconvviz.cli._outputs import check_output
 from deconvviz.cli._pages import format_option, source_options, sources
 from deconvviz.cli._progress import Progress
 from deconvviz.paper.pages import BY_NAME
@@ -29,11 +30,14 @@ ORDER = 120
 @format_option
 @click.option("--only", multiple=True, type=click.Choice(list(BY_NAME)), help="Only this page; may be repeated.")
 @click.option("--fresh", is_flag=True, help="Make pages again that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace files that no earlier paper has made, too.")
 @click.option(
     "--gallery", type=common.NEW_FOLDER, help="Second folder, for lean copies: WebP of at most 150 KB, and Markdown."
 )
 @common.json_option
-def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_json: bool, **options: Any) -> None:
+def paper(
+    out: Path, only: Sequence[str], fresh: bool, overwrite: bool, gallery: Path | None, as_json: bool, **options: Any
+) -> None:
     """Make every figure and table of the paper that the given data allow, an index page, and check its claims.
 
     What is there already is kept; stopped with Ctrl-C, the same command goes on.
@@ -43,13 +47,15 @@ def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_
       deconvviz paper --out paper
       deconvviz paper --out paper --data photos/ --run RUN --store scan.db
     """
-    from deconvviz.paper.book import make_paper
+    from deconvviz.paper.book import make_paper, outputs
     from deconvviz.paper.writing import FORMATS
 
     for folder in (out, gallery):
         if folder is not None:
             common.make_folder(folder)
     formats, command = options["formats"] or FORMATS, _command(options, gallery)
+    for path in outputs(out, formats, only, gallery):
+        check_output(path)
     with Progress(len(only or BY_NAME), "pages") as progress:
 
         def report(page: Page, done: Written | str) -> None:
@@ -59,7 +65,7 @@ def paper(out: Path, only: Sequence[str], fresh: bool, gallery: Path | None, as_
                 progress.result(f"{out / page.name}{'  (kept)' if done.kept else f'  {done.seconds:.0f} s'}")
             progress.advance()
 
-        made = make_paper(sources(options), out, formats, only, fresh, gallery, command, report)
+        made = make_paper(sources(options), out, formats, only, fresh, gallery, command, report, overwrite)
     _tell(made, as_json)
     if made.failed:
         raise click.ClickException(f"{len(made.failed)} of the pages failed: {', '.join(p.name for p in made.failed)}")

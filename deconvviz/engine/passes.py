@@ -86,7 +86,7 @@ eager = ForAllThreads(lambda: torch.compiler.set_stance("force_eager"))
 _STRAYS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
-def is_stray(module: nn.Module) -> None:
+def note_stray(module: nn.Module) -> None:
     """Run this model itself from here on: its stand-in ran parts of the model."""
     _STRAYS.add(module)
 

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deconvviz.engine.diagnosis import check_takes_one_input, described, explain, explain_module
 from deconvviz.engine.nested import leaves, mapped, named
-from deconvviz.engine.passes import EndOfPass, eager, is_stray, plain_mode, untouched, unwrap
+from deconvviz.engine.passes import EndOfPass, eager, note_stray, plain_mode, untouched, unwrap
 from deconvviz.engine.recording import OnCopy, Op, Recording, Ref, op_name, spoken, write_over
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 
@@ -439,7 +439,7 @@ def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None,
     try:
         return _record(module, image, until, whole)
     except _StrayPass:
-        is_stray(module)
+        note_stray(module)
         return _record(module, image, until, whole)
 
 

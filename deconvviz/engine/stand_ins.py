@@ -70,7 +70,8 @@ class StandIn:
             skipped = _COMPILED | {"forward"} if compiled else _COMPILED
             for name, value in vars(part).copy().items():
                 if name not in skipped:
-                    own[name] = self._attribute(name, value)
+                    # What a module in train mode remembers in eval mode (a bias by device) would be old when it asks.
+                    own[name] = self._attribute(value, name in _OWN or (part.training and type(value) is dict))
             if compiled:
                 own["forward"] = own["_modules"]["_orig_mod"]
             own["training"] = False
@@ -81,11 +82,11 @@ class StandIn:
         self._copies[id(value)] = copied
         self._kept.append(value)
 
-    def _attribute(self, name: str, value: Any) -> Any:
-        if name in _OWN and not value:
+    def _attribute(self, value: Any, copied: bool) -> Any:
+        if copied and not value:
             return type(value)()
         made = self._of(value)
-        return copy.copy(value) if made is value and name in _OWN else made
+        return copy.copy(value) if made is value and copied else made
 
     def _of(self, value: Any) -> Any:
         """`value`, or a copy of it if it holds modules or buffers of the model."""

@@ -135,12 +135,16 @@ def _absent(absent: dict[Page, str]) -> str:
     return f'<section id="absent"><h2>Not made</h2><ul class="claims">{items}</ul></section>\n'
 
 
+# How the page of a gallery begins.
+GALLERY = "# The figures and tables of Zeiler & Fergus (2014), on "
+
+
 def gallery_page(
     written: Sequence[Written], pictures: dict[str, Path], command: str, model: dict[str, str], credit: str = ""
 ) -> str:
     """Return the Markdown page of a gallery; `pictures` are the files of the figures, by the page's name."""
     lines = [
-        f"# The figures and tables of Zeiler & Fergus (2014), on {model.get('name', 'model')}",
+        f"{GALLERY}{model.get('name', 'model')}",
         "",
         f"Weights: {model.get('weights', '')}. Made by",
         "",

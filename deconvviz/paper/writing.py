@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,17 @@ class Written:
         return list(self.files.values())
 
 
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write files over whatever is there, each whole or not at all."""
+    for path, data in files.items():
+        write_whole(path, data)
+
+
 def write_page(
-    page: Page, made: Made, folder: Path, formats: Sequence[str], stem: str, identity: dict[str, str]
-) -> Written:
-    """Write `made` as `stem`.png, … in each of `formats` and no other; each file whole or not at all.
+    page: Page, made: Made, folder: Path, formats: Sequence[str], stem: str, identity: dict[str, str],
+    put: Callable[[Mapping[Path, bytes]], object] = write_all,
+) -> Written:  # fmt: skip
+    """Write `made` as `stem`.png, … in each of `formats` and no other, by `put`.
 
     A page without a table has none to write as Markdown or LaTeX: those are left out. Raises `DeconvvizValueError` if
     nothing else was asked for.
@@ -62,15 +69,16 @@ def write_page(
         "Software": f"deconvviz {identity.get('deconvviz', '')}".strip(),
         "Description": made.caption,
     }
-    files = {}
-    for kind in kinds:
-        files[kind] = folder / f"{stem}.{kind}"
+    files = {kind: folder / f"{stem}.{kind}" for kind in kinds}
+    content = {}
+    for kind, path in files.items():
         if kind in FIGURES:
             buffer = io.BytesIO()
             write(made.figure, buffer, kind, metadata)
-            write_whole(files[kind], buffer.getvalue())
+            content[path] = buffer.getvalue()
         else:
-            write_whole(files[kind], _in_words(page, made, kind).encode())
+            content[path] = _in_words(page, made, kind).encode()
+    put(content)
     return Written(page, files, made.caption, made.table, identity)
 
 
@@ -88,7 +96,6 @@ def _in_words(page: Page, made: Made, kind: str) -> str:
 def keep_numbers(written: Written, made: Made, folder: Path) -> None:
     """Write the results behind a page and what it was made of, for `kept_page` and for reading."""
     inside = folder / NUMBERS
-    inside.mkdir(exist_ok=True)
     for name, result in made.results.items():
         result.save(inside / f"{name}.npz")
     facts = {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deconvviz.card import Card
 from deconvviz.data.pictures import Pictures
+from deconvviz.engine.passes import untouched
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.processes import Team
 from deconvviz.results.score import Score, score_of
@@ -47,7 +48,7 @@ def score(
 ) -> Score:
     """Accuracy on the pictures `indices` at input size `size`, on one centre crop or the mean of ten.
 
-    The mode of `module` is put back. The processes of `team` share the pictures among them. Raises
+    `module` is left as it is. The processes of `team` share the pictures among them. Raises
     `DeconvvizValueError` for other `crops`.
     """
     found = probabilities(module, card, data, indices, size, crops, team)
@@ -69,16 +70,11 @@ def probabilities(
     if crops not in (1, 10):
         raise DeconvvizValueError(f"crops is {crops}; allowed: 1, 10")
     team = team or Team()
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
     found = torch.zeros(len(indices), len(data.labels), dtype=torch.float64)
-    try:
+    with untouched(module) as run:
         for part in torch.split(torch.arange(team.rank, len(indices), team.size), max(_BATCH // crops, 1)):
             pictures = [data.pixels[indices[k]] for k in part.tolist()]
-            found[part] = _probabilities(module, card, pictures, size, crops)
-    finally:
-        for m, mode in modes:
-            m.training = mode
+            found[part] = _probabilities(run, card, pictures, size, crops)
     team.add_([found])
     return found
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from deconvviz.training.state import (
     chosen_state,
     clear,
     finish,
+    left_by_run,
     restore,
     save,
     write_metrics,
@@ -102,7 +103,7 @@ def train(
         raise UnknownNameError(f"unknown model '{model}'{suggest(model, registry.names())}")
     chosen = Changes(**changes).apply(recipe_of(recipe, model))
     folder = Path(out)
-    _check_start(folder / LAST, resume, fresh)
+    _check_start(folder, (weights, teacher_weights), resume, fresh)
     shown = shown or _silent
     with team() as processes, torch.random.fork_rng(devices=[]), heard(progress, "steps") as told:
         if chosen.batch % processes.size:
@@ -154,13 +155,19 @@ def _silent(what: str, done: int, total: int) -> None:
     return None
 
 
-def _check_start(last: Path, resume: bool, fresh: bool) -> None:
+def _check_start(folder: Path, read: Sequence[str | os.PathLike[str] | None], resume: bool, fresh: bool) -> None:
+    """Raise `DeconvvizValueError` where a run would lose what an earlier one has left, or what it `read`s itself."""
     if resume and fresh:
         raise DeconvvizValueError("give either resume or fresh, not both")
-    if resume and not last.is_file():
-        raise DeconvvizValueError(f"nothing to resume: there is no {last}")
-    if last.is_file() and not (resume or fresh):
-        raise DeconvvizValueError(f"{last} is there already; give resume to go on, or fresh to overwrite it")
+    there = left_by_run(folder)
+    if resume and folder / LAST not in there:
+        raise DeconvvizValueError(f"nothing to resume: there is no {folder / LAST}")
+    for given in read:
+        if given is not None and Path(given).is_file() and any(path.samefile(given) for path in there):
+            raise DeconvvizValueError(f"{given} is read by this run, which would overwrite it; give another folder")
+    if there and not (resume or fresh):
+        go_on = "resume to go on, or " if folder / LAST in there else ""
+        raise DeconvvizValueError(f"{there[0]} is there already; give {go_on}fresh to overwrite it")
 
 
 def _read(

@@ -105,12 +105,18 @@ class Run:
         return None if not lines else int(max(lines, key=lambda line: float(line["validation"]))["epoch"])
 
 
+def left_by_run(folder: Path) -> list[Path]:
+    """The files in a folder that a run writes there, `LAST` the first."""
+    if not folder.is_dir():
+        return []
+    names = (LAST, NOTE, BEST, FINAL, METRICS, UNREADABLE, *CURVES)
+    return [path for path in [*(folder / name for name in names), *(p for _, p in kept(folder))] if path.is_file()]
+
+
 def clear(folder: Path) -> None:
     """Remove what an earlier run has written: its epochs must not be taken for this one's."""
-    for _, path in kept(folder):
+    for path in left_by_run(folder):
         path.unlink()
-    for name in (NOTE, LAST, BEST, FINAL, METRICS, UNREADABLE, *CURVES):
-        (folder / name).unlink(missing_ok=True)
 
 
 def save(run: Run, folder: Path, course: Course) -> None:

@@ -53,6 +53,53 @@ def test_a_figure(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.splitlines() == names and err == "" and all((place / name).is_file() for name in names)
 
 
+def test_what_exists_and_differs_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("figure", "1", "--image", "a.png", "--format", "txt", "--format", "svg")
+    assert run(*given) == 0 and run(*given) == 0, "equal figures are no reason to ask"
+    (place / "Sequential-figure1.svg").write_text("the user's own")
+    (place / "Sequential-figure1.txt").unlink()
+    capsys.readouterr()
+    assert run(*given) == 2
+    err = capsys.readouterr().err
+    assert "Sequential-figure1.svg exists and differs; give --overwrite" in err and err.count("\n") == 1
+    assert (place / "Sequential-figure1.svg").read_text() == "the user's own"
+    assert not (place / "Sequential-figure1.txt").exists(), "all or none"
+    assert run(*given, "--overwrite") == 0 and (place / "Sequential-figure1.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize("command", ["figure", "paper"])
+def test_a_picture_that_is_read_is_not_overwritten(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "Sequential-figure1.png" if command == "figure" else "figure1.png"
+    (place / name).write_bytes((place / "a.png").read_bytes())
+    chosen = ["1", "--out", "."] if command == "figure" else ["--only", "figure1", "--out", "."]
+    assert run(command, *chosen, "--image", name, "--overwrite") == 2
+    err = capsys.readouterr().err
+    assert f"{name} would overwrite the picture {name}, which this command reads" in err and err.count("\n") == 1
+    assert (place / name).read_bytes() == (place / "a.png").read_bytes()
+
+
+def test_a_paper_replaces_papers_and_nothing_else(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = ("paper", "--only", "figure1", "--image", "a.png", "--format", "svg")
+    for folder, name in (("out", "claims.txt"), ("out", "figure1.svg"), ("gallery", "README.md")):
+        (place / folder).mkdir(exist_ok=True)
+        (place / folder / name).write_text("the user's own")
+        assert run(*made, "--out", "out", "--gallery", "gallery") == 2
+        assert f"{name} exists, in a folder that deconvviz paper has not made" in capsys.readouterr().err
+        assert [p.name for p in (place / folder).iterdir()] == [name]
+        (place / folder / name).unlink()
+    (place / "out" / "notes.txt").write_text("the user's own")
+    assert run(*made, "--out", "out", "--gallery", "gallery") == 0
+    for again in ([], ["--fresh"], ["--format", "txt"]):
+        assert run(*made, "--out", "out", "--gallery", "gallery", *again) == 0
+    assert (place / "out" / "notes.txt").read_text() == "the user's own"
+    (place / "out2").mkdir()
+    (place / "out2" / "figure1.svg").write_text("old")
+    assert run(*made, "--out", "out2", "--overwrite") == 0
+    assert (place / "out2" / "figure1.svg").read_text() != "old"
+
+
 def test_formats_folder_and_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("figure", "3", "--out", "new/folder", "--format", "svg", "--format", "pdf", "--json") == 0
     facts = json.loads(capsys.readouterr().out)

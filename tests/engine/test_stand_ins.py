@@ -255,6 +255,26 @@ def test_passes_of_a_model_with_hooks_of_its_own_leave_these_alone() -> None:
     assert not model.norm._forward_hooks
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_what_is_remembered_in_eval_mode_is_not_left_in_a_model_in_train_mode(train: bool) -> None:
+    """As timm's LeViT has it: biases are remembered in eval mode, and forgotten when `train()` is called."""
+    torch.manual_seed(0)
+
+    def biased(m: Any, x: Tensor) -> Tensor:
+        if m.training:
+            return m.dropped(x) + m.bias  # type: ignore[no-any-return]
+        return m.dropped(x) + m.known.setdefault("cpu", m.bias.detach().clone())  # type: ignore[no-any-return]
+
+    model: Any = Model(biased).train(train)
+    model.bias, model.known = nn.Parameter(torch.ones(())), {}
+    record(model, X)
+    assert bool(model.known) != train
+    with torch.no_grad():
+        model.bias += 1  # a step of training
+    if train:
+        assert model.eval()(X).equal(Model.forward(model, X)) and model.known["cpu"] == 2
+
+
 def test_nothing_of_a_stand_in_outlives_its_pass() -> None:
     model = built(HELD["itself"])  # which holds itself, and so does the stand-in
     record(model, X)

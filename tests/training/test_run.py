@@ -239,6 +239,24 @@ def test_what_is_being_done_is_told(folder: Path, full: Recipe, tmp_path: Path) 
     assert all(0 <= done <= total for _, done, total in seen)
 
 
+def test_nothing_that_is_there_is_lost_unasked(folder: Path, full: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "curves.png").write_text("the user's own")
+    with pytest.raises(DeconvvizValueError, match=r"curves.png is there already; give fresh to overwrite it$"):
+        train("lenet", folder, tmp_path, recipe=full, epochs=1, workers=0)
+    assert (tmp_path / "curves.png").read_text() == "the user's own"
+    train("lenet", folder, tmp_path, recipe=full, epochs=1, workers=0, fresh=True)
+    with pytest.raises(DeconvvizValueError, match=r"last.pt is there already; give resume to go on, or fresh to"):
+        train("lenet", folder, tmp_path, recipe=full, epochs=1, workers=0)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
+    link = tmp_path.parent / "by-another-name.safetensors"
+    link.symlink_to(tmp_path / "final.safetensors")
+    for given in (tmp_path / "final.safetensors", link):
+        with pytest.raises(DeconvvizValueError, match="is read by this run, which would overwrite it"):
+            train("lenet", folder, tmp_path, recipe=full, epochs=1, workers=0, weights=given, fresh=True)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+    train("lenet", folder, tmp_path / "next", recipe=full, epochs=1, workers=0, weights=link)
+
+
 def test_progress_counts_the_steps_of_all_epochs(folder: Path, full: Recipe, tmp_path: Path) -> None:
     said: list[tuple[int, int]] = []
     train("lenet", folder, tmp_path, recipe=full, epochs=3, workers=0, progress=lambda *n: said.append(n))
