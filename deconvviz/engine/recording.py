@@ -111,6 +111,10 @@ class Recording:
     order, also of those that do not depend on the image. `beyond` says why autograd may know this pass otherwise than
     by its operators (a `detach`, a custom `Function`), if it does. `refused` is the error for an operator that ended
     the recording before the pass was over, if one did.
+
+    A recording keeps the numbers of all values, or what one walk backwards reads: `kept_for` says of which policy
+    (method, overlap, attention), None is all. Other values are stand-ins then, of their shape, strides and type on the
+    meta device, and `condensed` is what rules have made of them for that walk (`Rule.condense`).
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -124,6 +128,8 @@ class Recording:
     dispatched: list[str] = field(default_factory=list)
     beyond: str | None = None
     refused: UnsupportedOperatorError | None = None
+    kept_for: tuple[str, str, str] | None = None
+    condensed: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def output(self) -> int | None:

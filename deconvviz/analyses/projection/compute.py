@@ -16,6 +16,7 @@ from deconvviz.engine.autograd import gradients
 from deconvviz.engine.backward import walk_back
 from deconvviz.engine.geometry import boxes, field_of
 from deconvviz.engine.layers import FoundLayer, layer_maps
+from deconvviz.engine.memory import check_memory, told
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
@@ -88,19 +89,23 @@ def project(
     check_counts(top=top, batch=batch)
     net = Network.of(model)
     x = net.preprocess(image)
-    if isinstance(units, str):
-        check_choice("units", units, ("class",))
-        rec = record(net.plain, x)
-        found = net.find_layer(rec, layer)
-        with plain_mode(x.device.type):
-            order: Tensor | None = _class_units(net, rec, found, target, output)
-    else:
-        if target is not None or output is not None:
-            raise DeconvvizValueError('target and output go with units="class"')
-        rec, found = net.record_to(x, layer)
-        order = None
-    more: dict[str, Any] = {} if isinstance(image, Tensor) else {**whole_of(net, image), "answer": answer_of(net, x)}
-    with heard(progress, "units") as report:
+    order: Tensor | None = None
+    with told(x), heard(progress, "units") as report:
+        if isinstance(units, str):
+            check_choice("units", units, ("class",))
+            rec = record(net.plain, x)
+            found = net.find_layer(rec, layer)
+            with plain_mode(x.device.type):
+                order = _class_units(net, rec, found, target, output)
+        else:
+            if target is not None or output is not None:
+                raise DeconvvizValueError('target and output go with units="class"')
+            policy = method, overlap, attention
+            check_memory(net.module, x, layer, net.card.aliases, policy, _count(units, top))
+            rec, found = net.record_to(x, layer, policy)
+        more: dict[str, Any] = {}
+        if not isinstance(image, Tensor):
+            more = {**whole_of(net, image), "answer": answer_of(net, x)}
         return project_recorded(
             net, rec, found, None if isinstance(units, str) else units, top, place, seed, method, overlap, batch,
             attention, report, order, distinct, more,
@@ -221,6 +226,14 @@ def _apart(rec: Recording, value: int) -> tuple[float, float] | None:
     sides = tuple(rec.values[0].shape[2:])
     down, across = (min(f, side) / 2 / s for f, side, s in zip(field, sides, stride, strict=True))
     return down, across
+
+
+def _count(units: Any, top: int) -> int:
+    """How many units will be sent back, at most; what is wrong with them is said later."""
+    try:
+        return top if units is None else torch.as_tensor(units).numel()
+    except (TypeError, ValueError, RuntimeError):
+        return 0
 
 
 def _units(units: int | Sequence[int] | Tensor | str, maps: Tensor) -> Tensor:
