@@ -30,11 +30,11 @@ METHODS = ("deconvnet", "guided", "gradient")
 CASES = (
     ("six", "5", 3000, 4000),
     ("six", "11", 1500, 2000),
-    ("vgg16", "features.29", 1500, 2000),
-    ("resnet18", "layer4", 3000, 4000),
-    ("zfnet", "relu5", 3000, 4000),
-    ("mobilenet_v2", "features.17", 3000, 4000),
-    ("convnext_tiny", "features.7", 1500, 2000),
+    ("vgg16", "features.29", 750, 1000),
+    ("resnet18", "layer4", 1500, 2000),
+    ("zfnet", "relu5", 1500, 2000),
+    ("mobilenet_v2", "features.17", 1500, 2000),
+    ("convnext_tiny", "features.7", 750, 1000),
 )
 MB = 1 << 20
 

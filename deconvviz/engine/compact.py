@@ -46,7 +46,7 @@ class Bits:
     def cut(self, windows: Windows) -> Tensor:
         """The mask under windows within the map, (K or 1, C, height, width), as `Windows.cut` cuts a map."""
         first = windows.cols // 8
-        count = min(self.packed.shape[-1], (windows.width + 13) // 8)
+        count = min(self.packed.shape[-1], (windows.width + 14) // 8)
         first = np.minimum(first, self.packed.shape[-1] - count)
         size = (windows.size[0], self.packed.shape[-1])
         taken = Windows(windows.rows, first, windows.height, count, size).cut(self.packed)
