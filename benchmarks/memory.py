@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import resource
 import statistics
 import subprocess
@@ -46,7 +47,7 @@ def network(name: str) -> nn.Module:
         return deconvviz.load("zfnet", weights="random").module
     if name == "six":
         channels = (3, 16, 16, 16, 16, 16, 16)
-        pairs = [[nn.Conv2d(a, b, 3, padding=1), nn.ReLU()] for a, b in zip(channels, channels[1:], strict=False)]
+        pairs = [[nn.Conv2d(a, b, 3, padding=1), nn.ReLU()] for a, b in itertools.pairwise(channels)]
         return nn.Sequential(*(layer for pair in pairs for layer in pair)).eval()
     module: nn.Module = getattr(torchvision.models, name)(weights=None).eval()
     return module
@@ -110,7 +111,8 @@ def main() -> None:
         what, name, layer, height, width = args.measure
         print(measure(what, name, layer, int(height), int(width)))
         return
-    print(f"{'network':14} {'layer':12} {'picture':>10} {'forward MB':>11} {'method':>10} {'MB':>7} {'ratio':>6} {'estimate':>9}")
+    left = f"{'network':14} {'layer':12} {'picture':>10} {'forward MB':>11} {'method':>10}"
+    print(f"{left} {'MB':>7} {'ratio':>6} {'estimate':>9}")
     for case in (CASES[number] for number in args.cases):
         plain = statistics.median(in_process("forward", case) for _ in range(args.rounds))
         for method in args.methods:

@@ -72,7 +72,8 @@ def parts_like(value: Tensor, other: Tensor) -> list[Tensor]:
     dim = next((d for d, n in enumerate(other.shape[:-1]) if n > 1), None)
     if other.numel() <= costs.PART or dim is None:
         return [value]
-    return list(value.split(max(1, costs.PART * other.shape[dim] // other.numel()), dim))
+    size = max(1, costs.PART * other.shape[dim] // other.numel())
+    return [value.narrow(dim, n, min(size, value.shape[dim] - n)) for n in range(0, value.shape[dim], size)]
 
 
 def _packed(mask: Tensor) -> Tensor:

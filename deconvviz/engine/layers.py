@@ -45,8 +45,11 @@ def record_to(
     until, known = ways.get(key, (None, None))
     walk = None if policy is None or until is None else Walk(Recording(), *policy)
     rec = record(module, image, until, whole=False, walk=walk)
-    if walk is not None and rec.complete:
-        rec = record(module, image, whole=False)  # another pass than the one that was planned for
+    another = walk is not None and rec.complete  # pass than the one that was planned for
+    # Autograd's own answer is asked for by the modules that have returned, not all of which have where a pass ends.
+    by_autograd = rec.beyond is not None and not rec.complete and (policy is None or policy[0] == "gradient")
+    if another or by_autograd:
+        rec = record(module, image, whole=False)
     if known is not None and not rec.complete:
         return rec, known
     try:

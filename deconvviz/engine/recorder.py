@@ -23,11 +23,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deconvviz.engine.compact import stand_in
 from deconvviz.engine.diagnosis import check_takes_one_input, described, explain, explain_rank
+from deconvviz.engine.keeper import Keeper
 from deconvviz.engine.nested import leaves, mapped, named
 from deconvviz.engine.passes import EndOfPass, plain_mode, untouched, unwrap
-from deconvviz.engine.compact import stand_in
-from deconvviz.engine.keeper import Keeper
 from deconvviz.engine.recording import OnCopy, Op, Recording, Ref, op_name, spoken, write_over
 from deconvviz.engine.rules import Walk
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
@@ -97,7 +97,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
     def follow(self, tensor: Tensor) -> None:
         """Know a tensor for as long as it lives: to the end, if values are kept."""
         key = id(tensor)
-        self.refs[key] = ref = weakref.ref(tensor, functools.partial(_forget, key, self.number, self.read_at, self.stale))
+        self.refs[key] = ref = weakref.ref(
+            tensor, functools.partial(_forget, key, self.number, self.read_at, self.stale)
+        )
         if self.keeper is None:
             self.held.append(tensor)
         if tensor.layout == torch.strided:
@@ -124,6 +126,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.prim.device.default:  # asked of tensors without numbers only
+            return func(*args, **kwargs)
         if torch.is_inference_mode_enabled():
             self.note("an inference_mode block")
             with self:  # there composite operators come whole
@@ -278,7 +282,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         if self.keeper is None:
             made = torch.empty_like(tensor).copy_(write_over(into, self.rec.values[part], to, source))
         number = self.add_value(made, standing_for=tensor)
-        self.append(Op(0, "write_over", write_over, (old, Ref(part), to, source), {}, inputs, (number,), self.where, 0), (tensor,))
+        self.append(
+            Op(0, "write_over", write_over, (old, Ref(part), to, source), {}, inputs, (number,), self.where, 0),
+            (tensor,),
+        )
 
     def pinned(self, tensor: Tensor) -> int:
         """The storage of a tensor, by a number that no other one has as long as this recorder lives."""

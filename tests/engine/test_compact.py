@@ -13,7 +13,6 @@ from deconvviz.engine import costs
 from deconvviz.engine.compact import Bits, Switches
 from deconvviz.engine.windows import Windows
 
-
 # In one part, and in several.
 in_parts = pytest.mark.parametrize("part", [costs.PART, 64])
 

@@ -16,7 +16,6 @@ from deconvviz.engine.rules.kernels import FilterBank, Kernel, Span
 from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 
-
 # Method, overlap and what is done with attention, as in `Walk`.
 Policy = tuple[str, str, str]
 

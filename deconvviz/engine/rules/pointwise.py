@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.compact import Bits
+from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules.base import (
     Pointwise,
     Rule,
