@@ -109,7 +109,7 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's bas
 
     def now(self) -> int:
         """Bytes alive."""
-        for key in [key for key, (ref, _) in self.live.items() if ref.expired()]:
+        for key in [key for key, (ref, _) in self.live.items() if ref.expired()]:  # type: ignore[no-untyped-call]  # torch's own has no annotations
             del self.live[key]
         return sum(size for _, size in self.live.values())
 
@@ -120,7 +120,8 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's bas
             if isinstance(made, Tensor) and made.device.type != "meta":
                 storage = made.untyped_storage()
                 if storage._cdata not in given:
-                    self.live.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))
+                    ref = StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # torch's own has no annotations
+                    self.live.setdefault(storage._cdata, (ref, storage.nbytes()))
         self.worst = max(self.worst, self.now() + _in_passing(func, args, out))
         return out
 

@@ -291,14 +291,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         """The storage of a tensor, by a number that no other one has as long as this recorder lives."""
         storage = _storage(tensor)
         if storage not in self.storages:
-            self.storages[storage] = StorageWeakRef(tensor.untyped_storage())
+            self.storages[storage] = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # torch's own has no annotations
         return storage
 
     # Keeping ------------------------------------------------------------------------------------------------------
 
     def draft(self, name: str, func: Any, record_args: Any, inputs: tuple[int, ...]) -> Op:
         """An operator that is about to run, without outputs."""
-        return Op(len(self.rec.ops), name, func, *record_args, inputs, (), self.where, len(self.rec.dispatched) - 1)
+        args, kwargs = record_args
+        return Op(len(self.rec.ops), name, func, args, kwargs, inputs, (), self.where, len(self.rec.dispatched) - 1)
 
     def keep(
         self, name: str, func: Any, record_args: Any, inputs: tuple[int, ...], out: Any, written: Sequence[Tensor] = ()
