@@ -13,6 +13,7 @@ __all__ = [
     "DeconvvizValueError",
     "DeconvvizWarning",
     "ImageError",
+    "OutOfMemoryError",
     "ResultError",
     "StoreError",
     "UnknownNameError",
@@ -47,6 +48,10 @@ class UnsupportedOperatorError(DeconvvizValueError):
 
 class ImageError(DeconvvizValueError):
     """A picture that cannot be read, or is too large to read safely."""
+
+
+class OutOfMemoryError(DeconvvizError, MemoryError):
+    """A picture that takes more memory than there is."""
 
 
 class StoreError(DeconvvizValueError):

@@ -50,3 +50,8 @@ TILE_PART, TILE_PART_OF_FILTER = 1 << 20, 12
 # Numbers in one signal above which a batch of units is split: windows of this size stay in the processor's cache, and
 # each part then carries windows of its own size.
 SIGNAL = 2_000_000
+# Numbers of a recorded value that masks and switches are made of at a time, so that what they are made by stays small.
+PART = 1 << 20
+# Pictures of so many numbers and more, a square of 725 pixels in three colours, are asked about before they are
+# recorded: what they take, and the way to the layer. That costs less than a tenth of their pass.
+LARGE_PICTURE = 3 << 19

@@ -11,7 +11,8 @@ from deconvviz.engine.passes import unwrap
 from deconvviz.engine.per_module import PerModule
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import UNSEEN, Recording
-from deconvviz.engine.rules import rule_of
+from deconvviz.engine.rules import Walk, rule_of
+from deconvviz.engine.rules.base import Policy
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnknownNameError, suggest
 
 
@@ -29,19 +30,26 @@ _WAYS: PerModule[tuple[tuple[str, ...], FoundLayer]] = PerModule()
 
 
 def record_to(
-    module: nn.Module, image: Tensor, layer: str | nn.Module, aliases: Mapping[str, str]
+    module: nn.Module, image: Tensor, layer: str | nn.Module, aliases: Mapping[str, str], policy: Policy | None = None
 ) -> tuple[Recording, FoundLayer]:
     """Record up to `layer` and say which value it is.
 
     The first time a layer is asked for the whole pass is recorded, since only that shows whether a module is called
     again or a value read twice; later passes of the same model stop at the layer, as long as the same operators run.
+    Those keep, for a walk of the `policy` that is given, what that reads of the values, and nothing else.
     """
     module = unwrap(module)
     name = layer if isinstance(layer, str) else (module_path(module, layer),)
     key = (name, *conditions(module, image, aliases))
     ways = _WAYS.of(module)
     until, known = ways.get(key, (None, None))
-    rec = record(module, image, until, whole=False)
+    walk = None if policy is None or until is None else Walk(Recording(), *policy)
+    rec = record(module, image, until, whole=False, walk=walk)
+    another = walk is not None and rec.complete  # pass than the one that was planned for
+    # Autograd's own answer is asked for by the modules that have returned, not all of which have where a pass ends.
+    by_autograd = rec.beyond is not None and not rec.complete and (policy is None or policy[0] == "gradient")
+    if another or by_autograd:
+        rec = record(module, image, whole=False)
     if known is not None and not rec.complete:
         return rec, known
     try:

@@ -7,8 +7,10 @@ spelled.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -17,13 +19,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deconvviz.engine.compact import outline
 from deconvviz.engine.diagnosis import check_takes_one_input, described, explain, explain_module
+from deconvviz.engine.keeper import Keeper
 from deconvviz.engine.nested import leaves, mapped, named
 from deconvviz.engine.passes import EndOfPass, eager, note_stray, plain_mode, untouched, unwrap
 from deconvviz.engine.recording import OnCopy, Op, Recording, Ref, op_name, spoken, write_over
+from deconvviz.engine.rules import Walk
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError
 
 # Operators that hand a tensor's content to Python: what follows could depend on it unseen.
@@ -61,12 +67,15 @@ class _Write:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no annotations
-    def __init__(self, image: Tensor, until: Sequence[str] | None, whole: bool) -> None:
+    def __init__(self, image: Tensor, until: Sequence[str] | None, whole: bool, walk: Walk | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
-        self.rec = Recording()
+        self.rec = Recording() if walk is None else walk.rec
+        self.keeper = None if walk is None else Keeper(walk)
         self.number: dict[int, int] = {}  # id of a tensor → its present value number
-        self.held: list[Tensor] = []  # keeps every tensor alive, so that an id is never used twice
-        self.alias: dict[int, list[Tensor]] = {}
+        self.held: list[Tensor] = []  # keeps every tensor alive, if values are kept
+        self.refs: dict[int, weakref.ref[Tensor]] = {}  # and these tell when one is gone: its id is used again
+        self.storages: dict[int, StorageWeakRef] = {}  # these keep the ids of storages from being used again
+        self.alias: dict[int, list[weakref.ref[Tensor]]] = {}
         self.writes: dict[int, list[_Write]] = {}  # storage → writes to it, in order
         self.read_at: dict[int, int] = {}  # id of a tensor → how many of them its value has in it
         self.stale: set[int] = set()  # ids of tensors whose values are older than their storages
@@ -79,6 +88,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.outside: frozenset[int] = frozenset()  # ids of the modules whose stand-ins run
         self.generator: Tensor | None = None
         self.add_value(image)
+        self.rec.values[0] = image
 
     @property
     def where(self) -> str:
@@ -87,17 +97,33 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
     def add_value(self, tensor: Tensor, standing_for: Tensor | None = None) -> int:
         """Number a tensor, the present value of `standing_for` (of itself) from here on."""
         owner = tensor if standing_for is None else standing_for
-        self.rec.values.append(tensor)
+        self.rec.values.append(tensor if self.keeper is None else outline(tensor))
         number = len(self.rec.values) - 1
         if id(owner) not in self.number:
-            self.held.append(owner)
-            if owner.layout == torch.strided:
-                self.alias.setdefault(_storage(owner), []).append(owner)
+            self.follow(owner)
         self.number[id(owner)] = number
         if self.writes and owner.layout == torch.strided:
             self.read_at[id(owner)] = len(self.writes.get(_storage(owner), ()))
             self.stale.discard(id(owner))
         return number
+
+    def follow(self, tensor: Tensor) -> None:
+        """Know a tensor for as long as it lives: to the end, if values are kept."""
+        key = id(tensor)
+        self.refs[key] = ref = weakref.ref(
+            tensor, functools.partial(_forget, key, self.number, self.read_at, self.stale)
+        )
+        if self.keeper is None:
+            self.held.append(tensor)
+        if tensor.layout == torch.strided:
+            self.alias.setdefault(_storage(tensor), []).append(ref)
+
+    def sharing(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors that share the memory of one, as far as they live."""
+        refs = self.alias.get(_storage(tensor), [])
+        found = [(ref, ref()) for ref in refs]
+        refs[:] = [ref for ref, other in found if other is not None]
+        return [other for _, other in found if other is not None]
 
     def refuse(self, name: str, why: str) -> None:
         """Say that an operator cannot be recorded: at once, or (not `whole`) run on without recording any more."""
@@ -113,6 +139,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.prim.device.default:  # asked of tensors without numbers only
+            return func(*args, **kwargs)
         if torch.is_inference_mode_enabled():
             self.note("an inference_mode block")
             with self:  # there composite operators come whole
@@ -143,6 +171,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         copies = {id(t): t.clone() for t in constant}
         record_args = mapped(lambda a: self.recorded(a, copies), (args, kwargs))
         inputs = tuple(self.number[id(a)] for a in flat if self.tracked(a))
+        if self.keeper is not None:
+            self.keeper.before(self.draft(name, func, record_args, inputs), [a for a in flat if self.tracked(a)])
         for tensor in written:
             self.save(tensor)
         try:
@@ -154,7 +184,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         if constant or (written and not name.endswith("_")):
             func = _writing_nothing(func, flat) or OnCopy(func, self.names(func))
             name = name.removesuffix("_")
-            self.mixed.update(_storage(t) for t in constant)
+            self.mixed.update(self.pinned(t) for t in constant)
         self.keep(name, func, record_args, inputs, out, written)
         return out
 
@@ -226,18 +256,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def save(self, tensor: Tensor) -> None:
         """Before an in-place write: copy the values that share the storage, which live on in the recording."""
-        for other in self.alias.get(_storage(tensor), []):
+        for other in self.sharing(tensor):
             number = self.number[id(other)]
             if self.rec.values[number] is other:
                 self.rec.values[number] = other.clone()
 
     def wrote(self, tensor: Tensor) -> None:
         """Remember a write behind it: whatever shares the storage has an older value from here on."""
-        storage = _storage(tensor)
+        storage = self.pinned(tensor)
         where = (tensor.size(), tensor.stride(), tensor.storage_offset())
         self.writes.setdefault(storage, []).append(_Write(self.number[id(tensor)], where, tensor.dtype))
         self.read_at[id(tensor)] = len(self.writes[storage])
-        others = [id(other) for other in self.alias.get(storage, []) if other is not tensor]
+        others = [id(other) for other in self.sharing(tensor) if other is not tensor]
         self.stale.update(others)
         self.stale.discard(id(tensor))
 
@@ -272,14 +302,32 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
     def written_over(self, tensor: Tensor, part: int, to: Tensor, source: Tensor) -> None:
         """One such operator: the part of value `part` that lies in `tensor`."""
-        old = Ref(self.number[id(tensor)]) if self.tracked(tensor) else tensor.clone()
+        copy = torch.Tensor.clone if self.keeper is None else outline
+        old = Ref(self.number[id(tensor)]) if self.tracked(tensor) else copy(tensor)
         into = self.rec.values[old.value] if isinstance(old, Ref) else old
         inputs = (*((old.value,) if isinstance(old, Ref) else ()), part)
-        made = torch.empty_like(tensor).copy_(write_over(into, self.rec.values[part], to, source))
+        made = tensor  # which is that already, once all writes are told
+        if self.keeper is None:
+            made = torch.empty_like(tensor).copy_(write_over(into, self.rec.values[part], to, source))
         number = self.add_value(made, standing_for=tensor)
-        self.append(Op(0, "write_over", write_over, (old, Ref(part), to, source), {}, inputs, (number,), self.where, 0))
+        self.append(
+            Op(0, "write_over", write_over, (old, Ref(part), to, source), {}, inputs, (number,), self.where, 0),
+            (tensor,),
+        )
+
+    def pinned(self, tensor: Tensor) -> int:
+        """The storage of a tensor, by a number that no other one has as long as this recorder lives."""
+        storage = _storage(tensor)
+        if storage not in self.storages:
+            self.storages[storage] = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # torch's own has no annotations
+        return storage
 
     # Keeping ------------------------------------------------------------------------------------------------------
+
+    def draft(self, name: str, func: Any, record_args: Any, inputs: tuple[int, ...]) -> Op:
+        """An operator that is about to run, without outputs."""
+        args, kwargs = record_args
+        return Op(len(self.rec.ops), name, func, args, kwargs, inputs, (), self.where, len(self.rec.dispatched) - 1)
 
     def keep(
         self, name: str, func: Any, record_args: Any, inputs: tuple[int, ...], out: Any, written: Sequence[Tensor] = ()
@@ -291,9 +339,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
                 self.refuse(name, f"writes in place to what it does not return: {_UNFOLLOWED}")
                 return
             self.wrote(tensor)
-        self.append(Op(0, name, func, record_args[0], record_args[1], inputs, numbers, self.where, 0))
+        self.append(Op(0, name, func, record_args[0], record_args[1], inputs, numbers, self.where, 0), outs)
 
-    def append(self, op: Op) -> None:
+    def append(self, op: Op, outs: Sequence[Any] = ()) -> None:
         op.index, op.position = len(self.rec.ops), len(self.rec.dispatched) - 1
         self.rec.ops.append(op)
         for n in op.outputs:
@@ -301,7 +349,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
                 self.rec.producer[n] = op
         if self.until is not None and self.until[op.index] != op.name:
             self.until = None  # not the pass that was planned for: record all of it
-        if self.until is not None and op.index + 1 == len(self.until):
+            if self.keeper is not None:
+                raise EndOfPass
+        last = self.until is not None and op.index + 1 == len(self.until)
+        if self.keeper is not None:
+            self.keeper.after(op, outs, all_of_it=last)
+        if last:
             self.rec.complete = False
             raise EndOfPass
 
@@ -353,8 +406,10 @@ class _Functions(TorchFunctionMode):
             out = func(*args, **kwargs)
         finally:
             r.paused = False
-        refs = (Ref(r.number[id(args[0])]), *args[1:])
-        r.keep("local_response_norm", func, (refs, kwargs), (r.number[id(args[0])],), out)
+        given, inputs = ((Ref(r.number[id(args[0])]), *args[1:]), kwargs), (r.number[id(args[0])],)
+        if r.keeper is not None:
+            r.keeper.before(r.draft("local_response_norm", func, given, inputs), [args[0]])
+        r.keep("local_response_norm", func, given, inputs, out)
         return out
 
 
@@ -382,6 +437,13 @@ def _writing_nothing(func: Any, flat: list[Any]) -> Any:
     # In place the type stays what it is, whatever the others are.
     alike = len({a.dtype for a in flat if isinstance(a, Tensor)}) == 1
     return getattr(twin, func._overloadname, None) if alike else None
+
+
+def _forget(key: int, number: dict[int, int], read_at: dict[int, int], stale: set[int], _: object) -> None:
+    """A tensor is gone: what is known of it under its id."""
+    number.pop(key, None)
+    read_at.pop(key, None)
+    stale.discard(key)
 
 
 def _storage(tensor: Tensor) -> int:
@@ -425,28 +487,37 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
             m._forward_hooks.pop(_OURS, None)
 
 
-def record(module: nn.Module, image: Tensor, until: Sequence[str] | None = None, whole: bool = True) -> Recording:
+def record(
+    module: nn.Module,
+    image: Tensor,
+    until: Sequence[str] | None = None,
+    whole: bool = True,
+    walk: Walk | None = None,
+) -> Recording:
     """Run `module` on `image` (1, C, H, W) once and return what ran.
 
     `until` ends the pass after these operators (their names), if they are the ones that run. What cannot be recorded is
-    an error, or, if not the `whole` pass is needed, ends the recording and is its `refused`. The module is left as it
-    was: no hook, mode, grad or buffer changed, also after an exception; and what runs is a stand-in, see `untouched`.
+    an error, or, if not the `whole` pass is needed, ends the recording and is its `refused`. With a `walk` on an empty
+    recording, only what that walk reads from the last of those operators on is kept, in that recording; if others run,
+    it ends there, and is `complete` but of no use. The module is left as it was: no hook, mode, grad or buffer changed,
+    also after an exception; and what runs is a stand-in, see `untouched`.
     """
     if not isinstance(module, nn.Module):
         raise DeconvvizTypeError(f"model: expected a torch.nn.Module or a Network, got {type(module).__name__}")
     module = unwrap(module)
     check_takes_one_input(module)
     try:
-        return _record(module, image, until, whole)
+        return _record(module, image, until, whole, walk)
     except _StrayPass:
         note_stray(module)
-        return _record(module, image, until, whole)
+        again = None if walk is None else Walk(Recording(), *walk.policy)
+        return _record(module, image, until, whole, again)
 
 
-def _record(module: nn.Module, image: Tensor, until: Sequence[str] | None, whole: bool) -> Recording:
+def _record(module: nn.Module, image: Tensor, until: Sequence[str] | None, whole: bool, walk: Walk | None) -> Recording:
     with plain_mode(image.device.type), eager, untouched(module) as run, contextlib.ExitStack() as stack:
         image = image.detach().clone()
-        recorder = _Recorder(image, until, whole)
+        recorder = _Recorder(image, until, whole, walk)
         if run is not module:
             recorder.outside = frozenset(map(id, module.modules()))
         recorder.frames.append(id(sys._getframe()))
@@ -464,6 +535,7 @@ def _record(module: nn.Module, image: Tensor, until: Sequence[str] | None, whole
                 raise
             raise explained from error
         finally:
+            recorder.refs.clear()
             if recorder.generator is not None:
                 torch.set_rng_state(recorder.generator)
         recorder.rec.outputs = {name: recorder.number[id(a)] for name, a in named(out) if recorder.tracked(a)}

@@ -112,6 +112,10 @@ class Recording:
     by its operators (a `detach`, a custom `Function`), if it does. `refused` is the error for an operator that ended
     the recording before the pass was over, if one did; `sized` is the one for running it on other pictures, where the
     size of a value depends on the picture.
+
+    A recording keeps the numbers of all values, or what one walk backwards reads: `kept_for` says of which policy
+    (method, overlap, attention), None is all. Other values are outlines then, of their shape, strides and type on the
+    meta device, and `condensed` is what rules have made of them for that walk (`Rule.condense`).
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -126,6 +130,8 @@ class Recording:
     beyond: str | None = None
     refused: UnsupportedOperatorError | None = None
     sized: UnsupportedOperatorError | None = None
+    kept_for: tuple[str, str, str] | None = None
+    condensed: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def output(self) -> int | None:

@@ -55,11 +55,11 @@ def check_value(rec: Recording, value: int, what: str) -> None:
 
     Minus infinity is a mask.
     """
-    found = _overflow(rec.values[value])
+    found = overflows(rec.values[value])
     if found is None:
         return
     for op in rec.ancestors((value,)):
-        first = next((f for f in (_overflow(rec.values[o]) for o in op.outputs if o is not None) if f), None)
+        first = next((f for f in (overflows(rec.values[o]) for o in op.outputs if o is not None) if f), None)
         if first is not None:
             raise DeconvvizValueError(
                 f"{what} is not finite for this picture ({found}): the first to be so is operator '{op.name}' in "
@@ -68,7 +68,7 @@ def check_value(rec: Recording, value: int, what: str) -> None:
     raise DeconvvizValueError(f"{what} is not finite for this picture ({found}); allowed with allow_nonfinite")
 
 
-def _overflow(x: Tensor) -> str | None:
+def overflows(x: Tensor) -> str | None:
     """What is NaN or plus infinity in a recorded value, as `first_nonfinite` says it; the sum tells most that are not.
 
     The sum takes one pass and no memory, and where it overflows by itself the numbers are looked through.

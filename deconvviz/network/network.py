@@ -20,6 +20,7 @@ from deconvviz.engine.passes import fitting, unwrap
 from deconvviz.engine.per_module import PerModule
 from deconvviz.engine.readout import Readout, read_out
 from deconvviz.engine.recording import Recording
+from deconvviz.engine.rules.base import Policy
 from deconvviz.errors import (
     DeconvvizTypeError,
     DeconvvizValueError,
@@ -410,9 +411,14 @@ class Network:
         """The layer in a recording: an alias, a module path (`path#i` for its i-th call) or a module."""
         return find_layer(rec, self.plain, layer, self.card.aliases)
 
-    def record_to(self, x: Tensor, layer: str | nn.Module) -> tuple[Recording, FoundLayer]:
-        """A recording of the input `x` (1, C, H, W) up to `layer`, and where that is."""
-        return record_to(self.module, x, layer, self.card.aliases)
+    def record_to(
+        self, x: Tensor, layer: str | nn.Module, policy: Policy | None = None
+    ) -> tuple[Recording, FoundLayer]:
+        """A recording of the input `x` (1, C, H, W) up to `layer`, and where that is.
+
+        With a `policy` (method, overlap, attention) it may keep no more than a walk of that reads.
+        """
+        return record_to(self.module, x, layer, self.card.aliases, policy)
 
     def class_number(self, target: int | str | None, classes: int, own: int) -> int:
         """The class that `target` (None, a label, an index) means; `own` is the model's own top class."""

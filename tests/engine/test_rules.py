@@ -371,6 +371,34 @@ def test_gradient_equals_autograd(name: str, function: Callable[[Tensor], Tensor
         torch.testing.assert_close(p.pixels[k], (want * logits[unit])[0].detach(), rtol=1e-10, atol=1e-12)
 
 
+def answers(model: nn.Module, x: Tensor, **policy: str) -> list[Tensor | str]:
+    """Two units by every method, from a recording of everything and from one for that walk; errors as they are said."""
+    found: list[Tensor | str] = []
+    for _ in range(2):
+        try:
+            found.append(deconvviz.project(model, x, "read", units=[0, 3], **policy).pixels)  # type: ignore[arg-type]  # words all
+        except deconvviz.UnsupportedOperatorError as error:
+            found.append(str(error))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::deconvviz.DeconvvizWarning")
+@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize(("name", "function"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_a_recording_for_one_walk_answers_as_one_of_everything(
+    name: str, function: Callable[[Tensor], Tensor], method: str
+) -> None:
+    """What a rule says it reads (`keeps`) and what it makes of that (`condense`) is all that it reads."""
+    torch.manual_seed(1)
+    model = Case(lambda x: function(F.conv2d(F.max_pool2d(x, 3, 1, 1), W, padding=1))).eval()
+    x = torch.randn(1, 3, 9, 9, dtype=torch.float64)
+    everything, walked = answers(model, x, method=method, attention="constant")
+    if isinstance(everything, str) or isinstance(walked, str):
+        assert everything == walked
+    else:
+        assert torch.equal(everything, walked)
+
+
 @pytest.mark.parametrize(("name", "function"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
 def test_replay_equals_the_occluded_passes(name: str, function: Callable[[Tensor], Tensor]) -> None:
     """Every rule, run on windows or on whole maps of several pictures, gives what the network gives."""

@@ -16,13 +16,14 @@ from deconvviz.engine.autograd import gradients
 from deconvviz.engine.backward import walk_back
 from deconvviz.engine.geometry import boxes, field_of
 from deconvviz.engine.layers import FoundLayer, layer_maps
+from deconvviz.engine.memory import check_memory, told
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
-from deconvviz.network.finite import check_value
+from deconvviz.network.finite import check_value, overflows
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
 from deconvviz.progress import Progress, Report, heard
@@ -89,19 +90,25 @@ def project(
     check_counts(top=top, batch=batch)
     net = Network.of(model)
     x = net.preprocess(image)
-    if isinstance(units, str):
-        check_choice("units", units, ("class",))
-        rec = record(net.plain, x)
-        found = net.find_layer(rec, layer)
-        with plain_mode(x.device.type):
-            order: Tensor | None = _class_units(net, rec, found, target, output)
-    else:
-        if target is not None or output is not None:
-            raise DeconvvizValueError('target and output go with units="class"')
-        rec, found = net.record_to(x, layer)
-        order = None
-    more: dict[str, Any] = {} if isinstance(image, Tensor) else {**whole_of(net, image), "answer": answer_of(net, x)}
-    with heard(progress, "units") as report:
+    order: Tensor | None = None
+    with told(x), heard(progress, "units") as report:
+        if isinstance(units, str):
+            check_choice("units", units, ("class",))
+            rec = record(net.plain, x)
+            found = net.find_layer(rec, layer)
+            with plain_mode(x.device.type):
+                order = _class_units(net, rec, found, target, output)
+        else:
+            if target is not None or output is not None:
+                raise DeconvvizValueError('target and output go with units="class"')
+            policy = method, overlap, attention
+            check_memory(net.module, x, layer, net.card.aliases, policy, _count(units, top))
+            rec, found = net.record_to(x, layer, policy)
+            if rec.kept_for is not None and overflows(rec.values[found.value]):
+                rec, found = net.record_to(x, layer)  # all values, to say where it began
+        more: dict[str, Any] = {}
+        if not isinstance(image, Tensor):
+            more = {**whole_of(net, image), "answer": answer_of(net, x)}
         return project_recorded(
             net, rec, found, None if isinstance(units, str) else units, top, place, seed, method, overlap, batch,
             attention, report, order, distinct, more,
@@ -232,6 +239,14 @@ def _apart(rec: Recording, value: int) -> tuple[float, float] | None:
     sides = tuple(rec.values[0].shape[2:])
     down, across = (min(f, side) / 2 / s for f, side, s in zip(field, sides, stride, strict=True))
     return down, across
+
+
+def _count(units: Any, top: int) -> int:
+    """How many units will be sent back, at most; what is wrong with them is said later."""
+    try:
+        return top if units is None else torch.as_tensor(units).numel()
+    except (TypeError, ValueError, RuntimeError):
+        return 0
 
 
 def _units(units: int | Sequence[int] | Tensor | str, maps: Tensor) -> Tensor:

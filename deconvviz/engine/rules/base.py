@@ -9,10 +9,15 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from deconvviz.engine.compact import parts
+from deconvviz.engine.nested import leaves
 from deconvviz.engine.recording import Op, Recording, Ref, spoken
 from deconvviz.engine.rules.kernels import FilterBank, Kernel, Span
 from deconvviz.engine.windows import Signal, Windows, from_whole
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+
+# Method, overlap and what is done with attention, as in `Walk`.
+Policy = tuple[str, str, str]
 
 
 @dataclass
@@ -21,7 +26,7 @@ class Walk:
 
     `attention` is "constant" where attention weights are recorded constants, "refused" where they are an error (for
     `gradient` it means nothing). `output` says on which result of the present operator the signal has arrived;
-    `prepared` is `once`'s memory.
+    `prepared` is `once`'s memory, besides what the recording has `condensed` for this policy.
     """
 
     rec: Recording
@@ -31,8 +36,19 @@ class Walk:
     output: int = 0
     prepared: dict[Any, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.rec.kept_for not in (None, self.policy):
+            raise DeconvvizValueError(f"the recording keeps what {self.rec.kept_for} reads, not {self.policy}")
+
+    @property
+    def policy(self) -> Policy:
+        """What decides which recorded values it reads."""
+        return self.method, self.overlap, self.attention
+
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """Compute something once in this walk (flipped weights, a derivative map)."""
+        if key in self.rec.condensed:
+            return self.rec.condensed[key]
         if key not in self.prepared:
             self.prepared[key] = make()
         return self.prepared[key]
@@ -80,6 +96,29 @@ class Rule:
     def takes(self, walk: Walk, op: Op) -> tuple[int, ...]:
         """The values that signals go to, the `i` of `project`: the inputs, or those that they are all computed from."""
         return op.inputs
+
+    # What is kept of a recording for a walk ----------------------------------------------------------------------
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        """The values, of the inputs and outputs, whose numbers `project` reads; it may ask for the shape of any.
+
+        Asked before the operator runs, when it has no outputs yet, and again behind it. Where the inputs are written in
+        place, those named the first time are copied. A class that has a `project` of its own says this with it, or
+        reads all.
+        """
+        return (*op.inputs, *(v for v in op.outputs if v is not None))
+
+    def condense(self, walk: Walk, op: Op) -> bool:
+        """Make, while what `keeps` names is there, all that `project` needs of it, into `walk.rec.condensed`.
+
+        False if it cannot; the values are kept then.
+        """
+        return False
+
+    def __init_subclass__(cls) -> None:
+        if "project" in cls.__dict__:
+            for name in {"keeps", "condense"} - cls.__dict__.keys():
+                setattr(cls, name, getattr(Rule, name))
 
     # As geometry -------------------------------------------------------------------------------------------------
 
@@ -320,7 +359,7 @@ def share(s: Signal, factor: Any, shape: tuple[int, ...]) -> Signal:
 
 def laid_out(x: Tensor, like: Tensor) -> Tensor:
     """A copy of `x` with the strides of `like`, where they leave no gaps: some operators look at them."""
-    copy = torch.empty_like(like, dtype=x.dtype, requires_grad=False)
+    copy = torch.empty_like(like, dtype=x.dtype, device=x.device, requires_grad=False)
     return copy.copy_(x.reshape(like.shape))
 
 
@@ -329,9 +368,9 @@ def differentiable(value: Tensor) -> bool:
     return value.is_floating_point() or value.is_complex()
 
 
-def _rerun(rec: Recording, ops: Sequence[Op], source: int) -> tuple[Tensor, tuple[Any, ...]]:
-    """The recorded value `source` as a leaf of autograd's graph, and what the last of `ops` makes of it."""
-    x = laid_out(rec.values[source].detach(), rec.values[source]).requires_grad_(True)
+def _rerun(rec: Recording, ops: Sequence[Op], source: int, given: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    """The numbers `given` of the value `source` as a leaf of autograd's graph, and what the last of `ops` makes."""
+    x = laid_out(given.detach(), given).requires_grad_(True)
     values: dict[Any, Any] = {source: x}
     outs: tuple[Any, ...] = ()
     for op in ops:
@@ -355,7 +394,7 @@ def gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return None
     try:
         with torch.enable_grad():
-            x, outs = _rerun(walk.rec, [op], value)
+            x, outs = _rerun(walk.rec, [op], value, walk.rec.values[value])
             out = outs[walk.output]
             if not out.requires_grad:
                 return None
@@ -373,12 +412,31 @@ def gradient(walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
 
 def derivative(walk: Walk, ops: Sequence[Op], source: int) -> Tensor:
     """f'(x) at every place of the recorded value `source`, for pointwise operators run one after the other."""
-
-    def make() -> Tensor:
-        with torch.enable_grad():
-            x, outs = _rerun(walk.rec, ops, source)
-            (g,) = torch.autograd.grad(outs[0].sum(), x)
-        return g
-
-    result: Tensor = walk.once(("derivative", ops[-1].index), make)
+    x = walk.rec.values[source]
+    result: Tensor = walk.once(("derivative", ops[-1].index), lambda: slope(walk.rec, ops, source, x))
     return result
+
+
+def slope(rec: Recording, ops: Sequence[Op], source: int, x: Tensor) -> Tensor:
+    """The same at the numbers `x`, all or some of those of `source`."""
+    with torch.enable_grad():
+        x, outs = _rerun(rec, ops, source, x)
+        (g,) = torch.autograd.grad(outs[0].sum(), x)
+    return g
+
+
+def alone(op: Op) -> bool:
+    """Whether one value is all that an operator is given of tensors: a pointwise one can be run on parts of it."""
+    return len(op.inputs) == 1 and not any(isinstance(a, Tensor) for a in leaves(op.given))
+
+
+def condense_slope(walk: Walk, op: Op) -> bool:
+    """Make the derivative of a pointwise operator, for `derivative`, part by part."""
+    if not alone(op):
+        return False
+    value = walk.rec.values[op.inputs[0]]
+    made = torch.empty_like(value)
+    for part, into in zip(parts(value), parts(made), strict=True):
+        into.copy_(slope(walk.rec, [op], op.inputs[0], part))
+    walk.rec.condensed["derivative", op.index] = made
+    return True

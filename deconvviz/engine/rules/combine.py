@@ -25,6 +25,9 @@ class Sum(Pointwise):
     def adds(self, op: Op) -> bool:
         return op.base == "add" and op.arg("alpha") == 1
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The signal, its sign, its factor; none into the mean of a norm that is spelt out."""
         alpha = op.arg("alpha")
@@ -68,6 +71,9 @@ def _joined(op: Op, values: dict[int, Tensor], constant: Any) -> Any:
 class Concatenation(_Joined):
     """Along a dimension that the operands have."""
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         dim, place = op.arg("dim") % len(s.shape), self.place(op, i)
         sizes = [o.shape[dim] for o in self.operands(walk.rec, op)]
@@ -87,6 +93,9 @@ class Concatenation(_Joined):
 @register("stack")
 class Stack(_Joined):
     """Along a new dimension."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         dim = op.arg("dim") % len(s.shape)
@@ -110,6 +119,18 @@ class Product(Pointwise):
             return None
         found: tuple[int, list[Op]] | None = walk.once(("activation", op.index), lambda: _activation(walk.rec, op))
         return found
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        """The factor of two; both for `gradient`. What an activation begins with the recorder keeps (`_forks`)."""
+        if len(op.inputs) == 1:
+            return ()
+        if walk.method == "gradient" or not op.outputs:
+            return op.inputs
+        if _activation(walk.rec, op) is not None:
+            return ()
+        pair = op.inputs[0], op.inputs[1]
+        factor = factor_of(walk.rec, pair, walk.rec.values[op.output()])
+        return () if factor is None else (pair[factor],)
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         found = self.activation(walk, op)
@@ -177,6 +198,11 @@ def _normalised(rec: Recording, op: Op) -> tuple[int, list[Op]] | None:
 @register("div", "div_")
 class Quotient(Product):
     """A product with one over the denominator, which is a constant; a constant over a value is an activation."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        if walk.method == "gradient" or not op.outputs or op.operand(0) == "other":
+            return op.inputs
+        return op.inputs[1:]
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if op.arg("rounding_mode", None) is not None:
@@ -255,6 +281,9 @@ class Negative(Pointwise):
 
     role = "linear"
     elementwise = True
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return s.like(-s.data)

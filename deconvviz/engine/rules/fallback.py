@@ -53,6 +53,9 @@ class Fallback(Rule):
     operator again on whole maps, picture by picture. Anything else is refused by name.
     """
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The derivative, where that is also the adjoint of a linear operator or asked for."""
         value = op.inputs[i]

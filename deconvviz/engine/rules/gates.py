@@ -78,7 +78,8 @@ def slope_far_out(rec: Recording, ops: list[Op], source: int) -> float | None:
     1 for SiLU, GELU and all that become the identity; 6 for `x * relu6(x + 3)`, which wants a sixth.
     """
     large = 1e4
-    values: dict[int, Tensor] = {source: torch.full_like(rec.values[source], large)}
+    like = rec.values[source]
+    values: dict[int, Tensor] = {source: torch.full(like.shape, large, dtype=like.dtype, device=rec.values[0].device)}
     for op in ops:
         args, kwargs = rec.fill(op, values)
         args = tuple(a.clone() if op.in_place and isinstance(a, Tensor) else a for a in args)

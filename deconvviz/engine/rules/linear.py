@@ -72,6 +72,9 @@ class Convolution(Windowed):
             return super().whole(rec, op, values, k)
         return filters(values[op.inputs[0]])
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs if _made(op) else ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         filters = self.filters(op)
         if filters is None or s.windows is None:
@@ -159,6 +162,12 @@ class Linear(Rule):
         plain = self.matrix(op) is not None and rec.values[op.inputs[0]].shape[0] % (outer * size) == 0
         return outer if plain else None
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        _, left, right = self.factors(op)
+        if walk.method == "gradient":
+            return op.inputs if len(op.inputs) > 1 or not isinstance(left, Ref) else ()
+        return (left.value, right.value) if isinstance(left, Ref) and isinstance(right, Ref) else ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         bias, left, right = self.factors(op)
         shape = walk.shape(op.inputs[i])
@@ -205,6 +214,9 @@ class Attention(Rule):
         if any(m is not None for m in masks) or any(rec.values[v].shape[0] != 1 for v in op.inputs):
             return None
         return rec.run(op, {v: x.contiguous() for v, x in values.items()})
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method != "gradient":

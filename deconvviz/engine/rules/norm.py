@@ -35,6 +35,11 @@ class BatchNorm(Pointwise):
         shift = -mean * scale if bias is None else bias - mean * scale
         return scale.to(variance).detach(), shift.to(variance).detach()
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        if not _of_picture(op):
+            return ()
+        return op.inputs if walk.method == "gradient" else op.outputs[2:3]  # type: ignore[return-value]  # tensors all
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if _of_picture(op) and walk.method == "gradient":
             return gradient(walk, op, i, s)
@@ -67,6 +72,9 @@ class LocalResponseNorm(Pointwise):
         """The normalisation, over maps that lie side by side in memory."""
         return response_norm(windows[op.inputs[0]], *(op.arg(name) for name in ("size", "alpha", "beta", "k")))
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs if walk.method == "gradient" else ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return gradient(walk, op, i, s) if walk.method == "gradient" else s
 
@@ -79,6 +87,9 @@ class _StatisticsNorm(Rule):
     def scale(self, op: Op, deviation: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The factor weight / σ, to be broadcast over the input's `shape`; `deviation` is 1 / σ as recorded."""
         raise NotImplementedError  # abstract: both norms say it
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs if walk.method == "gradient" else op.outputs[2:3]  # type: ignore[return-value]  # tensors all
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method == "gradient":
@@ -125,6 +136,9 @@ class GroupNorm(_StatisticsNorm):
 class RMSNorm(_StatisticsNorm):
     """The same without a mean."""
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs if walk.method == "gradient" else op.outputs[1:2]  # type: ignore[return-value]  # tensors all
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method == "gradient":
             return gradient(walk, op, i, s)
@@ -143,6 +157,9 @@ class Statistic(Rule):
     def alike(self, rec: Recording, op: Op) -> bool:
         given = op.arg("dim", None)
         return bool(given) and 0 not in axes(op, rec.values[op.inputs[0]].dim()) and len(op.inputs) == 1
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return gradient(walk, op, i, s)

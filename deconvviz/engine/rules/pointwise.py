@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from deconvviz.engine.compact import Bits
 from deconvviz.engine.recording import Op, Recording
-from deconvviz.engine.rules.base import Pointwise, Rule, Walk, derivative, gradient, refuse_method, register, share
+from deconvviz.engine.rules.base import (
+    Pointwise,
+    Rule,
+    Walk,
+    alone,
+    condense_slope,
+    derivative,
+    gradient,
+    refuse_method,
+    register,
+    share,
+    slope,
+)
 from deconvviz.engine.rules.fallback import rule_of
 from deconvviz.engine.windows import Signal
 
@@ -37,6 +50,13 @@ class Activation(Pointwise):
     def rectifies(self, op: Op) -> bool:
         """Whether the signal is rectified; if not, it is multiplied by the derivative whatever the method."""
         return True
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return () if walk.method == "deconvnet" and self.rectifies(op) else op.inputs
+
+    def condense(self, walk: Walk, op: Op) -> bool:
+        """Its derivative, if that is asked for."""
+        return not self.keeps(walk, op) or condense_slope(walk, op)
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         method = walk.method if self.rectifies(op) else "gradient"
@@ -73,19 +93,46 @@ class LowerBound(Activation):
         low = op.arg("min", op.arg("min_val", op.arg("threshold", 0)))
         return isinstance(low, int | float) and low == 0
 
+    keeps = Activation.keeps
+
+    def condense(self, walk: Walk, op: Op) -> bool:
+        """Where it is shut, as bits."""
+        if self.keeps(walk, op) and not alone(op):
+            return False
+        if self.keeps(walk, op):
+            walk.rec.condensed["shut", op.index] = self.shut(walk, op)
+        return True
+
+    def shut(self, walk: Walk, op: Op) -> Bits:
+        """Where its derivative is 0."""
+        rec, value = walk.rec, op.inputs[0]
+        if not alone(op):
+            return Bits.of(derivative(walk, [op], value), lambda g: g == 0)
+        return Bits.of(rec.values[value], lambda x: slope(rec, [op], value, x) == 0)
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Its derivative is 0 or 1, a switch: what it shuts out is nothing, even if that is infinite."""
         method = walk.method if self.rectifies(op) else "gradient"
         if method == "deconvnet" or len(op.inputs) > 1 or walk.shape(op.inputs[0]) != s.shape:
             return super().project(walk, op, i, s)
-        shut: Tensor = walk.once(("shut", op.index), lambda: derivative(walk, [op], op.inputs[0]) == 0)
+        shut: Bits = walk.once(("shut", op.index), lambda: self.shut(walk, op))
         data = activate(s, method, None).data
-        return s.like(data.masked_fill(shut if s.windows is None else s.windows.cut(shut), 0))
+        return s.like(data.masked_fill(shut.whole() if s.windows is None else shut.cut(s.windows), 0))
 
 
 @register("relu", "relu_", "relu6")
 class Relu(LowerBound):
     """The paper's own."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        """What comes out tells where it is shut, also where it is written over what came in."""
+        if op.base != "relu":
+            return super().keeps(walk, op)
+        return () if walk.method == "deconvnet" else (*op.outputs,)  # type: ignore[arg-type]  # one tensor
+
+    def shut(self, walk: Walk, op: Op) -> Bits:
+        """As autograd has it: where nothing comes out; NaN passes."""
+        return Bits.of(walk.rec.values[op.output()], lambda y: y <= 0) if op.base == "relu" else super().shut(walk, op)
 
     def follow(self, op: Op, data: Tensor, own: bool) -> Tensor:
         """In place even where it was not recorded so."""
@@ -95,6 +142,9 @@ class Relu(LowerBound):
 @register("maximum")
 class Larger(Activation):
     """The larger of two values: `torch.maximum(x, zeros)` is a ReLU; with anything else its derivative's mask."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         others = [a for a in op.given.values() if isinstance(a, Tensor)]
@@ -110,10 +160,23 @@ class UpperBound(Activation):
     In `deconvnet` a bound on an activation is a part of it, as in ReLU6, which is not masked where it saturates.
     """
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return () if self.taken_in(walk, op) else op.inputs
+
+    def condense(self, walk: Walk, op: Op) -> bool:
+        """The derivative, if that is asked for."""
+        return self.taken_in(walk, op) or condense_slope(walk, op)
+
+    def taken_in(self, walk: Walk, op: Op) -> bool:
+        """Whether it is a part of the activation before it."""
+        before = walk.rec.producer.get(op.inputs[0])
+        alone = walk.method == "deconvnet" and len(op.inputs) == 1
+        return alone and before is not None and rule_of(before).role == "activation"
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Mask; between two image-dependent values, exactly as autograd does."""
-        before, shape = walk.rec.producer.get(op.inputs[i]), walk.shape(op.inputs[i])
-        if walk.method == "deconvnet" and len(op.inputs) == 1 and before and rule_of(before).role == "activation":
+        shape = walk.shape(op.inputs[i])
+        if self.taken_in(walk, op):
             return share(s, 1, shape)
         if len(op.inputs) > 1 or shape != s.shape:
             return gradient(walk, op, i, s)
@@ -123,6 +186,11 @@ class UpperBound(Activation):
 @register("_log_softmax")
 class LogSoftmax(Rule):
     """Differentiated in `gradient`; else its denominator is a constant and it acts like an activation."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        if walk.method == "gradient":
+            return op.inputs
+        return tuple(v for v in op.outputs if v is not None) if self.gate and walk.method == "guided" else ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method == "gradient":

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deconvviz.engine.compact import Switches
 from deconvviz.engine.recording import Op, Recording
 from deconvviz.engine.rules.base import Rule, Walk, Windowed, axes, gradient, register, too_small
 from deconvviz.engine.rules.kernels import Kernel, Span, pair
@@ -41,16 +42,33 @@ class MaxPool(_Pool):
         kernel = self.kernel(op)
         return F.max_pool2d(windows[op.inputs[0]], kernel.size, kernel.stride, 0, kernel.dilation), None
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.outputs[1:]  # type: ignore[return-value]  # tensors both
+
+    def condense(self, walk: Walk, op: Op) -> bool:
+        """Switches as places under their kernels, of maps (1, C, H, W)."""
+        shape, kernel = walk.shape(op.inputs[0]), self.kernel(op)
+        if len(shape) != 4 or shape[0] != 1:
+            return False
+        index = walk.rec.values[op.output(1)]
+        found = Switches.of(index, shape[3], kernel.stride, kernel.padding, kernel.extent)
+        walk.rec.condensed["switches", op.index] = found
+        return found is not None
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         kernel, shape = self.kernel(op), walk.shape(op.inputs[i])
         if s.windows is None:
             return unpool_whole(walk, op, s, shape)
         if walk.overlap != "add":
             s = _grown(s, kernel)
-        index = s.at.cut(walk.rec.values[op.output(1)]).expand_as(s.data)
         under = kernel.under(s.at, (shape[2], shape[3]))
-        y0, x0 = (torch.from_numpy(c).to(index.device).view(-1, 1, 1, 1) for c in (under.rows, under.cols))
-        flat = (torch.div(index, shape[3], rounding_mode="floor") - y0) * under.width + (index % shape[3] - x0)
+        switches: Switches | None = walk.rec.condensed.get(("switches", op.index))
+        if switches is not None:
+            flat = switches.under(s.at, under.width).expand(s.data.shape)
+        else:
+            index = s.at.cut(walk.rec.values[op.output(1)]).expand_as(s.data)
+            y0, x0 = (torch.from_numpy(c).to(index.device).view(-1, 1, 1, 1) for c in (under.rows, under.cols))
+            flat = (torch.div(index, shape[3], rounding_mode="floor") - y0) * under.width + (index % shape[3] - x0)
         data = unpool(s.data.flatten(2), flat.flatten(2), under.height * under.width, walk.overlap)
         return Signal(data.view(*s.data.shape[:2], under.height, under.width), under).inside()
 
@@ -104,6 +122,9 @@ class AdaptiveMaxPool(_WholeMaps):
     def alike(self, rec: Recording, op: Op) -> bool:
         return rec.values[op.inputs[0]].dim() == _rank(op)
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.outputs[1:2]  # type: ignore[return-value]  # tensors both
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         shape = walk.shape(op.inputs[i])
         if not self.alike(walk.rec, op):  # without a dimension of pictures
@@ -130,6 +151,10 @@ class AvgPool(_Pool):
         total = F.avg_pool2d(windows[op.inputs[0]], kernel.size, kernel.stride, divisor_override=1)
         return total * at.cut(self.share(rec, op))
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        shape = walk.shape(op.inputs[0])
+        return () if len(shape) == 4 and shape[0] == 1 else op.inputs
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Divide by the recorded divisor, then spread."""
         if s.windows is None:
@@ -144,7 +169,8 @@ class AvgPool(_Pool):
         """The factor of one input value at each output: 1 / divisor, which depends on ceil mode and padding."""
         kernel = self.kernel(op)
         # The mean of ones counts the pixels inside over the divisor; the pixels inside are counted alone.
-        ones = torch.ones_like(rec.values[op.inputs[0]][:, :1])
+        like = rec.values[op.inputs[0]]
+        ones = torch.ones(like[:, :1].shape, dtype=like.dtype, device=rec.values[0].device)
         mean: Tensor = rec.run(op, {op.inputs[0]: ones})
         (above, before), (height, width) = kernel.padding, kernel.size
         full = F.pad(ones, (before, before + width, above, above + height))
@@ -163,6 +189,9 @@ class Upsampling(_WholeMaps):
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return rec.values[op.inputs[0]].dim() == _rank(op)
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return () if self.alike(walk.rec, op) else op.inputs
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         shape = walk.shape(op.inputs[i])
@@ -186,6 +215,9 @@ class GridSample(Rule):
     role = "linear"
     keeps_gates = True
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.method != "gradient" and op.operand(i) != "input":
             return None
@@ -195,6 +227,9 @@ class GridSample(Rule):
 @register("max_unpool2d", "max_unpool3d")
 class MaxUnpool(GridSample):
     """Unpooling as a layer of the network: its switches are recorded places."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return gradient(walk, op, i, s)
@@ -210,6 +245,9 @@ class AdaptiveAvgPool(Upsampling):
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         return windows[op.inputs[0]]
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return Upsampling.keeps(self, walk, op)
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return s if s.shape == walk.shape(op.inputs[i]) else super().project(walk, op, i, s)
 
@@ -223,6 +261,9 @@ class Mean(Rule):
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return 0 not in axes(op, rec.values[op.inputs[0]].dim())
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         shape = walk.shape(op.inputs[i])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,9 @@ class Comparison(Pointwise):
     elementwise = True
     gate = True
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return None
 
@@ -32,6 +36,11 @@ class Choice(Pointwise):
 
     A choice by an operand's own values, such as `where(x > 0, x, 0)`, is an activation of that operand.
     """
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        """The mask; for `guided` what the derivative of an activation begins with."""
+        mask = _operands(op)[0]
+        return op.inputs if walk.method == "guided" else (mask.value,) if isinstance(mask, Ref) else ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The operand's share; an activation rectifies, but for `gradient`."""
@@ -76,6 +85,9 @@ def _self_choice(rec: Recording, op: Op) -> tuple[int, list[Op]] | None:
 class Ordered(Rule):
     """Numbers chosen by their order: the recorded choice is a switch."""
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return gradient(walk, op, i, s)
 
@@ -83,6 +95,9 @@ class Ordered(Rule):
 @register("argmax", "argmin")
 class Places(Rule):
     """Where numbers lie: places are constants."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return None
@@ -104,19 +119,39 @@ class MaximumOverAxes(Rule):
     def alike(self, rec: Recording, op: Op) -> bool:
         return 0 not in axes(op, rec.values[op.inputs[0]].dim())
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs
+
+    def condense(self, walk: Walk, op: Op) -> bool:
+        """The switches, which for `gradient` do not tell ties."""
+        if walk.method == "gradient":
+            return False
+        walk.rec.condensed["switch", op.index] = self.switch(walk, op)
+        return True
+
+    def order(self, walk: Walk, op: Op) -> tuple[list[int], list[int]]:
+        """The input's dimensions, those that the maximum is taken over last; and the sizes of the others."""
+        shape = walk.shape(op.inputs[0])
+        over = axes(op, len(shape))
+        order = [d for d in range(len(shape)) if d not in over] + over
+        return order, [shape[d] for d in order[: len(shape) - len(over)]]
+
+    def switch(self, walk: Walk, op: Op) -> Tensor:
+        """Which of the numbers that it is taken of each maximum is, (…, 1)."""
+        order, kept = self.order(walk, op)
+        x = walk.rec.values[op.inputs[0]]
+        return x.permute(order).reshape(*kept, -1).argmax(-1, keepdim=True)
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         if walk.output != 0:
             return None  # the indices of `max(dim)`
         if walk.method == "gradient":
             return gradient(walk, op, i, s)
         shape = walk.shape(op.inputs[i])
-        over = axes(op, len(shape))
-        order = [d for d in range(len(shape)) if d not in over] + over
-        kept = [shape[d] for d in order[: len(shape) - len(over)]]
-        x = walk.rec.values[op.inputs[i]]
-        switch = walk.once(("switch", op.index), lambda: x.permute(order).reshape(*kept, -1).argmax(-1, keepdim=True))
+        order, kept = self.order(walk, op)
+        switch = walk.once(("switch", op.index), lambda: self.switch(walk, op))
         whole = s.whole().reshape(len(s), *kept, 1)
-        data = whole.new_zeros(len(s), *kept, x.numel() // switch.numel())
+        data = whole.new_zeros(len(s), *kept, math.prod(shape) // switch.numel())
         data.scatter_(-1, switch.expand(len(s), *switch.shape), whole)
         back = sorted(range(len(order)), key=order.__getitem__)
         data = data.view(len(s), *(shape[d] for d in order)).permute(0, *(d + 1 for d in back))

@@ -33,6 +33,9 @@ class View(Rule):
     role = "linear"
     moves = True
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         shape = walk.shape(op.inputs[i])
         return s if shape == s.shape else from_whole(s.whole().reshape(len(s), *shape))
@@ -61,6 +64,9 @@ class Identity(Pointwise):
     moves = True
     elementwise = True
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         value = walk.rec.values[op.inputs[i]]
         return s.like(s.data.to(value.dtype)) if differentiable(value) else None
@@ -69,6 +75,9 @@ class Identity(Pointwise):
 @register("detach", "detach_")
 class Detach(Identity):
     """The same values, where `gradient` ends, as autograd does."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return None if walk.method == "gradient" else super().project(walk, op, i, s)
@@ -104,6 +113,9 @@ class Copy(Pointwise):
             return None
         return values[source.value].to(like.dtype).clone()
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         value = walk.rec.values[op.inputs[i]]
         if not differentiable(value) or op.operand(i) != "src":
@@ -115,6 +127,9 @@ class Copy(Pointwise):
 @register("fill", "fill_", "zero", "zero_")
 class Filling(Pointwise):
     """A constant over the whole tensor, or one number of the image (`fill_` with a tensor)."""
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         return share(s, 1, walk.shape(op.inputs[i])) if op.operand(i) == "value" else None
@@ -135,6 +150,9 @@ class WriteOver(Rule):
         flat[:, op.arg("to")] = values[part.value].reshape(k, -1)[:, op.arg("source")]
         return flat.view(k, *(shape[1:] if shape[:1] == (1,) else shape))
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """What was not written over stays; what was goes to where it came from."""
         shape, whole, to = walk.shape(op.inputs[i]), s.whole().reshape(len(s), -1), op.arg("to")
@@ -154,6 +172,9 @@ class SameStrides(Identity):
     def replay(self, rec: Recording, op: Op, windows: dict[int, Tensor], at: Windows) -> Any:
         return windows[op.inputs[0]]
 
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """The signal unchanged; another shape would be a view without a rule."""
         if walk.shape(op.inputs[i]) != s.shape:
@@ -167,6 +188,9 @@ class Moves(Rule):
 
     role = "linear"
     moves = True
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return op.inputs[1:]
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         """Send each number back to where it came from; numbers read more than once add up.
@@ -203,6 +227,16 @@ class Permutation(Moves):
         sizes = range(2, 2 + rec.values[op.inputs[0]].dim())
         moved: Tensor = rec.run(op, {op.inputs[0]: torch.empty(*sizes, device="meta")})
         return [size - 2 for size in moved.shape]
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
+
+    def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
+        """The dimensions moved back."""
+        if not differentiable(walk.rec.values[op.inputs[i]]):
+            return None
+        order = self.order(walk.rec, op)
+        return from_whole(s.whole().permute(0, *(1 + order.index(d) for d in range(len(order)))).contiguous())
 
     def row_dimension(self, rec: Recording, op: Op, i: int, outer: int, size: int) -> int | None:
         a, b = rec.values[op.inputs[0]].shape, rec.values[op.output()].shape
@@ -316,6 +350,9 @@ class ConstantPad(Windowed):
 
     def alike(self, rec: Recording, op: Op) -> bool:
         return len(op.arg("pad")) <= 6
+
+    def keeps(self, walk: Walk, op: Op) -> tuple[int, ...]:
+        return ()
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:
         pads, shape = self.pads(op), walk.shape(op.inputs[i])
