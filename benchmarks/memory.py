@@ -2,10 +2,10 @@
 
     python benchmarks/memory.py --rounds 1
 
-Peak resident memory (`ru_maxrss`) beyond what the process had with the network and the picture in it, and the ratio of
-the two, method by method. The forward pass is `module(x)` without gradients, ended at the layer by a hook. Networks
-have random weights: memory does not depend on them. `estimate` is what `project` believes before it starts, over what
-was measured.
+Peak resident memory (`VmHWM` of /proc/self/status, so Linux only) beyond what the process had with the network and the
+picture in it, and the ratio of the two, method by method. The forward pass is `module(x)` without gradients, ended at
+the layer by a hook. Networks have random weights: memory does not depend on them. `estimate` is what `project` believes
+before it starts, over what was measured.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import resource
 import statistics
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import torch
 import torchvision
@@ -71,7 +71,9 @@ def forward(module: nn.Module, x: Tensor, layer: str) -> None:
 
 def peak() -> float:
     """Largest resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
+    # Not ru_maxrss, which begins at the size of the process that started this one.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024 / MB
 
 
 def measure(what: str, name: str, layer: str, height: int, width: int) -> float:

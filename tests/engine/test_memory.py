@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -30,11 +31,12 @@ x = torch.randn(1, 3, 900, 800)
 if what == "estimate":
     print(memory.estimate(model, x, "8", {}, (method, "add", "refused"), 1))
 else:
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss, which begins at the size of the process that started this one.
+    status = lambda: dict(line.split(":", 1) for line in open("/proc/self/status"))
+    peak = lambda: int(status()["VmHWM"].split()[0]) * 1024
     before = peak()
     if what == "limited":
-        status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-        size = int(status["VmSize"].split()[0]) * 1024
+        size = int(status()["VmSize"].split()[0]) * 1024
         resource.setrlimit(resource.RLIMIT_AS, (size + int(60e6), -1))
     if what == "forward":
         with torch.no_grad():
@@ -47,7 +49,7 @@ else:
             raise SystemExit
     print(peak() - before)
 """
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and ru_maxrss are Linux's")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 
 
 def measured(method: str, what: str) -> str:
@@ -60,10 +62,10 @@ def measured(method: str, what: str) -> str:
 @linux
 @pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
 def test_a_projection_takes_little_more_than_its_pass(method: str) -> None:
-    """And the estimate lies between half of it and a little more than it."""
+    """And the estimate lies between half of it and a quarter more than it."""
     forward, ours = float(measured(method, "forward")), float(measured(method, "project"))
     assert ours < 1.3 * forward
-    assert 0.5 * ours < float(measured(method, "estimate")) < 1.1 * ours
+    assert 0.5 * ours < float(measured(method, "estimate")) < 1.25 * ours
 
 
 @linux
@@ -83,15 +85,35 @@ def test_small_pictures_are_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> 
         deconvviz.project(model, torch.randn(1, 3, 9, 9), "1", top=1)
 
 
+class Watched(nn.Conv2d):
+    """Notes whether it was given numbers."""
+
+    ran: ClassVar[list[bool]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps."""
+        self.ran.append(type(x) is Tensor)
+        return super().forward(x)
+
+
+def test_a_hook_is_given_numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One may keep what it is given."""
+    monkeypatch.setattr(costs, "LARGE_PICTURE", 100)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.MaxPool2d(2))
+    given: list[type] = []
+    model[0].register_forward_hook(lambda _m, _i, out: given.append(type(out)))
+    deconvviz.project(model, torch.randn(1, 3, 9, 9), "1", top=1)
+    assert set(given) == {Tensor}
+
+
 def test_the_way_is_known_before_the_first_true_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends at the layer, and the model is left as it was."""
     monkeypatch.setattr(costs, "LARGE_PICTURE", 100)
-    ran: list[bool] = []
-    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.Conv2d(2, 2, 3)).train()
-    model[3].register_forward_hook(lambda _m, _i, out: ran.append(type(out) is Tensor))
+    Watched.ran.clear()
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2), Watched(2, 2, 3)).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     p = deconvviz.project(model, torch.randn(1, 3, 9, 9), "2", top=1)
-    assert True not in ran
+    assert Watched.ran and True not in Watched.ran
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert type(p.pixels) is Tensor
