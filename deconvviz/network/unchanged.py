@@ -17,29 +17,25 @@ class Unchanged:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        # Each of the module's dictionaries with what stands in it under which name.
-        self._parts: list[tuple[dict[str, Any], tuple[tuple[str, Any], ...]]] = []
+        # The module's dictionaries, what stands in each under which names, and how often its tensors were written to.
+        self._parts: list[tuple[dict[str, Any], list[str], list[Any], list[int]]] = []
         self._tensors: list[tuple[str, Tensor, int, int]] = []
         for path, m in module.named_modules():
             for named in (m._modules, m._parameters, m._buffers):
-                self._parts.append((named, tuple(named.items())))
+                values = list(named.values())
+                self._parts.append((named, list(named), values, [*map(id, values)]))
             for name, t in (*m._parameters.items(), *m._buffers.items()):
-                if t is not None:
-                    self._tensors.append((f"{path}.{name}".lstrip("."), t, t.data_ptr(), _writes(t)))
+                if t is not None and not t.is_inference():  # those of inference mode keep no count
+                    self._tensors.append((f"{path}.{name}".lstrip("."), t, t.data_ptr(), t._version))
 
     def check(self) -> None:
-        """Raise `DeconvvizValueError` that names what has changed since the recording."""
+        """Raise `DeconvvizValueError` that names what has changed since."""
         for name, t, place, writes in self._tensors:
-            if t.data_ptr() != place or _writes(t) != writes:
+            if t._version != writes or t.data_ptr() != place:
                 raise _changed(f"'{name}' has been written to")
-        for named, before in self._parts:
-            if len(named) != len(before) or any(named.get(name) is not value for name, value in before):
+        for named, names, _, own in self._parts:
+            if [*map(id, named.values())] != own or [*named] != names:
                 raise _changed("a part, parameter or buffer is another")
-
-
-def _writes(t: Tensor) -> int:
-    """How often a tensor has been written to; those of inference mode do not count."""
-    return 0 if t.is_inference() else t._version
 
 
 def _changed(what: str) -> DeconvvizValueError:
