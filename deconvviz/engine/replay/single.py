@@ -74,10 +74,10 @@ class Single:
             return Summed(step, tables, self.around)
         if isinstance(rule, MaxPool) and tables is not None:
             return Pooled(step, tables, self.around)
-        for suits, kind in ((adds_up, Rows), (packs_matrix, Matrix)):
-            if tables is None and suits(self.rec, step):
-                product = self._once((kind.__name__, *key), lambda kind=kind: kind(self.rec, step))
-                return Multiplied(step, tables, self.around, product)
+        if tables is None and adds_up(self.rec, step):
+            return Multiplied(step, None, self.around, self._once(("rows", *key), lambda: Rows(self.rec, step)))
+        if tables is None and packs_matrix(self.rec, step):
+            return Multiplied(step, None, self.around, self._once(("matrix", *key), lambda: Matrix(self.rec, step)))
         return Way(step, tables, self.around)
 
     def _tables(self, step: Step, spans: tuple[Spans, Spans]) -> Tables:
