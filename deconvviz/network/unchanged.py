@@ -17,25 +17,32 @@ class Unchanged:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        # The module's dictionaries, what stands in each under which names, and how often its tensors were written to.
-        self._parts: list[tuple[dict[str, Any], list[str], list[Any], list[int]]] = []
-        self._tensors: list[tuple[str, Tensor, int, int]] = []
+        named: list[tuple[str, Tensor]] = []
+        # The dictionaries of the module's parts, parameters and buffers, and what stands in them.
+        self._dicts: list[dict[str, Any]] = []
         for path, m in module.named_modules():
-            for named in (m._modules, m._parameters, m._buffers):
-                values = list(named.values())
-                self._parts.append((named, list(named), values, [*map(id, values)]))
-            for name, t in (*m._parameters.items(), *m._buffers.items()):
-                if t is not None and not t.is_inference():  # those of inference mode keep no count
-                    self._tensors.append((f"{path}.{name}".lstrip("."), t, t.data_ptr(), t._version))
+            self._dicts += [m._modules, m._parameters, m._buffers]
+            own = (*m._parameters.items(), *m._buffers.items())
+            named += [(f"{path}.{name}".lstrip("."), t) for name, t in own if t is not None]
+        self._held = [value for entries in self._dicts for value in entries.values()]
+        self._parts = [*map(id, self._held)]
+        named = [(name, t) for name, t in named if not t.is_inference()]  # those keep no count
+        self._names, self._tensors = [name for name, _ in named], [t for _, t in named]
+        self._writes, self._places = self._state()
 
     def check(self) -> None:
         """Raise `DeconvvizValueError` that names what has changed since."""
-        for name, t, place, writes in self._tensors:
-            if t._version != writes or t.data_ptr() != place:
-                raise _changed(f"'{name}' has been written to")
-        for named, names, _, own in self._parts:
-            if [*map(id, named.values())] != own or [*named] != names:
-                raise _changed("a part, parameter or buffer is another")
+        writes, places = self._state()
+        if writes != self._writes or places != self._places:
+            now, before = zip(writes, places, strict=True), zip(self._writes, self._places, strict=True)
+            name = next(name for name, a, b in zip(self._names, now, before, strict=True) if a != b)
+            raise _changed(f"'{name}' has been written to")
+        if [id(value) for entries in self._dicts for value in entries.values()] != self._parts:
+            raise _changed("a part, parameter or buffer is another")
+
+    def _state(self) -> tuple[list[int], list[int]]:
+        """How often each tensor has been written to, and where it lies."""
+        return [t._version for t in self._tensors], [t.data_ptr() for t in self._tensors]
 
 
 def _changed(what: str) -> DeconvvizValueError:

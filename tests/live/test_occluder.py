@@ -17,6 +17,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5}
 
 
+@pytest.fixture(params=[0, 1], ids=["on windows", "as recorded"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways in turn, whichever is quicker here."""
+    monkeypatch.setattr("deconvviz.live.occluder.quickest", lambda ways, _: ways[request.param])
+
+
 class Block(nn.Module):
     """A residual block with a strided shortcut, a depthwise and a dilated convolution."""
 
