@@ -27,6 +27,7 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
+from deconvviz.live import Occluded, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -51,6 +52,8 @@ __all__ = [
     "Layer",
     "LearningCurves",
     "Network",
+    "Occluded",
+    "Occluder",
     "Occlusion",
     "OutOfMemoryError",
     "PanelSource",
@@ -58,6 +61,7 @@ __all__ = [
     "PanelsPage",
     "Probes",
     "Projection",
+    "Record",
     "Result",
     "ResultError",
     "Scheme",
@@ -82,6 +86,7 @@ __all__ = [
     "probe",
     "project",
     "receptive_field",
+    "record",
     "scan",
     "scheme",
 ]

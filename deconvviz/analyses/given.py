@@ -10,6 +10,8 @@ from torch import Tensor
 
 from deconvviz.analyses.features import OUTPUT, features
 from deconvviz.data.images import read_image
+from deconvviz.engine.readout import output_of
+from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizError
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture, shown_region
@@ -60,6 +62,18 @@ def logits_of(net: Network, inputs: Tensor, batch: int = 32) -> Tensor | None:
     except DeconvvizError:  # it returns something else
         return None
     return found if found.dim() == 2 else None
+
+
+def answer_in(net: Network, rec: Recording) -> tuple[int, float] | None:
+    """As `answer_of`, of a picture whose pass was recorded."""
+    if rec.refused is not None:
+        return None
+    try:
+        logits = rec.values[output_of(rec, "this", net.output)]
+    except DeconvvizError:
+        return None
+    found = _answers(net, logits if logits.dim() == 2 else None)
+    return found[0] if found else None
 
 
 def _answers(net: Network, logits: Tensor | None) -> list[tuple[int, float]]:
