@@ -17,7 +17,7 @@ from deconvviz.atlas.writer import write_assets
 # The folders of the two atlases.
 PARTS = ("first", "second")
 # Pairs of a layer that the first page shows.
-STRIP = 6
+STRIP = 8
 
 
 def write_comparison(folder: Folder, both: Comparison, report: Report) -> None:
