@@ -18,6 +18,7 @@ from deconvviz.errors import DeconvvizValueError
 from deconvviz.network.network import Network
 
 _WHAT = "what units do to the classes"
+_CLASSES = 64  # sent back together: a thousand at once would be a thousand maps of every unit
 
 
 def scores(net: Network, x: Tensor) -> tuple[Recording, Readout] | None:
@@ -41,14 +42,18 @@ def direct_weights(net: Network, rec: Recording, readout: Readout, layer: str) -
         return None
     like, data = rec.values[readout.value], rec.values[value]
     classes = readout.scores(like).shape[1]
+    parts = []
     with plain_mode(data.device.type):
-        seeds = torch.stack([readout.seed(like, number) for number in range(classes)])
-        found = data.new_zeros(classes, *data.shape[1:])
-        walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seeds), value, found)
-    weights = found.flatten(2) if found.dim() == 4 else found[:, :, None]
-    if not torch.allclose(weights, weights[:, :, :1].expand_as(weights), 1e-4, 1e-7):
-        return None
-    return weights.sum(2)
+        for start in range(0, classes, _CLASSES):
+            numbers = range(start, min(start + _CLASSES, classes))
+            seeds = torch.stack([readout.seed(like, number) for number in numbers])
+            found = data.new_zeros(len(numbers), *data.shape[1:])
+            walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seeds), value, found)
+            weights = found.flatten(2) if found.dim() == 4 else found[:, :, None]
+            if not torch.allclose(weights, weights[:, :, :1].expand_as(weights), 1e-4, 1e-7):
+                return None
+            parts.append(weights.sum(2))
+    return torch.cat(parts)
 
 
 def shares(net: Network, rec: Recording, readout: Readout, layers: list[str]) -> tuple[int, list[Tensor]]:

@@ -29,7 +29,7 @@ from deconvviz.analyses.panels.result import Panels, PanelsPage
 from deconvviz.analyses.projection.compute import project
 from deconvviz.engine.readout import Readout
 from deconvviz.engine.recording import Recording
-from deconvviz.errors import DeconvvizValueError, ImageError, StoreError
+from deconvviz.errors import DeconvvizValueError, ImageError, StoreError, UnsupportedOperatorError
 from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
 from deconvviz.progress import Progress, heard
@@ -115,14 +115,18 @@ class PanelSource:
         """For each picture its top class, and for each layer what the units add to that class's logit, (maps,).
 
         It is Σ activation × ∂logit/∂activation, as `project(…, units="class")` orders them. Nothing comes of a network
-        without class scores.
+        without class scores, or through which the gradient knows no way.
         """
         names = [layer.alias or layer.name for layer in layers]
         for _, x in self._inputs([picture.id for picture in pictures]) if self._example else ():
             found = scores(self.net, x)
-            if found is not None:
+            if found is None:
+                continue
+            try:
                 number, added = shares(self.net, *found, names)
-                yield number, [share.double().cpu().numpy() for share in added]
+            except UnsupportedOperatorError:
+                return
+            yield number, [share.double().cpu().numpy() for share in added]
 
     @functools.cached_property
     def _example(self) -> tuple[Recording, Readout] | None:

@@ -54,7 +54,9 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "s.db"
 
 
-def test_weights_where_a_layer_feeds_a_linear_one(scanned: Path) -> None:
+@pytest.mark.parametrize("at_once", [64, 3])
+def test_weights_where_a_layer_feeds_a_linear_one(scanned: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deconvviz.analyses.panels.classes._CLASSES", at_once)
     net = make()
     with Store.open(scanned) as store:
         source = PanelSource(net, store)
