@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -141,11 +142,17 @@ def _same_shape(one: AtlasLayer, other: AtlasLayer) -> bool:
 def _names(first: Contents, second: Contents) -> tuple[str, str]:
     """What tells the two apart, in words as short as can be."""
     facts = [contents.facts["model"] for contents in (first, second)]
-    for told in (lambda f: f["name"], lambda f: f["weights"], lambda f: f"weights {f['sha256'][:8]}"):
+    for told in (lambda f: f["name"], _weights, lambda f: f"weights {f['sha256'][:8]}"):
         a, b = (printable(str(told(fact))) for fact in facts)
         if a != b:
             return a, b
     return "the first", "the second"
+
+
+def _weights(model: dict[str, Any]) -> str:
+    """Weights by their file or, if they come from none, the first word of what is said of them."""
+    source, _, detail = str(model["weights"]).partition(": ")
+    return detail if source == "file" and detail else source
 
 
 def _shared(first: Contents, second: Contents, both: tuple[Plates, Plates], common: dict[str, int]) -> Matrix:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deconvviz.atlas import build, build_comparison
-from deconvviz.atlas.compare import Comparison, compared
+from deconvviz.atlas.compare import Comparison, _names, compared
 from deconvviz.atlas.contents import read
 from deconvviz.atlas.plates import PlateMaker, Plates
 from deconvviz.atlas.site import Folder
@@ -72,6 +72,22 @@ def test_a_network_is_like_itself(made_up: SimpleNamespace, tmp_path: Path) -> N
         assert layer.moved == 0 and layer.shared == 1 and layer.looks == pytest.approx(1, abs=1e-5)
         assert {pair.alike for pair in layer.pairs if pair.unit.dead} <= {1.0}
     assert found.names == ("weights 00000000", "weights 11111111") and found.model == "net <b>&, twice"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        (("zfnet", "bundled: by us"), ("zfnet", "file: runs/best.safetensors"), ("bundled", "runs/best.safetensors")),
+        (("zfnet", "random: seed 0"), ("zfnet", "random: seed 1"), ("weights aaaaaaaa", "weights bbbbbbbb")),
+        (("vgg16", "imagenet: x"), ("zfnet", "imagenet: x"), ("vgg16", "zfnet")),
+    ],
+)
+def test_names_tell_two_networks_apart(first: tuple[str, str], second: tuple[str, str], names: tuple[str, str]) -> None:
+    known = [
+        SimpleNamespace(facts={"model": {"name": name, "weights": weights, "sha256": letter * 64}})
+        for (name, weights), letter in ((first, "a"), (second, "b"))
+    ]
+    assert _names(*known) == names  # type: ignore[arg-type]
 
 
 def test_other_pictures_are_compared_by_looks(made_up: SimpleNamespace, tmp_path: Path) -> None:
