@@ -13,8 +13,8 @@ from deconvviz.files import sync_all, write_whole
 MANIFEST = "atlas.json"
 FORMAT = 1
 # Only in these does a build delete what it did not write.
-FOLDERS = ("assets", "classes", "images", "layers", "pictures")
-SUFFIXES = (".css", ".html", ".js", ".part", ".svg", ".webp")
+FOLDERS = ("assets", "classes", "effects", "images", "layers", "pictures")
+SUFFIXES = (".css", ".html", ".js", ".json", ".part", ".svg", ".webp")
 # What must be the same for a folder to be built further.
 SAME = ("model", "weights")
 

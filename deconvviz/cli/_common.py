@@ -110,10 +110,12 @@ PREPROCESSING = ("size", "resize", "fit", "mean", "std", "class_names", "allow_n
 
 model_options = network_options(required=True)
 # A store, and what may be said of its network and pictures; see `network_of`.
-store_options = options(
-    click.option("--store", required=True, type=FILE, help="What deconvviz scan has written."),
+scanned_options = options(
     network_options("as the store says", " Default: as the store says."),
     click.option("--images", type=FOLDER, help="Folder of the scanned pictures. Default: where they were."),
+)
+store_options = options(
+    click.option("--store", required=True, type=FILE, help="What deconvviz scan has written."), scanned_options
 )
 # How units are sent back.
 method_option = click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")

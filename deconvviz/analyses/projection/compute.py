@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from deconvviz.analyses.given import answer_of, whole_of
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine.autograd import gradients
-from deconvviz.engine.backward import walk_back
+from deconvviz.engine.backward import walk_back, walk_by
 from deconvviz.engine.geometry import boxes, field_of
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.memory import check_memory, told
 from deconvviz.engine.passes import plain_mode
+from deconvviz.engine.readout import Readout
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
@@ -371,14 +372,24 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
 
 
 def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
-    """All maps of a layer, those with the largest Σ activation × ∂logit/∂activation for the class first."""
+    """All maps of a layer, those that add most to the logit of the class first."""
     readout, number = net.read_out(rec, 'units="class"', target, output)
-    seed = readout.seed(rec.values[readout.value], number)
-    value = rec.values[found.value]
-    if rec.beyond is not None:
-        (gradient,) = gradients(net.plain, rec, readout.value, [seed], found.value)
-    else:
-        gradient = torch.zeros_like(value)
-        walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
-    share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
+    (share,) = class_shares(net, rec, readout, number, [found.value])
     return torch.sort(share.float(), descending=True, stable=True).indices.cpu()
+
+
+def class_shares(net: Network, rec: Recording, readout: Readout, number: int, values: Sequence[int]) -> list[Tensor]:
+    """What each map of some recorded values adds to the logit of class `number`, to first order, (maps,) of each value.
+
+    It is Σ activation × ∂logit/∂activation over the map.
+    """
+    seed = readout.seed(rec.values[readout.value], number)
+    data = [rec.values[value] for value in values]
+    if rec.beyond is not None:
+        slopes = [gradients(net.plain, rec, readout.value, [seed], value)[0] for value in values]
+    else:
+        slopes = [torch.zeros_like(x) for x in data]
+        ends = dict(zip(values, slopes, strict=True))
+        walk_by(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), ends)
+    products = [slope * x for slope, x in zip(slopes, data, strict=True)]
+    return [x.flatten(2).sum(2)[0] if x.dim() == 4 else x[0] for x in products]
