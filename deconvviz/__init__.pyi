@@ -26,6 +26,7 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
+from deconvviz.live import Occluded, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -50,12 +51,15 @@ __all__ = [
     "Layer",
     "LearningCurves",
     "Network",
+    "Occluded",
+    "Occluder",
     "Occlusion",
     "PanelSource",
     "Panels",
     "PanelsPage",
     "Probes",
     "Projection",
+    "Record",
     "Result",
     "ResultError",
     "Scheme",
@@ -80,6 +84,7 @@ __all__ = [
     "probe",
     "project",
     "receptive_field",
+    "record",
     "scan",
     "scheme",
 ]
