@@ -26,7 +26,8 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
-from deconvviz.live import Occluded, Occluder, Record, record
+from deconvviz.explorer import Explorer, explore
+from deconvviz.live import Occluded, OccludedGrid, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -44,6 +45,7 @@ __all__ = [
     "DeconvvizWarning",
     "Evolution",
     "EvolutionCheckpoints",
+    "Explorer",
     "Filters",
     "History",
     "ImageError",
@@ -52,6 +54,7 @@ __all__ = [
     "LearningCurves",
     "Network",
     "Occluded",
+    "OccludedGrid",
     "Occluder",
     "Occlusion",
     "PanelSource",
@@ -73,6 +76,7 @@ __all__ = [
     "architecture",
     "correspondence",
     "evolve",
+    "explore",
     "filters",
     "history",
     "invariance",

@@ -83,7 +83,7 @@ class _App:
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"version": deconvviz.__version__, "started": self.started})
 
-    # What is answered at once ------------------------------------------------------------------------------------------
+    # What is answered at once -----------------------------------------------------------------------------------------
 
     async def _asked(self, request: Request, work: Callable[[], T], lane: Lane | None = None) -> T:
         """`work()` in a lane, unless the page has asked otherwise since or has gone."""
@@ -150,7 +150,7 @@ class _App:
         except ImageError as error:
             return _error(said(error), 415)
 
-    # What takes long ---------------------------------------------------------------------------------------------------
+    # What takes long --------------------------------------------------------------------------------------------------
 
     async def _store(self, request: Request) -> Response:
         strongest = self.session.strongest

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import html
 import os
 import sys
-import threading
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +62,7 @@ class Explorer:
 
     def __init__(
         self, net: Network, image: Any = None, store: Any = None, port: int = 0, framed: bool = False,
-        origin: Origin | None = None, **_: Any,
+        origin: Origin | None = None,
     ) -> None:  # fmt: skip
         check_installed()
         from deconvviz.explorer.app import build
@@ -80,7 +79,8 @@ class Explorer:
             bound.close()
             raise
         self._path = f"/?token={token}"
-        self._end = weakref.finalize(self, _close, self._server, self._session)
+        # Nobody need hold on to it: a page stays until it is closed, or Python ends.
+        _OPEN.add(self)
 
     @property
     def url(self) -> str:
@@ -89,7 +89,10 @@ class Explorer:
 
     def close(self) -> None:
         """End the server; the page says so."""
-        self._end()
+        if self in _OPEN:
+            _OPEN.discard(self)
+            self._server.close()
+            self._session.close()
 
     def join(self) -> None:
         """Wait until it is closed, or for Ctrl-C."""
@@ -127,9 +130,13 @@ class Explorer:
         )
 
 
-def _close(server: Any, session: Session) -> None:
-    server.close()
-    session.close()
+_OPEN: set[Explorer] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    for page in list(_OPEN):
+        page.close()
 
 
 def check_installed() -> None:

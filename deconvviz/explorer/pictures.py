@@ -187,7 +187,9 @@ def _given(image: Any, number: int) -> Shown:
         return Shown(_of_file(path), path.name, path, repr(str(path)))
     if isinstance(image, Tensor):
         content = image.detach().cpu().contiguous()
-        digest = _digest(str((content.dtype, tuple(content.shape))).encode(), content.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest = _digest(
+            str((content.dtype, tuple(content.shape))).encode(), content.reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
         return Shown(digest, f"input {number}", image, "image")
     picture = read_image(image)
     return Shown(_digest(np.asarray(picture).tobytes()), f"picture {number}", picture, "image")
@@ -213,4 +215,3 @@ def safe_name(name: str) -> str:
     last = name.replace("\\", "/").rpartition("/")[2]
     kept = "".join(letter for letter in last if letter.isprintable()).strip(". ")[:100]
     return kept or "picture"
-

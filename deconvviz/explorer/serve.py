@@ -20,7 +20,8 @@ def listening(port: int) -> socket.socket:
     """A socket bound to `port` of this machine alone; 0 takes a free one. Raises `DeconvvizValueError`."""
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
         raise DeconvvizValueError(f"port is {port!r}; allowed: 0 (a free one) to 65535")
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio sends small answers at once only on sockets that say they are TCP; else each waits some 40 ms.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((ADDRESS, port))

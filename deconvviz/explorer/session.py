@@ -15,7 +15,14 @@ from deconvviz.analyses.occlusion.cover import positions_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.projection.compute import METHODS, OVERLAPS
 from deconvviz.analyses.projection.result import Projection
-from deconvviz.errors import DeconvvizError, DeconvvizTypeError, DeconvvizValueError, UnsupportedOperatorError, said
+from deconvviz.errors import (
+    DeconvvizError,
+    DeconvvizTypeError,
+    DeconvvizValueError,
+    UnsupportedOperatorError,
+    said,
+    warnings_heard,
+)
 from deconvviz.explorer.calls import Call, Origin, occlusion_call, projection_call
 from deconvviz.explorer.drawing import data_url, jpeg, map_bytes, one_map, png
 from deconvviz.explorer.heat import Lines, coarse_to_fine, cut
@@ -51,10 +58,8 @@ class Session:
         self.pictures = Pictures(net, lambda picture: record(net, picture))
         self._occluders: OrderedDict[Any, tuple[Record, Occluder]] = OrderedDict()
         self._layers, self._methods = _described(net)
-        if images is not None:
-            given = self.pictures.give(images)
-            if given:
-                self.picture(given[0])
+        for id in ([] if images is None else self.pictures.give(images))[:1]:
+            self.picture(id)  # what is wrong with it is said now
         self.strongest = None if store is None else Strongest(net, store)
 
     def model(self) -> dict[str, Any]:
@@ -81,12 +86,17 @@ class Session:
     def _classes(self) -> int | None:
         return len(self.net.card.labels) or None
 
+    def close(self) -> None:
+        """Close the store."""
+        if self.strongest is not None:
+            self.strongest.close()
+
     # Pictures ---------------------------------------------------------------------------------------------------------
 
     def picture(self, id: str) -> dict[str, Any]:
         """A picture, which part of it the network sees, and its five most probable classes."""
         rec = self.pictures.record(id)
-        whole, size, used = self.pictures.whole(id)
+        _, size, used = self.pictures.whole(id)
         return {
             "id": id, "name": self.pictures.shown(id).name, "size": list(rec.image.shape[1:]), "whole": list(size),
             "used": None if used is None else list(used), "answer": self._answer(_logits(rec)),
@@ -127,13 +137,13 @@ class Session:
     def units(self, id: str, layer: str, target: int | None) -> dict[str, Any]:
         """The strongest activation of each unit and its place, and what each adds to a class."""
         rec = self.pictures.record(id)
-        maps = rec.maps(layer).flatten(1)
-        width = rec.maps(layer).shape[2]
-        peaks, at = maps.max(1).values.tolist(), maps.argmax(1).tolist()
+        maps = rec.maps(layer)
+        width, flat = maps.shape[2], maps.flatten(1)
+        peaks, at = flat.amax(1).tolist(), flat.argmax(1).tolist()
         found: dict[str, Any] = {"peaks": peaks, "places": [[k // width, k % width] for k in at]}
         try:
-            shares, number = rec.contributions(layer, target)
-            return {**found, "contribution": shares.tolist(), "contribution_of": number}
+            number = int(rec.logits.argmax()) if target is None else target
+            return {**found, "contribution": rec.contributions(layer, number).tolist(), "contribution_of": number}
         except DeconvvizError as error:
             return {**found, "contribution": None, "contribution_of": None, "why": said(error)}
 
@@ -148,7 +158,8 @@ class Session:
     def projection(self, id: str, asked: Projected) -> dict[str, Any]:
         """One unit sent back to pixels: its receptive field's part of the picture, and the picture there."""
         begun = time.perf_counter()
-        p = self.project(id, asked)
+        with warnings_heard() as heard:
+            p = self.project(id, asked)
         top, left, bottom, right = box = p.boxes[0].tolist()
         pixels = p.pixels[:, :, top:bottom, left:right]
         values = pixels.double().permute(0, 2, 3, 1).cpu().numpy()
@@ -157,8 +168,8 @@ class Session:
         return {
             "unit": asked.unit, "place": p.places[0].tolist(), "activation": float(p.activations[0]), "box": box,
             "projection": data_url(png(rgb(in_grey(values, scale)[0]))), "crop": data_url(png(photo)),
-            "switches": p.switches, "warning": p.warning, "peak": float(pixels.abs().max()), "scale": scale,
-            "ms": _since(begun),
+            "switches": p.switches, "warning": "; ".join(heard) or None, "peak": float(pixels.abs().max()),
+            "scale": scale, "ms": _since(begun),
         }  # fmt: skip
 
     def _photograph_of(self, p: Projection) -> Any:
@@ -335,7 +346,8 @@ def _through(rec: Record, rows: Sequence[Layer], method: str) -> set[str]:
 
     def goes(layer: Layer) -> bool:
         try:
-            rec.project(layer.name, [0], method=method)
+            with warnings_heard():
+                rec.project(layer.name, [0], method=method)
         except UnsupportedOperatorError:
             return False
         return True

@@ -12,7 +12,7 @@ from deconvviz.analyses.occlusion.compute import occlude_recorded
 from deconvviz.analyses.occlusion.cover import Covered, as_result, cover_of, positions_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.occlusion.watch import watch
-from deconvviz.analyses.projection.compute import check_how, first_units, project_recorded, unit_numbers
+from deconvviz.analyses.projection.compute import check_how, class_shares, first_units, project_recorded, unit_numbers
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
@@ -211,6 +211,35 @@ class Record:
             unit = int(unit_numbers(unit, layer_maps(rec, found))[0])
         watched = None if found is None else watch(rec, found, unit)
         return Occluder(rec, readout, number, covered, watched, self._unchanged.check)
+
+    def contributions(self, layer: str | nn.Module, target: Target = None, output: str | None = None) -> Tensor:
+        """What each unit (C,) of `layer` adds to the logit of `target`: the sum of activation times derivative.
+
+        The measure of `units="class"`. `target` and `output` are those of `deconvviz.project`.
+
+        >>> rec = deconvviz.record(deconvviz.load("zfnet"), "image.jpg")
+        >>> int(rec.contributions("conv5").argmax()) == int(rec.project("conv5", "class", top=1).units)
+        True
+        """
+        found = self._found(layer)
+        self._check_whole()
+        with plain_mode(self.image.device.type):
+            return class_shares(self._net, self._rec, found, target, output)
+
+    @property
+    def current(self) -> bool:
+        """Whether the model is still the one that was recorded."""
+        try:
+            self._unchanged.check()
+        except DeconvvizValueError:
+            return False
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the recorded values take, without what was made ready for questions."""
+        kept = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in self._rec.values}
+        return sum(kept.values())
 
     def _found(self, layer: str | nn.Module) -> FoundLayer:
         """The layer in the recording; what could not be recorded is the reason where there is none."""

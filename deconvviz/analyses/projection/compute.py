@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, Windows, from_whole
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts, warn
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
 from deconvviz.progress import Progress, Report, heard
@@ -142,7 +141,7 @@ def project_recorded(
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     switches, blind = _switches(rec, found.value)
     if method == "deconvnet" and blind:
-        warnings.warn(_BLIND.format(found.alias or found.path or "the output"), DeconvvizWarning, stacklevel=3)
+        warn(_BLIND.format(found.alias or found.path or "the output"), stacklevel=3)
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
@@ -345,7 +344,12 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
 
 
 def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
-    """All maps of a layer, those with the largest Σ activation × ∂logit/∂activation for the class first."""
+    """All maps of a layer, those with the largest share in the class first."""
+    return torch.sort(class_shares(net, rec, found, target, output), descending=True, stable=True).indices.cpu()
+
+
+def class_shares(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
+    """Σ activation × ∂logit/∂activation for the class, of each map (C,) of a layer."""
     readout, number = net.read_out(rec, 'units="class"', target, output)
     seed = readout.seed(rec.values[readout.value], number)
     value = rec.values[found.value]
@@ -355,4 +359,4 @@ def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target
         gradient = torch.zeros_like(value)
         walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
-    return torch.sort(share.float(), descending=True, stable=True).indices.cpu()
+    return share.float()
