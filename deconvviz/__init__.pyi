@@ -26,6 +26,8 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
+from deconvviz.explorer import Explorer, explore
+from deconvviz.live import Occluded, OccludedGrid, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -43,6 +45,7 @@ __all__ = [
     "DeconvvizWarning",
     "Evolution",
     "EvolutionCheckpoints",
+    "Explorer",
     "Filters",
     "History",
     "ImageError",
@@ -50,12 +53,16 @@ __all__ = [
     "Layer",
     "LearningCurves",
     "Network",
+    "Occluded",
+    "OccludedGrid",
+    "Occluder",
     "Occlusion",
     "PanelSource",
     "Panels",
     "PanelsPage",
     "Probes",
     "Projection",
+    "Record",
     "Result",
     "ResultError",
     "Scheme",
@@ -69,6 +76,7 @@ __all__ = [
     "architecture",
     "correspondence",
     "evolve",
+    "explore",
     "filters",
     "history",
     "invariance",
@@ -80,6 +88,7 @@ __all__ = [
     "probe",
     "project",
     "receptive_field",
+    "record",
     "scan",
     "scheme",
 ]

@@ -127,6 +127,9 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "project, gradient": lambda m: project(m, IMAGE, m.get_submodule("bn2"), method="gradient", seed="map"),
     "project, class": lambda m: project(Logits(m), IMAGE, "inner.bn2", units="class"),
     "occlude": lambda m: deconvviz.occlude(Logits(m), IMAGE, window=4, stride=4, layer="inner.bn2"),
+    "record": lambda m: deconvviz.record(m, IMAGE).project("bn2"),
+    "record, occlude": lambda m: deconvviz.record(Logits(m), IMAGE).occlude(window=4, stride=4, layer="inner.bn2"),
+    "record, occluder": lambda m: deconvviz.record(Logits(m), IMAGE).occluder(4, layer="inner.bn2").at(2, 3),
     "invariance": lambda m: deconvviz.invariance(Logits(m), IMAGE, 0, {"flip": [1]}, "inner.conv1", "inner.bn2"),
     "correspondence": lambda m: deconvviz.correspondence(m, [(IMAGE, {"a": [1, 1, 4, 4]})] * 2, ["bn2"], random=1),
     "filters": lambda m: deconvviz.filters(m, images=[IMAGE]),
@@ -171,7 +174,14 @@ NO_RULE = {
     "scan",
 }
 NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
-NO_RULE |= {"project, gradient", "occlude", "layers", "receptive_field"}  # and these know what to do without one
+NO_RULE |= {
+    "project, gradient",
+    "occlude",
+    "record, occlude",
+    "record, occluder",
+    "layers",
+    "receptive_field",
+}  # and these know what to do without one
 
 
 def scan(model: nn.Module, read: Callable[[deconvviz.Store, TensorDataset], object] | None = None) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from deconvviz.analyses.features import OUTPUT, features
 from deconvviz.data.images import read_image
+from deconvviz.engine.readout import output_of
+from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizError
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture, shown_region
@@ -44,6 +46,20 @@ def answer_of(net: Network, x: Tensor) -> tuple[int, float] | None:
         logits = features(net, x, [OUTPUT])[OUTPUT]
     except DeconvvizError:  # it returns something else
         return None
+    return _answer(logits)
+
+
+def answer_in(net: Network, rec: Recording) -> tuple[int, float] | None:
+    """The same of a picture whose pass was recorded."""
+    if not net.card.labels or rec.refused is not None:
+        return None
+    try:
+        return _answer(rec.values[output_of(rec, "this", net.output)])
+    except DeconvvizError:
+        return None
+
+
+def _answer(logits: Tensor) -> tuple[int, float] | None:
     if logits.dim() != 2:
         return None
     probability = logits[0].double().softmax(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
@@ -377,6 +378,12 @@ def _is_random(func: Any, name: str, args: Any, kwargs: Any) -> bool:
 @contextlib.contextmanager
 def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     handles: list[Any] = []
+    own = threading.get_ident()
+
+    def here() -> bool:
+        """Whether it is this pass: another thread may run the model meanwhile, and that is none of ours."""
+        return threading.get_ident() == own
+
     # One module may stand under several names; its calls are known under the first and copied to the others.
     first: dict[int, str] = {}
     try:
@@ -386,8 +393,10 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
                 recorder.rec.calls[path] = recorder.rec.calls.setdefault(first[id(m)], [])
                 continue
             first[id(m)] = path
-            handles.append(m.register_forward_pre_hook(lambda _m, _a, p=path: recorder.enter(p)))
-            handles.append(m.register_forward_hook(lambda _m, _a, out, p=path: recorder.leave(p, out)))
+            handles.append(m.register_forward_pre_hook(lambda _m, _a, p=path: recorder.enter(p) if here() else None))
+            handles.append(
+                m.register_forward_hook(lambda _m, _a, out, p=path: recorder.leave(p, out) if here() else None)
+            )
         yield
     finally:
         for handle in handles:

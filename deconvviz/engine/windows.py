@@ -228,6 +228,15 @@ class RecordedMap:
         flat = self.rows.index_select(0, places)
         return flat.view(len(windows), windows.height, windows.width, -1).permute(0, 3, 1, 2)
 
+    def changed(self, patch: Patch) -> Tensor:
+        """K changed versions of the map, whole, (K, C, H, W)."""
+        if patch.windows is None:
+            return patch.data
+        at = Windows.whole(len(patch.data), self.size)
+        data = self.on(at)
+        paste(data, at, patch.data, patch.windows)
+        return data
+
     def add_around(self, onto: Tensor, at: Windows, inner: Windows) -> None:
         """Add to the windows `onto` (K, C, h, w), lying at `at`, what was recorded, but not inside of the K `inner`."""
         value = self.rows[:-2].view(1, *self.size, -1).permute(0, 3, 1, 2)

@@ -108,11 +108,15 @@ def _at_first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | Non
 
 
 def layers(module: nn.Module, card: Card, size: tuple[int, int]) -> Layers:
-    """Every leaf module that runs for a picture of this size, in the order of running; see `Layer`.
+    """Every leaf module that runs for a picture of this size, in the order of running; see `Layer`."""
+    return layers_of(record(module, example_input(module, card.channels, size)), card)
+
+
+def layers_of(rec: Recording, card: Card) -> Layers:
+    """Every leaf module that ran in a recorded pass, in that order.
 
     A module called twice stands once for each call, as `path#0`, `path#1`.
     """
-    rec = record(module, example_input(module, card.channels, size))
     inner = {p.rpartition(".")[0] for p in rec.kinds if p}
     short: dict[str, list[str]] = {}
     for alias, path in card.aliases.items():

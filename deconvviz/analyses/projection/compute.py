@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, Windows, from_whole
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts, warn
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
 from deconvviz.progress import Progress, Report, heard
@@ -82,59 +81,67 @@ def project(
     >>> p.boxes[0, 2:] - p.boxes[0, :2]  # its receptive field: 8 rows, 8 columns
     tensor([8, 8])
     """
+    check_how(units, top, method, overlap, batch, attention, target, output)
+    net = Network.of(model)
+    x = net.preprocess(image)
+    if isinstance(units, str):
+        rec = record(net.plain, x)
+        found = net.find_layer(rec, layer)
+    else:
+        rec, found = net.record_to(x, layer)
+    more: dict[str, Any] = {} if isinstance(image, Tensor) else {**whole_of(net, image), "answer": answer_of(net, x)}
+    with heard(progress, "units") as report:
+        return project_recorded(
+            net, rec, found, units, top, place, seed, method, overlap, batch, attention, report, distinct, more, target,
+            output,
+        )  # fmt: skip
+
+
+def check_how(
+    units: Any, top: int, method: str, overlap: str, batch: int, attention: str, target: Target, output: str | None
+) -> None:
+    """Raise the errors of `project` for what needs no recording to be seen as wrong."""
     check_choice("method", method, METHODS)
     check_choice("overlap", overlap, OVERLAPS)
     check_choice("attention", attention, ATTENTIONS)
     check_counts(top=top, batch=batch)
-    net = Network.of(model)
-    x = net.preprocess(image)
     if isinstance(units, str):
         check_choice("units", units, ("class",))
-        rec = record(net.plain, x)
-        found = net.find_layer(rec, layer)
-        with plain_mode(x.device.type):
-            order: Tensor | None = _class_units(net, rec, found, target, output)
-    else:
-        if target is not None or output is not None:
-            raise DeconvvizValueError('target and output go with units="class"')
-        rec, found = net.record_to(x, layer)
-        order = None
-    more: dict[str, Any] = {} if isinstance(image, Tensor) else {**whole_of(net, image), "answer": answer_of(net, x)}
-    with heard(progress, "units") as report:
-        return project_recorded(
-            net, rec, found, None if isinstance(units, str) else units, top, place, seed, method, overlap, batch,
-            attention, report, order, distinct, more,
-        )  # fmt: skip
+    elif target is not None or output is not None:
+        raise DeconvvizValueError('target and output go with units="class"')
 
 
 def project_recorded(
     net: Network, rec: Recording, found: FoundLayer, units: Any, top: int = 9, place: Any = None,
     seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add", batch: int = 64,
-    attention: str = "refused", report: Report | None = None, order: Tensor | None = None, distinct: bool = False,
-    given: Mapping[str, Any] | None = None,
+    attention: str = "refused", report: Report | None = None, distinct: bool = False,
+    given: Mapping[str, Any] | None = None, target: Target = None, output: str | None = None,
+    prepared: dict[Any, Any] | None = None,
 ) -> Projection:  # fmt: skip
     """As `project`, of the picture that `rec` is a recording of, in which the layer has been `found`.
 
-    `order` are all units, the first ones to be taken first, instead of the strongest; `given` is what the result keeps
-    of the picture.
+    `given` is what the result keeps of the picture, `prepared` what walks back through this recording have made ready.
     """
     image, value, maps = rec.values[0], rec.values[found.value], layer_maps(rec, found)
     apart = _apart(rec, found.value) if distinct else None
-    chosen = _first(maps, top, order, apart) if units is None else _Chosen(_units(units, maps))
-    index = chosen.units
-    seeds = _seeds(maps, index, place, seed)
     with plain_mode(image.device.type):
+        order = _class_units(net, rec, found, target, output) if isinstance(units, str) else None
+        by_order = units is None or order is not None
+        chosen = first_units(maps, top, order, apart) if by_order else Chosen(unit_numbers(units, maps))
+        index = chosen.units
+        seeds = _seeds(maps, index, place, seed)
+        walk = Walk(rec, method, overlap, attention, prepared={} if prepared is None else prepared)
         if method == "gradient" and rec.beyond is not None:
             pixels = _by_autograd(net.plain, rec, found.value, seeds)
         else:
-            pixels = _send_back(Walk(rec, method, overlap, attention), found.value, seeds, batch, report)
+            pixels = _send_back(walk, found.value, seeds, batch, report)
     if value.dim() != 4 or seeds.maps is not None:
         box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
     else:
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     switches, blind = _switches(rec, found.value)
     if method == "deconvnet" and blind:
-        warnings.warn(_BLIND.format(found.alias or found.path or "the output"), DeconvvizWarning, stacklevel=3)
+        warn(_BLIND.format(found.alias or found.path or "the output"), stacklevel=3)
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
@@ -177,14 +184,16 @@ class _Seeds:
 
 
 @dataclass
-class _Chosen:
+class Chosen:
     """Units; and how many were passed over for being at the place of one before, where that was asked for."""
 
     units: Tensor
     passed_over: int | None = None
 
 
-def _first(maps: Tensor, top: int, order: Tensor | None, apart: tuple[float, float] | None) -> _Chosen:
+def first_units(
+    maps: Tensor, top: int, order: Tensor | None = None, apart: tuple[float, float] | None = None
+) -> Chosen:
     """The first `top` units of `order`, by default the strongest; with `apart` (rows, columns) those of other places.
 
     A unit that does not fire is at no place; the first one is taken whatever it does.
@@ -193,7 +202,7 @@ def _first(maps: Tensor, top: int, order: Tensor | None, apart: tuple[float, flo
     if order is None:
         order = torch.sort(peaks, descending=True, stable=True).indices
     if apart is None:
-        return _Chosen(order[:top])
+        return Chosen(order[:top])
     taken: list[tuple[int, int]] = []
     units: list[int] = []
     passed = over = 0  # in all, and before the last one that was taken
@@ -209,7 +218,7 @@ def _first(maps: Tensor, top: int, order: Tensor | None, apart: tuple[float, flo
             over = passed
         else:
             passed += 1
-    return _Chosen(torch.tensor(units), over)
+    return Chosen(torch.tensor(units), over)
 
 
 def _apart(rec: Recording, value: int) -> tuple[float, float] | None:
@@ -223,7 +232,8 @@ def _apart(rec: Recording, value: int) -> tuple[float, float] | None:
     return down, across
 
 
-def _units(units: int | Sequence[int] | Tensor | str, maps: Tensor) -> Tensor:
+def unit_numbers(units: Any, maps: Tensor) -> Tensor:
+    """The numbers (K,) of units as a caller gives them, of the layer's maps (C, h, w)."""
     count = maps.shape[0]
     try:
         index = torch.as_tensor(units)
@@ -334,7 +344,12 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
 
 
 def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
-    """All maps of a layer, those with the largest Σ activation × ∂logit/∂activation for the class first."""
+    """All maps of a layer, those with the largest share in the class first."""
+    return torch.sort(class_shares(net, rec, found, target, output), descending=True, stable=True).indices.cpu()
+
+
+def class_shares(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
+    """Σ activation × ∂logit/∂activation for the class, of each map (C,) of a layer."""
     readout, number = net.read_out(rec, 'units="class"', target, output)
     seed = readout.seed(rec.values[readout.value], number)
     value = rec.values[found.value]
@@ -344,4 +359,4 @@ def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target
         gradient = torch.zeros_like(value)
         walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
-    return torch.sort(share.float(), descending=True, stable=True).indices.cpu()
+    return share.float()
