@@ -35,7 +35,7 @@ def write_pages(
     env.filters["measures"] = measures
     env.globals.update(contents=contents, similarity=similar.NAME)
     write = _PageWriter(folder, env, report, contents)
-    for name in ("atlas.css", "atlas.js", "icon.svg", "theme.js"):
+    for name in ("base.css", "atlas.css", "atlas.js", "icon.svg", "theme.js"):
         folder.bytes(f"assets/{name}", (files("deconvviz.atlas") / "assets" / name).read_bytes())
     folder.text("index.js", pages.search_index(contents))
     for one in plates:
