@@ -142,7 +142,9 @@ class _App:
     async def _send(self, request: Request) -> Response:
         content = await _body(request)
         if content is None:
-            return _error(f"the file is larger than {MOST_BYTES // 1_000_000} MB", 413)
+            refused = _error(f"the file is larger than {MOST_BYTES // 1_000_000} MB", 413)
+            refused.headers["Connection"] = "close"  # the rest is not waited for
+            return refused
         name = request.query_params.get("name", "picture")
 
         def add() -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Session:
         self.net, self.origin = net, origin or Origin.of(net)
         self.pictures = Pictures(net, lambda picture: record(net, picture))
         self._occluders: OrderedDict[Any, tuple[Record, Occluder]] = OrderedDict()
-        self._layers, self._methods = _described(net)
+        self._layers, self._methods, self._refused = _described(net)
         for id in ([] if images is None else self.pictures.give(images))[:1]:
             self.picture(id)  # what is wrong with it is said now
         self.strongest = None if store is None else Strongest(net, store)
@@ -70,7 +70,8 @@ class Session:
             "input": list(card.input_size), "methods": list(METHODS), "overlaps": list(OVERLAPS),
             "layers": [self._layer(layer) for layer in self._layers], "pictures": self.pictures.listed(),
             "store": None if self.strongest is None else self.strongest.facts(),
-            "window": {"default": side, "max": min(card.input_size)}, "version": deconvviz.__version__,
+            "window": {"default": side, "max": min(card.input_size)}, "refused": self._refused,
+            "version": deconvviz.__version__,
         }  # fmt: skip
 
     def _layer(self, layer: Layer) -> dict[str, Any]:
@@ -333,12 +334,19 @@ def _check_takes_pictures(net: Network) -> None:
             raise DeconvvizTypeError(f"pictures cannot be explored with this model: {error}") from error
 
 
-def _described(net: Network) -> tuple[list[Layer], dict[str, set[str]]]:
-    """The layers, and for each method the paths of those that it knows a way from."""
-    x = example_input(net.module, net.card.channels, net.card.input_size)
-    rec = record(net, x[0])
+def _described(net: Network) -> tuple[list[Layer], dict[str, set[str]], str | None]:
+    """The layers, for each method the paths of those that it knows a way from, and what ended the recording if not the
+    end of the pass did. Raises the error of `record` for a network of which nothing can be recorded."""
+    rec = record(net, example_input(net.module, net.card.channels, net.card.input_size)[0])
     rows = list(rec.layers())
-    return rows, {method: _through(rec, rows, method) for method in METHODS}
+    try:
+        rec.check_whole()
+        refused = None
+    except UnsupportedOperatorError as error:
+        if not rows:
+            raise
+        refused = said(error)
+    return rows, {method: _through(rec, rows, method) for method in METHODS}, refused
 
 
 def _through(rec: Record, rows: Sequence[Layer], method: str) -> set[str]:

@@ -86,7 +86,7 @@ class Record:
 
         Raises `DeconvvizValueError` for a model that returns anything else.
         """
-        self._check_whole()
+        self.check_whole()
         with plain_mode(self.image.device.type):
             readout, _ = self._net.read_out(self._rec, "logits")
             return as_result(readout.scores(self._rec.values[readout.value])[0].clone())
@@ -170,7 +170,7 @@ class Record:
         >>> deconvviz.record(deconvviz.load("zfnet"), "image.jpg").occlude(window=64, stride=80).shape
         (3, 3)
         """
-        self._check_whole()
+        self.check_whole()
         given = {name: value for name, value in self._given.items() if name != "answer"}
         with heard(progress, "positions") as report:
             return occlude_recorded(
@@ -199,7 +199,7 @@ class Record:
         >>> live.at(100, 100).activity >= 0
         True
         """
-        self._check_whole()
+        self.check_whole()
         rec = self._rec
         grid = positions_of(rec.values[0], window, 1)
         covered = Covered(rec.values[0], grid, cover_of(rec.values[0], fill, mask, grid, seed))
@@ -222,7 +222,7 @@ class Record:
         True
         """
         found = self._found(layer)
-        self._check_whole()
+        self.check_whole()
         with plain_mode(self.image.device.type):
             return class_shares(self._net, self._rec, found, target, output)
 
@@ -249,10 +249,10 @@ class Record:
         except UnknownNameError:
             raise
         except DeconvvizValueError:
-            self._check_whole()
+            self.check_whole()
             raise
 
-    def _check_whole(self) -> None:
+    def check_whole(self) -> None:
         """Raise the error for what ended the recording before the pass was over, if anything did."""
         self._unchanged.check()
         if self._rec.refused is not None:
