@@ -88,7 +88,7 @@ class Explore {
     }
     const { name, version, labels, classes, layers, pictures, methods, overlaps, input, window: square } = this.model;
     document.title = `${name} · explore`;
-    $("model").textContent = name;
+    $("model").textContent = $("model").title = name;
     $("version").textContent = `deconvviz ${version}`;
     this.layers.fill(layers);
     this.answer.model(labels, classes);
@@ -617,6 +617,7 @@ class Explore {
     };
     const pin = () => {
       const { unit, place } = this.seen, { layer: id, pins } = this.state;
+      if (unit === null) return;
       this.set({ unit, place, pins: this.toggled(pins, { unit, place, layer: id }) });
     };
     const acts = {
@@ -625,7 +626,7 @@ class Explore {
       "/": () => $("find").focus(), Escape: () => this.set({ place: null }),
     };
     addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented || !this.known) return;
+      if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented || !this.model) return;
       if (document.querySelector("dialog[open]") || event.target.closest("input:not([type=radio]):not([type=range]), select, textarea")) return;
       if (!acts[event.key]) return;
       event.preventDefault();

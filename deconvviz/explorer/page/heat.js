@@ -134,7 +134,7 @@ export class Heat {
     $("ramp-high").textContent = of === "activity" ? number(high) : "1";
     const range = values.length ? `${shown(of, Math.min(...values))} to ${shown(of, Math.max(...values))}` : "";
     $("ramp-note").textContent = uncovered === null || uncovered === undefined ? "" : `uncovered ${shown(of, uncovered)}${range && `, covered ${range}`}`;
-    $("shown-title").textContent = of === "activity" ? "Sum of the map, where covered" : `Probability of ${label}, where covered`;
+    $("shown-title").textContent = of === "activity" ? "Sum of the map" : `Probability of ${label}`;
     return { colour: (cell) => colour(of, (cell[which] ?? 0) / high) };
   }
 
@@ -152,7 +152,7 @@ export class Heat {
     const rest = first.slice(CLASSES.length);
     $("swatches").replaceChildren(...first.slice(0, CLASSES.length).map((k) => row(key.get(k), name(k), counts.get(k))),
       ...(rest.length ? [row(OTHER, `${rest.length} more`, rest.reduce((sum, k) => sum + counts.get(k), 0))] : []));
-    $("shown-title").textContent = "Most probable class, where covered";
+    $("shown-title").textContent = "Most probable class";
     return { colour: (cell) => key.get(cell[3]) };
   }
 }
