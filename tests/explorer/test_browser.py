@@ -326,7 +326,7 @@ def test_switches_are_those_of_project(visit: Visit, page: Any, control: str, va
     own = deconvviz.project(page.net, picture_of(page), "conv2", units=[6], **{control: value})
     top, left, bottom, right = own.boxes[0].tolist()
     wanted = own.images()[0][top:bottom, left:right]
-    at.wait_for_function("(size) => document.getElementById('projection').naturalWidth === size", arg=right - left)
+    expect(at.locator("#projection")).to_have_js_property("naturalWidth", right - left)
     at.wait_for_timeout(50)
     np.testing.assert_array_equal(pixels(at, "#projection"), wanted)
     assert at.locator(f"#{control}-means").text_content() != means
@@ -447,8 +447,7 @@ def test_the_square_has_any_size_and_fill(visit: Visit, page: Any) -> None:
     expect(at.locator(".bar-row .value").first).to_have_text(f"{100 * float(p.max()):.1f} %")
     at.locator("#fill").select_option("colour")
     at.locator("#colour").fill("#ff0080")
-    colour = "getComputedStyle(document.getElementById('occluder')).backgroundColor"
-    at.wait_for_function(f"{colour} === 'rgb(255, 0, 128)'")
+    expect(at.locator("#occluder")).to_have_css("background-color", "rgb(255, 0, 128)")
     assert visit.state()["fill"] == "#ff0080"
 
 
@@ -596,7 +595,7 @@ def test_a_finger_taps_a_map_and_drags_the_square(browser: Browser, page: Any) -
         for k in range(1, 9):
             touch("touchMove", 20.5 + k / 2, 6.5 + k)
         touch("touchEnd", 0, 0)
-        at.wait_for_function("/^2\\d,1\\d$/.test(document.getElementById('bars').dataset.origin)")
+        expect(at.locator("#bars")).to_have_attribute("data-origin", re.compile("^2[0-9],1[0-9]$"))
         assert at.evaluate("scrollY") == 0
         assert visit.problems == []
 
@@ -607,6 +606,7 @@ def test_a_finger_taps_a_map_and_drags_the_square(browser: Browser, page: Any) -
 def test_the_keyboard_alone_reaches_everything(visit: Visit) -> None:
     at = visit.open("#layer=conv2&unit=4&pins=3,conv2")
     at.locator("#pins img[src]").last.wait_for()
+    expect(at.locator("#python")).to_contain_text("project")
     wanted = at.evaluate(
         """[...document.querySelectorAll("a[href], button, input, select, [tabindex='0']")]
             .filter((e) => e.getClientRects().length && !e.disabled && e.tabIndex >= 0 && !e.closest("dialog")

@@ -285,7 +285,7 @@ class Explore {
   showControls() {
     const { state } = this, occlusion = state.view === "occlusion", colour = state.fill.startsWith("#");
     for (const radio of $("view").querySelectorAll("input")) radio.checked = radio.value === state.view;
-    for (const field of document.querySelectorAll("[data-view]")) field.hidden = field.dataset.view !== state.view;
+    for (const field of $("settings").querySelectorAll("[data-view]")) field.hidden = field.dataset.view !== state.view;
     document.body.dataset.view = state.view;
     const values = { method: state.method, overlap: state.overlap, contrast: state.contrast, scale: state.scale, window: state.window,
       fill: colour ? "colour" : state.fill, stride: state.stride ?? "", "heat-of": state.heat, sort: state.sort };
