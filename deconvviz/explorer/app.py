@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -29,6 +30,8 @@ from deconvviz.explorer.session import Session
 T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Response]]
 _PAGE = Path(__file__).parent / "page"
+# What the pages of the atlas look like too is kept there.
+_SHARED = tuple(Path(str(files("deconvviz.atlas"))) / "assets" / name for name in ("base.css", "theme.js", "icon.svg"))
 _KINDS = {
     ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml", ".woff2": "font/woff2", ".png": "image/png",
@@ -52,7 +55,7 @@ class _App:
         self.session, self.started = session, time.time()
         self._quick, self._slow, self._tickets = Lane(QUICK), Lane(SLOW), Tickets()
         # No path of a page ever becomes a path of this machine: these are the files there are.
-        self._page = {file.name: file for file in sorted(_PAGE.iterdir()) if file.suffix in _KINDS}
+        self._page = {file.name: file for file in (*sorted(_PAGE.iterdir()), *_SHARED) if file.suffix in _KINDS}
         picture = "/api/pictures/{id}"
         routes = [
             Route("/", self._index), Route("/page/{name}", self._asset), Route("/api/health", self._health),

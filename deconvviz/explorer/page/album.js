@@ -67,13 +67,14 @@ export class Album {
     $("pictures").append(button);
     this.#mark(this.shown);
     try {
-      image.src = URL.createObjectURL(await blob(`pictures/${id}/whole`, { side: 96 }));
+      image.src = URL.createObjectURL(await blob(`pictures/${id}/whole`, { side: 96 }, { lane: `.${id}` }));
     } catch (error) {
       this.fail(error);
     }
   }
 
   mark(id) {
+    if (id === this.shown) return;
     this.shown = id;
     this.#mark(id);
     this.#thumbs.get(id)?.scrollIntoView({ block: "nearest", inline: "nearest" });

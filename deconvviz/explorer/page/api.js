@@ -15,22 +15,25 @@ export class Refused extends Error {
 /** The server cannot be reached. */
 export class Gone extends Error {}
 
-/** The address of a question: values that are null or undefined are left out, pairs are joined by a comma. */
-export function address(path, values = {}) {
+/**
+ * The address of a question: values that are null or undefined are left out, pairs are joined by a comma. In a `lane`
+ * of its own a question is not overtaken by those of its kind outside.
+ */
+export function address(path, values = {}, lane = "") {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) {
     if (value !== null && value !== undefined) query.set(name, Array.isArray(value) ? value.join(",") : value);
   }
-  query.set("tab", tab);
+  query.set("tab", tab + lane);
   query.set("q", String(++count));
   return `api/${path}?${query}`;
 }
 
 /** A response that is one, or an error with the server's own line. */
-export async function ask(path, values = {}, { signal, method = "GET", body } = {}) {
+export async function ask(path, values = {}, { signal, method = "GET", body, lane } = {}) {
   let response;
   try {
-    response = await fetch(address(path, values), { method, body, signal, headers: { "X-Token": token }, cache: "no-store" });
+    response = await fetch(address(path, values, lane), { method, body, signal, headers: { "X-Token": token }, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Gone(error.message);

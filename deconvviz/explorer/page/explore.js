@@ -47,6 +47,7 @@ class Explore {
       remove: (pin) => this.set({ pins: this.state.pins.filter((one) => pinText(one) !== pinText(pin)) }),
       boxes: (boxes) => this.stage.pins(this.state.view === "projection" ? boxes : []),
       contrast: (value) => {
+        if (value === this.contrast) return;
         this.contrast = value;
         this.show();
       },
@@ -287,7 +288,7 @@ class Explore {
     for (const field of document.querySelectorAll("[data-view]")) field.hidden = field.dataset.view !== state.view;
     document.body.dataset.view = state.view;
     const values = { method: state.method, overlap: state.overlap, contrast: state.contrast, scale: state.scale, window: state.window,
-      fill: colour ? "colour" : state.fill, stride: state.stride, "heat-of": state.heat, sort: state.sort };
+      fill: colour ? "colour" : state.fill, stride: state.stride ?? "", "heat-of": state.heat, sort: state.sort };
     for (const [id, value] of Object.entries(values)) $(id).value = value;
     if (colour) $("colour").value = state.fill;
     $("colour").hidden = !colour;
@@ -299,7 +300,7 @@ class Explore {
     $("fill-means").textContent = FILLS[colour ? "colour" : state.fill];
     $("heat-means").textContent = HEATS[state.heat];
     for (const option of $("method").options) option.disabled = !(this.layer?.methods ?? [option.value]).includes(option.value);
-    for (const [id, on] of [["shown-projection", !occlusion], ["shown-heat", occlusion], ["crop-box", !occlusion], ["legend", occlusion], ["swatches", occlusion]]) $(id).hidden = !on;
+    for (const [id, on] of [["shown-projection", !occlusion], ["shown-heat", occlusion], ["crop-box", !occlusion], ["legend", occlusion && state.heat !== "prediction"], ["swatches", occlusion && state.heat === "prediction"]]) $(id).hidden = !on;
     $("unit-map-note").textContent = occlusion ? "its map, covered" : "its map";
     if (!occlusion) this.showProjection();
   }
@@ -332,8 +333,8 @@ class Explore {
     const strongest = this.known && this.state.place === null && this.pointed.place === null;
     this.facts([
       ["Activation", number(projected.activation)],
-      ["Place", `row ${place[0]}, column ${place[1]}${strongest ? " (strongest)" : ""}`],
-      ["Receptive field", `${box[2] - box[0]} × ${box[3] - box[1]} px`],
+      [strongest ? "Strongest at" : "Place", `row ${place[0]}, col. ${place[1]}`],
+      ["Receptive field", `${box[2] - box[0]} × ${box[3] - box[1]} px`],
       ["Max pools on the way", projected.switches ?? "–"],
       ["Full contrast", `± ${number(projected.scale)}`],
     ]);
@@ -346,17 +347,18 @@ class Explore {
     const { at, side } = this.square, { target, baseline } = covered;
     $("unit-title").textContent = covered.activity === null ? "Covered" : `Unit ${covered.unit}`;
     this.facts([
-      [`P(${target.label})`, percent(target.probability)],
-      ["uncovered", percent(baseline.probability)],
-      ...(covered.activity === null ? [] : [["Sum of the map", number(covered.activity)], ["uncovered", number(covered.activity_baseline)]]),
-      ["Square at", `row ${at[0]}, column ${at[1]}`],
+      [`P(${target.label})`, percent(target.probability), `uncovered ${percent(baseline.probability)}`],
+      ["Logit", number(target.logit), `uncovered ${number(baseline.logit)}`],
+      ...(covered.activity === null ? [] : [["Sum of the map", number(covered.activity), `uncovered ${number(covered.activity_baseline)}`]]),
+      ["Square at", `row ${at[0]}, col. ${at[1]} px`],
       ["Size", `${side} × ${side} px`],
     ]);
     this.showUnitMap();
   }
 
   facts(rows) {
-    $("facts").replaceChildren(...rows.map(([name, value]) => el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: value }))));
+    $("facts").replaceChildren(...rows.map(([name, value, beside]) => el("div", {}, el("dt", { textContent: name }),
+      el("dd", {}, String(value), ...(beside ? [" ", el("span", { className: "soft", textContent: beside })] : [])))));
   }
 
   /** The map of the unit that is shown: the picture's own, or as it is with the square on it. */
@@ -379,7 +381,7 @@ class Explore {
     if (state.view !== "occlusion" || !this.fresh || !this.known) return this.heat.stop();
     const baseline = this.covered?.of === state.picture && this.covered.target.class === this.target ? this.covered.baseline.probability : this.picture.answer.find((row) => row.class === this.target)?.probability;
     this.heat.show({
-      of: state.heat, window: this.square.side, stride: state.stride, labels: this.model.labels, baseline,
+      of: state.heat, window: this.square.side, labels: this.model.labels, baseline,
       label: this.model.labels?.[this.target] ?? `class ${this.target}`, activity: this.covered?.activity_baseline ?? null,
     });
     this.heat.want(state.picture, this.heatQuestion);
@@ -553,7 +555,7 @@ class Explore {
     });
     $("fill").addEventListener("change", () => this.set({ fill: $("fill").value === "colour" ? $("colour").value : $("fill").value }));
     $("colour").addEventListener("input", () => this.set({ fill: $("colour").value }));
-    $("stride").addEventListener("change", () => this.set({ stride: Number($("stride").value) }));
+    $("stride").addEventListener("change", () => this.set({ stride: Number($("stride").value) || null }));
     $("heat-of").addEventListener("change", () => this.set({ heat: $("heat-of").value }));
     $("sort").addEventListener("change", () => {
       this.set({ sort: $("sort").value });

@@ -13,7 +13,7 @@ export class Heat {
   #cells = [];
   #grey = null;
   #at = null;
-  #show = {};
+  #show = null;
 
   /** `fail(error)` is told what went wrong. */
   constructor(fail) {
@@ -28,6 +28,7 @@ export class Heat {
     this.draw();
   }
 
+  /** The view is another one, or the map would be: what is on its way is given up. */
   stop() {
     this.#flight?.abort();
     this.#flight = null;
@@ -58,7 +59,7 @@ export class Heat {
     }
   }
 
-  /** How it is to be shown: `of`, `window`, `stride`, the class's `label` and all `labels`, `baseline`, `activity` uncovered. */
+  /** How it is to be shown: `of`, `window`, the class's `label` and all `labels`, `baseline`, `activity` uncovered. */
   show(show) {
     this.#show = show;
     this.draw();
@@ -79,6 +80,7 @@ export class Heat {
   }
 
   #draw() {
+    if (!this.#show || $("shown-heat").hidden) return;
     const pen = this.canvas.getContext("2d"), { width, height } = this.canvas;
     pen.clearRect(0, 0, width, height);
     if (this.#grey) {
@@ -88,15 +90,13 @@ export class Heat {
     }
     const say = this.#describe();
     if (this.#grid) {
-      const { window: side, stride } = this.#show, { origins_rows: rows, origins_cols: cols } = this.#grid;
-      const bands = [edges(rows, side, stride), edges(cols, side, stride)];
-      pen.globalAlpha = 0.88;
+      const side = this.#show.window, { origins_rows: rows, origins_cols: cols } = this.#grid;
+      const bands = [edges(rows, side), edges(cols, side)];
       for (const cell of this.#cells) {
         const [top, bottom] = bands[0][cell[0]], [left, right] = bands[1][cell[1]];
         pen.fillStyle = say.colour(cell);
         pen.fillRect(Math.round(left * SHARP), Math.round(top * SHARP), Math.round(right * SHARP) - Math.round(left * SHARP), Math.round(bottom * SHARP) - Math.round(top * SHARP));
       }
-      pen.globalAlpha = 1;
     }
     if (this.#at) this.#ring(pen);
   }
@@ -133,7 +133,7 @@ export class Heat {
     $("ramp-low").textContent = "0";
     $("ramp-high").textContent = of === "activity" ? number(high) : "1";
     const range = values.length ? `${shown(of, Math.min(...values))} to ${shown(of, Math.max(...values))}` : "";
-    $("ramp-note").textContent = uncovered === null || uncovered === undefined ? "" : `▲ uncovered ${shown(of, uncovered)}${range && `, covered ${range}`}`;
+    $("ramp-note").textContent = uncovered === null || uncovered === undefined ? "" : `uncovered ${shown(of, uncovered)}${range && `, covered ${range}`}`;
     $("shown-title").textContent = of === "activity" ? "Sum of the map, where covered" : `Probability of ${label}, where covered`;
     return { colour: (cell) => colour(of, (cell[which] ?? 0) / high) };
   }
@@ -160,10 +160,10 @@ export class Heat {
 const shown = (of, value) => (of === "activity" ? number(value) : value.toFixed(3));
 
 /** The band [from, to) that each position has: around the middle of its square, halfway to those beside it. */
-function edges(origins, side, stride) {
-  const middles = origins.map((o) => o + side / 2);
+function edges(origins, side) {
+  const middles = origins.map((o) => o + side / 2), ends = origins.length > 1 ? (origins[1] - origins[0]) / 2 : side / 2;
   return middles.map((m, k) => [
-    k ? (middles[k - 1] + m) / 2 : m - stride / 2,
-    k + 1 < middles.length ? (m + middles[k + 1]) / 2 : m + stride / 2,
+    k ? (middles[k - 1] + m) / 2 : m - ends,
+    k + 1 < middles.length ? (m + middles[k + 1]) / 2 : m + ends,
   ]);
 }

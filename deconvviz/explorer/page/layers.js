@@ -6,6 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export class Layers {
   #mark;
+  #marked = null;
 
   /** `choose(id)` is told which layer to show. */
   constructor(choose) {
@@ -13,6 +14,7 @@ export class Layers {
   }
 
   fill(layers) {
+    this.#marked = null;
     const most = { maps: Math.max(...layers.map((l) => l.shape[0])), side: Math.max(...layers.map((l) => l.shape[1])) };
     $("layers").replaceChildren(...layers.map((layer) => {
       const [maps, h, w] = layer.shape, size = h * w > 1 ? `${maps} × ${h} × ${w}` : String(maps);
@@ -23,8 +25,11 @@ export class Layers {
   }
 
   mark(id) {
+    if (id === this.#marked) return;
+    this.#marked = id;
     this.#mark(id);
-    $("layers").querySelector("[aria-checked=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    const strip = $("layers"), one = strip.querySelector("[aria-checked=true]");
+    if (one) strip.scrollLeft = one.offsetLeft - (strip.clientWidth - one.offsetWidth) / 2;
   }
 }
 
@@ -32,7 +37,9 @@ export class Layers {
 function shape(many, high) {
   const svg = document.createElementNS(SVG, "svg"), block = document.createElementNS(SVG, "rect");
   const [wide, tall] = [3 + 25 * Math.sqrt(many), 2 + 16 * Math.sqrt(high)];
-  svg.setAttribute("viewBox", "0 0 28 18");
+  svg.setAttribute("viewBox", `0 0 ${wide} 18`);
+  svg.setAttribute("width", wide);
+  svg.setAttribute("height", 18);
   svg.setAttribute("aria-hidden", "true");
   for (const [name, value] of Object.entries({ x: 0, y: 18 - tall, width: wide, height: tall })) block.setAttribute(name, value);
   svg.append(block);

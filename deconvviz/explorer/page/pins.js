@@ -45,7 +45,7 @@ export class Pins {
     let answer = this.#answers.get(key);
     if (!answer) {
       try {
-        answer = await json(`pictures/${picture}/projection`, question, { signal });
+        answer = await json(`pictures/${picture}/projection`, question, { signal, lane: ".pins" });
       } catch (error) {
         if (error.status !== 422 && error.status !== 400 && error.status !== 404) throw error;
         this.#fill(pin, null, error.message);

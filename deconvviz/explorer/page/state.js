@@ -3,7 +3,7 @@
 export const DEFAULTS = {
   model: null, picture: null, layer: null, unit: null, place: null, view: "projection",
   method: "deconvnet", overlap: "add", contrast: 99.5, scale: "panel", sort: "activation", target: null,
-  window: null, fill: "grey", at: null, stride: 16, heat: "probability", pins: [],
+  window: null, fill: "grey", at: null, stride: null, heat: "probability", pins: [],
 };
 
 const whole = (text) => (/^\d{1,6}$/.test(text) ? Number(text) : undefined);

@@ -14,7 +14,8 @@ export class Take {
     this.#newest = new Newest(async ({ picture, values }, signal) => {
       const call = await json(`pictures/${picture}/call`, values, { signal });
       $("python").textContent = call.python;
-      $("command").textContent = call.command;
+      $("command").textContent = call.command ?? call.why ?? "No command makes this.";
+      for (const button of document.querySelectorAll("[data-copy=command]")) button.hidden = !call.command;
     }, fail);
     this.soon = quiet(() => this.#question && this.#newest.want(this.#question), 300);
     for (const button of document.querySelectorAll("[data-copy]")) {
