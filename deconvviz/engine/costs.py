@@ -30,6 +30,8 @@ TYPICAL_BATCH = 48
 NEARLY_WHOLE = 0.95
 # By differences a convolution costs a little more for each multiplication: their windows have ragged edges.
 DIFFERENCE = 1.14
+# For one change at a time, a number that is gathered for a window, and a call to gather.
+CARRIED, GATHER = 60.0, 3e6
 # Sums on windows of at least so many numbers are taken window by window, in place.
 LARGE_SUM = 100_000
 # So many blocks of windows that lie alike are copied one by one; more are faster by index.

@@ -37,8 +37,8 @@ def data_url(content: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def map_bytes(maps: Tensor) -> tuple[tuple[int, int, int], bytes]:
-    """Maps (C, h, w) as bytes, each scaled by its own maximum, 0 where nothing is positive; their shape.
+def map_bytes(maps: Tensor, most: float | None = None) -> tuple[tuple[int, int, int], bytes]:
+    """Maps (C, h, w) as bytes, each scaled by its own maximum or `most`, 0 where nothing is positive; their shape.
 
     Larger maps are brought down to `MAP_SIDE` by the maximum of each piece, so that peaks stay.
     """
@@ -46,12 +46,14 @@ def map_bytes(maps: Tensor) -> tuple[tuple[int, int, int], bytes]:
     piece = -(-max(maps.shape[1:]) // MAP_SIDE)
     if piece > 1:
         maps = F.max_pool2d(maps[None], piece, ceil_mode=True)[0]
-    most = maps.flatten(1).amax(1).clamp(min=1e-30).view(-1, 1, 1)
-    scaled = (maps / most).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().contiguous()
+    own = maps.flatten(1).amax(1) if most is None else maps.new_full((len(maps),), most)
+    scaled = (
+        (maps / own.clamp(min=1e-30).view(-1, 1, 1)).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().contiguous()
+    )
     return (scaled.shape[0], scaled.shape[1], scaled.shape[2]), scaled.numpy().tobytes()
 
 
-def one_map(values: Tensor) -> list[Any]:
-    """One map (h, w) for JSON: height, width, its bytes in base64."""
-    (_, height, width), content = map_bytes(values[None])
+def one_map(values: Tensor, most: float) -> list[Any]:
+    """One map (h, w) for JSON: height, width, its bytes in base64, those of `most` and more 255."""
+    (_, height, width), content = map_bytes(values[None], most)
     return [height, width, base64.b64encode(content).decode()]

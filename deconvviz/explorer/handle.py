@@ -110,15 +110,16 @@ class Explorer:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, str]:
         """What a notebook asks for: the page in a frame."""
-        if not self._server.running:
-            return {"text/plain": repr(self)}
-        if _in_colab():
+        shown = self._repr_html_()
+        if shown is None:
             _shown_in_colab(self._server.port, self._path)
             return {"text/plain": repr(self)}
-        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+        return {"text/plain": repr(self), "text/html": shown}
 
-    def _repr_html_(self) -> str:
-        """The page in a frame, and its address for where frames of this machine are not shown."""
+    def _repr_html_(self) -> str | None:
+        """The page in a frame, and its address for where frames of this machine are not shown; None in Colab."""
+        if self._server.running and _in_colab():
+            return None
         address = html.escape(self.url)
         title = html.escape(f"deconvviz explore: {self._session.net.card.name}")
         if not self._server.running:

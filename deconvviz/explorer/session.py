@@ -56,7 +56,7 @@ class Session:
         _check_takes_pictures(net)
         self.net, self.origin = net, origin or Origin.of(net)
         self.pictures = Pictures(net, lambda picture: record(net, picture))
-        self._occluders: OrderedDict[Any, tuple[Record, Occluder]] = OrderedDict()
+        self._occluders: OrderedDict[Any, tuple[Record, Occluder, float]] = OrderedDict()
         self._layers, self._methods, self._refused = _described(net)
         for id in ([] if images is None else self.pictures.give(images))[:1]:
             self.picture(id)  # what is wrong with it is said now
@@ -70,9 +70,14 @@ class Session:
             "input": list(card.input_size), "methods": list(METHODS), "overlaps": list(OVERLAPS),
             "layers": [self._layer(layer) for layer in self._layers], "pictures": self.pictures.listed(),
             "store": None if self.strongest is None else self.strongest.facts(),
-            "window": {"default": side, "max": min(card.input_size)}, "refused": self._refused,
+            "window": {"default": side, "max": min(card.input_size), "grey": self._grey()}, "refused": self._refused,
             "version": deconvviz.__version__,
         }  # fmt: skip
+
+    def _grey(self) -> str:
+        """The colour of the fill "grey", #rrggbb: the card's mean as pixels."""
+        levels = self.net.denormalise(torch.zeros(self.net.card.channels, 1, 1)).mul(255).round().flatten().tolist()
+        return "#" + "".join(f"{int(level):02x}" for level in (levels * 3)[:3])
 
     def _layer(self, layer: Layer) -> dict[str, Any]:
         spatial = layer.size is not None
@@ -183,7 +188,7 @@ class Session:
         if asked.place is None:
             raise DeconvvizValueError("row and col are missing")
         begun = time.perf_counter()
-        live = self._occluder(id, asked)
+        live, most = self._occluder(id, asked)
         there = live.at(*asked.place)
         base = self._class(live.baseline, live.target)
         return {
@@ -191,21 +196,22 @@ class Session:
             "target": self._class(there.logits, live.target),
             "baseline": {key: base[key] for key in ("probability", "logit")},
             "activity": there.activity, "activity_baseline": live.baseline_activity,
-            "map": None if there.map is None else one_map(there.map), "ms": _since(begun),
+            "map": None if there.map is None else one_map(there.map, most), "ms": _since(begun),
         }  # fmt: skip
 
-    def _occluder(self, id: str, asked: Covered) -> Occluder:
-        """The occluder of a question, kept for the next ones."""
+    def _occluder(self, id: str, asked: Covered) -> tuple[Occluder, float]:
+        """The occluder of a question, kept for the next ones; the maximum of the map that it watches, uncovered."""
         rec, window = self.pictures.record(id), self._window(asked.window)
         key = (id, window, asked.fill, asked.target, asked.layer, asked.unit)
         kept = self._occluders.get(key)
-        if kept is not None and kept[0] is rec:
-            return kept[1]
-        live = rec.occluder(window, self.fill(asked.fill), asked.layer, asked.target, asked.unit)
-        self._occluders[key] = rec, live
+        if kept is None or kept[0] is not rec:
+            live = rec.occluder(window, self.fill(asked.fill), asked.layer, asked.target, asked.unit)
+            most = 0.0 if asked.layer is None else float(rec.maps(asked.layer)[live.unit].max())
+            kept = self._occluders[key] = rec, live, most
+        self._occluders.move_to_end(key)
         while len(self._occluders) > _OCCLUDERS:
             self._occluders.popitem(last=False)
-        return live
+        return kept[1], kept[2]
 
     def _window(self, given: tuple[int, int] | None) -> tuple[int, int]:
         """The size of the window: that of the command line where none is given."""
@@ -235,7 +241,7 @@ class Session:
 
     def heat(self, id: str, asked: Covered) -> Heat:
         """The whole map of positions, to be computed part by part."""
-        live = self._occluder(id, asked)
+        live, _ = self._occluder(id, asked)
         grid = positions_of(self.pictures.record(id).image[None], live.window, self.stride(asked))
         rows, cols = grid.origins[:: grid.shape[1], 0], grid.origins[: grid.shape[1], 1]
         return Heat(live, rows, cols)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,6 +68,8 @@ class Record:
         self._unchanged = Unchanged(net.plain)
         # Filters and derivatives that walks back have made ready, by their policies, for the next ones.
         self._prepared: dict[tuple[str, ...], dict[Any, Any]] = {}
+        # Filters and matrices that replays have made ready.
+        self._replays: dict[Hashable, Any] = {}
         self._given = whole_of(net, image)
         if not isinstance(image, Tensor):
             self._given["answer"] = answer_in(net, self._rec)
@@ -210,7 +212,7 @@ class Record:
         if found is not None and unit is not None:
             unit = int(unit_numbers(unit, layer_maps(rec, found))[0])
         watched = None if found is None else watch(rec, found, unit)
-        return Occluder(rec, readout, number, covered, watched, self._unchanged.check)
+        return Occluder(rec, readout, number, covered, watched, self._unchanged.check, self._replays)
 
     def contributions(self, layer: str | nn.Module, target: Target = None, output: str | None = None) -> Tensor:
         """What each unit (C,) of `layer` adds to the logit of `target`: the sum of activation times derivative.

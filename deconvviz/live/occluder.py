@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,7 @@ class Occluder:
         covered: Covered,
         watch: Watch | None,
         check: Callable[[], None],
+        shared: dict[Hashable, Any],
     ) -> None:
         self.window, self.size, self.target = covered.grid.window, covered.grid.size, target
         self.unit = None if watch is None else watch.unit
@@ -102,7 +103,8 @@ class Occluder:
         with plain_mode(classes.device.type):
             self.baseline = as_result(readout.scores(classes)[0].clone())
             self._dense = RecordedMap(classes) if classes.dim() == 4 else None
-            self._replay = Single(rec, (readout.value,) if watch is None else (readout.value, watch.value))
+            kept = (readout.value,) if watch is None else (readout.value, watch.value)
+            self._replay = Single(rec, kept, self.window, shared)
         self._lock = threading.Lock()
         # For many places at once, made when first asked for.
         self._sweep: Sweep | None = None

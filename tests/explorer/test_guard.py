@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from deconvviz import explore
+
 from .conftest import Page, content, picture, small
 
 PATHS = [

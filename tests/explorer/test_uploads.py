@@ -16,6 +16,7 @@ from deconvviz.data.images import read_bytes, read_image
 from deconvviz.errors import ImageError
 from deconvviz.explorer.pictures import MOST_BYTES, Pictures, safe_name
 from deconvviz.live import record
+
 from .conftest import Page, content, picture, small
 
 
