@@ -86,7 +86,8 @@ class Explore {
     } catch (error) {
       return this.fail("model", error);
     }
-    const { name, version, labels, classes, layers, pictures, methods, overlaps, input, window: square } = this.model;
+    const { name, version, labels, classes, layers, pictures, methods, overlaps, input, refused, window: square } = this.model;
+    this.fine("model", refused);
     document.title = `${name} · explore`;
     $("model").textContent = $("model").title = name;
     $("version").textContent = `deconvviz ${version}`;
