@@ -92,7 +92,7 @@ def projections(film: Film) -> None:
     page.mouse.up()
     film.take(700)
     for k in range(9):
-        film.move("#frame", 0.28 + 0.055 * k, 0.25 + 0.05 * k, 170)
+        film.move("#frame", 0.5 + 0.02 * k, 0.12 + 0.085 * k, 170)
     film.take(600)
 
 
@@ -143,7 +143,7 @@ def main() -> None:
 
         opened("#layer=conv5&window=64&stride=8", film, viewport=VIEW)
         state = "#layer=conv5&unit=29&pins=29,conv5;220,conv5;162,conv5;35,conv4;17,conv3"
-        opened(state, still, viewport={"width": 1440, "height": 1210})
+        opened(state, still, viewport={"width": 1440, "height": 1330})
         browser.close()
 
 

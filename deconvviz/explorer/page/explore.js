@@ -348,7 +348,7 @@ class Explore {
     const { at, side } = this.square, { target, baseline } = covered;
     $("unit-title").textContent = covered.activity === null ? "Covered" : `Unit ${covered.unit}`;
     this.facts([
-      [`P(${target.label})`, percent(target.probability), `uncovered ${percent(baseline.probability)}`],
+      ["Probability", percent(target.probability), `uncovered ${percent(baseline.probability)}`],
       ["Logit", number(target.logit), `uncovered ${number(baseline.logit)}`],
       ...(covered.activity === null ? [] : [["Sum of the map", number(covered.activity), `uncovered ${number(covered.activity_baseline)}`]]),
       ["Square at", `row ${at[0]}, col. ${at[1]} px`],
