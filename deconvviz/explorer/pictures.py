@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from deconvviz.errors import DeconvvizError, ImageError
 from deconvviz.live import Record
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture
-from deconvviz.results.base import photograph
+from deconvviz.results.base import photograph, rgb
 
 # A file that a page may send.
 MOST_BYTES = 30_000_000
@@ -92,10 +93,9 @@ class Pictures:
     def __init__(self, net: Network, make: Callable[[Picture], Record]) -> None:
         self._net, self._make = net, make
         self._shown: OrderedDict[str, Shown] = OrderedDict()
-        self._records: OrderedDict[str, Record] = OrderedDict()
+        # Each with what the network saw, (H, W, 3) uint8.
+        self._records: OrderedDict[str, tuple[Record, NDArray[np.uint8]]] = OrderedDict()
         self._lock = threading.Lock()
-        # One recording at a time: hooks stand in the model while it is made.
-        self._recording = _RECORDING
 
     def listed(self) -> list[dict[str, str]]:
         """Their ids and names, in the order of coming."""
@@ -142,18 +142,28 @@ class Pictures:
 
     def record(self, id: str) -> Record:
         """The recording of a picture: the kept one, or a new one if the model has changed or it had to go."""
+        return self._recorded(id)[0]
+
+    def seen(self, id: str) -> NDArray[np.uint8]:
+        """The picture as the network sees it, (H, W, 3) uint8."""
+        return self._recorded(id)[1]
+
+    def _recorded(self, id: str) -> tuple[Record, NDArray[np.uint8]]:
         shown = self.shown(id)
-        with self._recording:
+        # One recording at a time: hooks stand in the model while it is made.
+        with _RECORDING:
             with self._lock:
                 kept = self._records.get(id)
-                if kept is not None and kept.current:
+                if kept is not None and kept[0].current:
                     self._records.move_to_end(id)
                     return kept
                 self._records.pop(id, None)
-            made = self._make(shown.open())
+            rec = self._make(shown.open())
+            card = self._net.card
+            made = rec, rgb(photograph(rec.image, card.mean, card.std))
             with self._lock:
                 self._records[id] = made
-                while len(self._records) > 1 and sum(r.nbytes for r in self._records.values()) > _RECORDED_BYTES:
+                while len(self._records) > 1 and sum(r.nbytes for r, _ in self._records.values()) > _RECORDED_BYTES:
                     self._records.popitem(last=False)
             return made
 
@@ -161,8 +171,7 @@ class Pictures:
         """All of a picture, small; its size (height, width); which part of it is used, None where that is not known."""
         shown = self.shown(id)
         if isinstance(shown.source, Tensor):
-            pixels = photograph(self.record(id).image, self._net.card.mean, self._net.card.std)
-            picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+            picture = Image.fromarray(self.seen(id))
             size = (picture.height, picture.width)
             return picture, size, (0.0, 0.0, float(size[0]), float(size[1]))
         if shown.whole is None:

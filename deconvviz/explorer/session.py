@@ -32,7 +32,7 @@ from deconvviz.explorer.strongest import Strongest
 from deconvviz.live import Occluder, Record, record
 from deconvviz.network.layers import Layer, example_input
 from deconvviz.network.network import Network
-from deconvviz.results.base import full_contrast, in_grey, photograph, rgb
+from deconvviz.results.base import full_contrast, in_grey, rgb
 
 # Classes of an answer.
 _TOP = 5
@@ -110,16 +110,13 @@ class Session:
 
     def input_png(self, id: str) -> bytes:
         """What the network sees, as PNG."""
-        return png(self._photograph(self.pictures.record(id)))
+        return png(self.pictures.seen(id))
 
     def whole_jpeg(self, id: str, side: int) -> bytes:
         """All of the picture, no side longer than `side` pixels."""
         picture = self.pictures.whole(id)[0].copy()
         picture.thumbnail((side, side))
         return jpeg(picture)
-
-    def _photograph(self, rec: Record) -> Any:
-        return rgb(photograph(rec.image, self.net.card.mean, self.net.card.std))
 
     def _answer(self, logits: Tensor | None) -> list[dict[str, Any]]:
         if logits is None:
@@ -170,16 +167,13 @@ class Session:
         pixels = p.pixels[:, :, top:bottom, left:right]
         values = pixels.double().permute(0, 2, 3, 1).cpu().numpy()
         scale = asked.scale or full_contrast(values, asked.contrast)
-        photo = self._photograph_of(p)[top:bottom, left:right]
+        photo = self.pictures.seen(id)[top:bottom, left:right]
         return {
             "unit": asked.unit, "place": p.places[0].tolist(), "activation": float(p.activations[0]), "box": box,
             "projection": data_url(png(rgb(in_grey(values, scale)[0]))), "crop": data_url(png(photo)),
             "switches": p.switches, "warning": "; ".join(heard) or None, "peak": float(pixels.abs().max()),
             "scale": scale, "ms": _since(begun),
         }  # fmt: skip
-
-    def _photograph_of(self, p: Projection) -> Any:
-        return rgb(p.photograph())
 
     # Occlusion --------------------------------------------------------------------------------------------------------
 
