@@ -335,7 +335,7 @@ class Explore {
     this.facts([
       ["Activation", number(projected.activation)],
       [strongest ? "Strongest at" : "Place", `row ${place[0]}, col. ${place[1]}`],
-      ["Receptive field", `${box[2] - box[0]} × ${box[3] - box[1]} px`],
+      ["Field", `${box[2] - box[0]} × ${box[3] - box[1]} px`],
       ["Max pools on the way", projected.switches ?? "–"],
       ["Full contrast", `± ${number(projected.scale)}`],
     ]);
