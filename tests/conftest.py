@@ -75,7 +75,8 @@ def browser() -> Iterator[Browser]:
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
-        running = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        running = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", *camera])
         yield running
         running.close()
 

@@ -149,9 +149,10 @@ def drop(at: Page, data: bytes, name: str) -> None:
         """([text, name]) => {
             const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0)), dataTransfer = new DataTransfer();
             dataTransfer.items.add(new File([bytes], name, { type: "image/png" }));
-            for (const kind of ["dragenter", "dragover"]) document.body.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+            const about = { dataTransfer, bubbles: true, cancelable: true };
+            for (const kind of ["dragenter", "dragover"]) document.body.dispatchEvent(new DragEvent(kind, about));
             window.dropping = !document.getElementById("dropping").hidden;
-            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+            document.body.dispatchEvent(new DragEvent("drop", about));
         }""",
         [base64.b64encode(data).decode(), name],
     )
@@ -241,7 +242,8 @@ def test_choosing_a_layer_shows_its_maps_in_three_orders(visit: Visit, page: Any
     at.locator("#layers [data-value=conv1]").click()
     expect(at.locator("#maps-title")).to_have_text("Maps of conv1")
     expect(at.locator(".map")).to_have_count(8)
-    order = "[...document.querySelectorAll('.map')].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet).map((m) => Number(m.dataset.unit))"
+    order = """[...document.querySelectorAll('.map')]
+        .sort((a, b) => a.ariaPosInSet - b.ariaPosInSet).map((m) => Number(m.dataset.unit))"""
     own = deconvviz.project(page.net, picture_of(page), "conv1", top=8)
     assert at.evaluate(order) == own.units.tolist()
     at.locator("#sort").select_option("number")
@@ -281,8 +283,9 @@ def test_a_click_pins_and_several_stand_side_by_side(visit: Visit) -> None:
 
 def test_a_shared_scale_is_that_of_the_strongest_pin(visit: Visit, page: Any) -> None:
     at = visit.open("#layer=conv2&unit=3&scale=shared&pins=3,conv2;5,conv2;1,conv1")
-    scale = max(page.json(f"pictures/{page.json('model')['pictures'][0]['id']}/projection", layer=layer, unit=unit)["scale"]
-                for layer, unit in (("conv2", 3), ("conv2", 5), ("conv1", 1)))  # fmt: skip
+    picture = f"pictures/{page.json('model')['pictures'][0]['id']}"
+    pins = (("conv2", 3), ("conv2", 5), ("conv1", 1))
+    scale = max(page.json(f"{picture}/projection", layer=layer, unit=unit)["scale"] for layer, unit in pins)
     shown = float(scale)
     expect(at.locator("#facts")).to_contain_text(f"± {shown:.3g}"[:5])
     own = deconvviz.project(page.net, picture_of(page), "conv2", units=[3])
@@ -339,8 +342,9 @@ def test_a_hundred_rapid_moves_make_no_queue(visit: Visit) -> None:
         """() => {
             const frame = document.getElementById("frame"), box = frame.getBoundingClientRect();
             for (let k = 0; k < 100; k++) {
-                const at = { clientX: box.left + box.width * ((k * 7) % 100) / 100, clientY: box.top + box.height * k / 100 };
-                frame.dispatchEvent(new PointerEvent("pointermove", { ...at, bubbles: true, pointerType: "mouse" }));
+                const clientX = box.left + box.width * ((k * 7) % 100) / 100, clientY = box.top + box.height * k / 100;
+                const about = { clientX, clientY, bubbles: true, pointerType: "mouse" };
+                frame.dispatchEvent(new PointerEvent("pointermove", about));
             }
         }"""
     )
@@ -536,24 +540,30 @@ def test_light_dark_and_the_choice_of_the_reader(browser: Browser, page: Any) ->
 
 
 OVERLAPPING = """() => {
-    const seen = [...document.querySelectorAll(".top > *, #layers, .panel, .answer, .unit > *, .maps-head > *, #scroller, .settings .field:not([hidden]), #pins li, .take > *, .foot > *")].filter((e) => e.getClientRects().length);
+    const parts = `.top > *, #layers, .panel, .answer, .unit > *, .maps-head > *, #scroller,
+        .settings .field:not([hidden]), #pins li, .take > *, .foot > *`;
+    const seen = [...document.querySelectorAll(parts)].filter((e) => e.getClientRects().length);
+    const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1
+        || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
     const found = [];
-    const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
     for (const [k, a] of seen.entries()) for (const b of seen.slice(k + 1)) {
         if (a.contains(b) || b.contains(a)) continue;
-        if (!apart(a.getBoundingClientRect(), b.getBoundingClientRect())) found.push(`${a.id || a.className} over ${b.id || b.className}`);
+        if (apart(a.getBoundingClientRect(), b.getBoundingClientRect())) continue;
+        found.push(`${a.id || a.className} over ${b.id || b.className}`);
     }
     return found;
 }"""
 CUT = """() => {
-    const text = "h2, h3, p, dt, dd, label, figcaption span, .layer b, .layer span, .bar-row span, .pill, .map b, .ends span";
+    const text = `h2, h3, p, dt, dd, label, figcaption span, .layer b, .layer span, .bar-row span, .pill, .map b,
+        .ends span`;
     const seen = [...document.querySelectorAll(text)].filter((e) => e.getClientRects().length && !e.closest(".vh"));
     const cut = (e) => getComputedStyle(e).display !== "inline" && e.scrollWidth > e.clientWidth + 1;
     const pen = document.createElement("canvas").getContext("2d");
     const torn = (e) => {
         if (!e.closest(".facts")) return false;
         pen.font = getComputedStyle(e).font;
-        return Math.max(...e.textContent.split(/[\\s]+/).map((word) => pen.measureText(word).width)) > e.clientWidth + 1;
+        const words = e.textContent.split(/[\\s]+/).map((word) => pen.measureText(word).width);
+        return Math.max(...words) > e.clientWidth + 1;
     };
     return seen.filter((e) => cut(e) || torn(e)).map((e) => `${e.id || e.className || e.tagName}: ${e.textContent}`);
 }"""
@@ -623,10 +633,10 @@ def test_the_keyboard_alone_reaches_everything(visit: Visit) -> None:
         at.keyboard.press("Tab")
         name, seen, outline = at.evaluate(
             """(() => {
-                const e = document.activeElement, mark = e.matches("#file") || (e.type === "radio") ? e.closest("label") : e;
+                const e = document.activeElement, shown = e.matches("#file, [type=radio]") ? e.closest("label") : e;
                 window.numbers ??= new Map();
                 if (!numbers.has(e)) numbers.set(e, numbers.size);
-                return [numbers.get(e), e.checkVisibility(), getComputedStyle(mark).outlineStyle];
+                return [numbers.get(e), e.checkVisibility(), getComputedStyle(shown).outlineStyle];
             })()"""
         )
         if at.evaluate("document.activeElement !== document.body"):
@@ -781,3 +791,13 @@ def test_with_a_store_the_strongest_pictures_of_a_unit_stand_below(browser: Brow
         at.locator("#layers [data-value=conv1]").click()
         expect(at.locator("#strongest")).to_be_hidden()
         assert visit.problems == []
+
+
+def test_a_picture_is_taken_with_the_camera(visit: Visit) -> None:
+    at = visit.open()
+    at.get_by_role("button", name="Take a picture with the camera").click()
+    expect(at.get_by_role("dialog", name="Camera")).to_be_visible()
+    expect(at.locator("#video")).to_have_js_property("paused", False)
+    at.get_by_role("button", name="Take the picture").click()
+    expect(at.locator("#picture-name")).to_have_text("camera.png")
+    assert at.evaluate("document.getElementById('video').srcObject") is None
