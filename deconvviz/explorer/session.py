@@ -38,9 +38,10 @@ from deconvviz.results.base import full_contrast, in_grey, rgb
 _TOP = 5
 # Occluders whose folded filters are kept.
 _OCCLUDERS = 3
-# How long a part of a heat map may take, in seconds, and how many positions it begins with.
-_PART_SECONDS = 0.12
-_FIRST_PART = 8
+# How long a part of a heat map may take, in seconds of its thread (of the clock it takes longer where much else runs),
+# and how few and how many positions go together.
+_PART_SECONDS = 0.25
+_FEWEST_PART = 8
 _MOST_PART = 256
 
 
@@ -285,7 +286,7 @@ class Heat:
     def __init__(self, live: Occluder, rows: Lines, cols: Lines) -> None:
         self._live, self._rows, self._cols = live, rows, cols
         self._left = deque(coarse_to_fine(len(rows), len(cols)))
-        self._most = _FIRST_PART
+        self._most = _FEWEST_PART
 
     def head(self) -> dict[str, Any]:
         """The grid."""
@@ -296,11 +297,11 @@ class Heat:
         }  # fmt: skip
 
     def next(self) -> list[list[Any]]:
-        """The next part, about a tenth of a second's work: [row, column, probability, prediction, activity] of each
+        """The next part, about a quarter of a second's work: [row, column, probability, prediction, activity] of each
         position, row and column as numbers in the grid; nothing at the end."""
         if not self._left:
             return []
-        begun = time.perf_counter()
+        begun = time.thread_time()
         (rows, cols), rest = cut(self._left.popleft(), self._most)
         self._left.extendleft(reversed(rest))
         found = self._live.grid(self._rows[rows], self._cols[cols])
@@ -308,8 +309,8 @@ class Heat:
         at = [(int(row), int(col)) for row in rows for col in cols]
         numbers = zip(found.probability.flatten().tolist(), found.prediction.flatten().tolist(), activity, strict=True)
         # As many as take the time that a part may, and no more than twice as many as before.
-        fitting = int(len(at) * _PART_SECONDS / max(time.perf_counter() - begun, 1e-4))
-        self._most = min(max(fitting, 1), 2 * self._most, _MOST_PART)
+        fitting = int(len(at) * _PART_SECONDS / max(time.thread_time() - begun, 1e-4))
+        self._most = min(max(fitting, _FEWEST_PART), 2 * self._most, _MOST_PART)
         return [[*where, *rest] for where, rest in zip(at, numbers, strict=True)]
 
 

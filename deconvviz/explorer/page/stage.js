@@ -17,8 +17,9 @@ export class Stage {
    */
   constructor({ look, take, nudge, cover, rest }) {
     this.frame = $("frame");
+    this.frame.addEventListener("click", () => $("empty").hidden || $("file").click());
     this.frame.addEventListener("pointerdown", (event) => {
-      if (event.button) return;
+      if (event.button || !$("empty").hidden) return;
       this.frame.focus({ preventScroll: true });
       this.frame.setPointerCapture(event.pointerId);
       const at = this.#pixel(event);
