@@ -30,9 +30,9 @@ export function number(value) {
 /** A probability in per cent. */
 export function percent(value) {
   const p = 100 * value;
-  if (p > 0 && p < 0.01) return "< 0.01 %";
-  if (p > 99.99 && p < 100) return "> 99.99 %";
-  return `${p >= 10 ? p.toFixed(1) : p.toFixed(2)} %`;
+  if (p > 0 && p < 0.01) return "< 0.01\u00a0%";
+  if (p > 99.99 && p < 100) return "> 99.99\u00a0%";
+  return `${p >= 10 ? p.toFixed(1) : p.toFixed(2)}\u00a0%`;
 }
 
 /** Call `act` once it has not been called for `wait` milliseconds. */

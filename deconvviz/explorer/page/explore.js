@@ -86,9 +86,10 @@ class Explore {
     } catch (error) {
       return this.fail("model", error);
     }
-    const { name, version, labels, classes, layers, pictures, methods, overlaps, input, window: square } = this.model;
+    const { name, version, labels, classes, layers, pictures, methods, overlaps, input, refused, window: square } = this.model;
+    this.fine("model", refused);
     document.title = `${name} · explore`;
-    $("model").textContent = name;
+    $("model").textContent = $("model").title = name;
     $("version").textContent = `deconvviz ${version}`;
     this.layers.fill(layers);
     this.answer.model(labels, classes);
@@ -285,7 +286,7 @@ class Explore {
   showControls() {
     const { state } = this, occlusion = state.view === "occlusion", colour = state.fill.startsWith("#");
     for (const radio of $("view").querySelectorAll("input")) radio.checked = radio.value === state.view;
-    for (const field of document.querySelectorAll("[data-view]")) field.hidden = field.dataset.view !== state.view;
+    for (const field of $("settings").querySelectorAll("[data-view]")) field.hidden = field.dataset.view !== state.view;
     document.body.dataset.view = state.view;
     const values = { method: state.method, overlap: state.overlap, contrast: state.contrast, scale: state.scale, window: state.window,
       fill: colour ? "colour" : state.fill, stride: state.stride ?? "", "heat-of": state.heat, sort: state.sort };
@@ -334,7 +335,7 @@ class Explore {
     this.facts([
       ["Activation", number(projected.activation)],
       [strongest ? "Strongest at" : "Place", `row ${place[0]}, col. ${place[1]}`],
-      ["Receptive field", `${box[2] - box[0]} × ${box[3] - box[1]} px`],
+      ["Field", `${box[2] - box[0]} × ${box[3] - box[1]} px`],
       ["Max pools on the way", projected.switches ?? "–"],
       ["Full contrast", `± ${number(projected.scale)}`],
     ]);
@@ -347,7 +348,7 @@ class Explore {
     const { at, side } = this.square, { target, baseline } = covered;
     $("unit-title").textContent = covered.activity === null ? "Covered" : `Unit ${covered.unit}`;
     this.facts([
-      [`P(${target.label})`, percent(target.probability), `uncovered ${percent(baseline.probability)}`],
+      ["Probability", percent(target.probability), `uncovered ${percent(baseline.probability)}`],
       ["Logit", number(target.logit), `uncovered ${number(baseline.logit)}`],
       ...(covered.activity === null ? [] : [["Sum of the map", number(covered.activity), `uncovered ${number(covered.activity_baseline)}`]]),
       ["Square at", `row ${at[0]}, col. ${at[1]} px`],
@@ -617,6 +618,7 @@ class Explore {
     };
     const pin = () => {
       const { unit, place } = this.seen, { layer: id, pins } = this.state;
+      if (unit === null) return;
       this.set({ unit, place, pins: this.toggled(pins, { unit, place, layer: id }) });
     };
     const acts = {
@@ -625,7 +627,7 @@ class Explore {
       "/": () => $("find").focus(), Escape: () => this.set({ place: null }),
     };
     addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented || !this.known) return;
+      if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented || !this.model) return;
       if (document.querySelector("dialog[open]") || event.target.closest("input:not([type=radio]):not([type=range]), select, textarea")) return;
       if (!acts[event.key]) return;
       event.preventDefault();

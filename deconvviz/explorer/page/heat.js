@@ -92,11 +92,17 @@ export class Heat {
     if (this.#grid) {
       const side = this.#show.window, { origins_rows: rows, origins_cols: cols } = this.#grid;
       const bands = [edges(rows, side), edges(cols, side)];
-      for (const cell of this.#cells) {
-        const [top, bottom] = bands[0][cell[0]], [left, right] = bands[1][cell[1]];
+      const known = new Map(this.#cells.map((cell) => [cell[0] * cols.length + cell[1], cell]));
+      for (let i = 0; i < rows.length; i++) for (let j = 0; j < cols.length; j++) {
+        const own = known.get(i * cols.length + j), cell = own ?? coarser(known, i, j, cols.length);
+        if (!cell) continue;
+        const [top, bottom] = bands[0][i].map((y) => Math.round(y * SHARP)), [left, right] = bands[1][j].map((x) => Math.round(x * SHARP));
+        // What is not computed yet has a tint of the coarser position it belongs to.
+        pen.globalAlpha = own ? 1 : 0.4;
         pen.fillStyle = say.colour(cell);
-        pen.fillRect(Math.round(left * SHARP), Math.round(top * SHARP), Math.round(right * SHARP) - Math.round(left * SHARP), Math.round(bottom * SHARP) - Math.round(top * SHARP));
+        pen.fillRect(left, top, right - left, bottom - top);
       }
+      pen.globalAlpha = 1;
     }
     if (this.#at) this.#ring(pen);
   }
@@ -134,7 +140,7 @@ export class Heat {
     $("ramp-high").textContent = of === "activity" ? number(high) : "1";
     const range = values.length ? `${shown(of, Math.min(...values))} to ${shown(of, Math.max(...values))}` : "";
     $("ramp-note").textContent = uncovered === null || uncovered === undefined ? "" : `uncovered ${shown(of, uncovered)}${range && `, covered ${range}`}`;
-    $("shown-title").textContent = of === "activity" ? "Sum of the map, where covered" : `Probability of ${label}, where covered`;
+    $("shown-title").textContent = of === "activity" ? "Sum of the map" : `Probability of ${label}`;
     return { colour: (cell) => colour(of, (cell[which] ?? 0) / high) };
   }
 
@@ -152,12 +158,21 @@ export class Heat {
     const rest = first.slice(CLASSES.length);
     $("swatches").replaceChildren(...first.slice(0, CLASSES.length).map((k) => row(key.get(k), name(k), counts.get(k))),
       ...(rest.length ? [row(OTHER, `${rest.length} more`, rest.reduce((sum, k) => sum + counts.get(k), 0))] : []));
-    $("shown-title").textContent = "Most probable class, where covered";
+    $("shown-title").textContent = "Most probable class";
     return { colour: (cell) => key.get(cell[3]) };
   }
 }
 
 const shown = (of, value) => (of === "activity" ? number(value) : value.toFixed(3));
+
+/** The position of a coarser grid that (i, j) belongs to, if one is known. */
+function coarser(known, i, j, across) {
+  for (let k = 1; k < 6; k++) {
+    const cell = known.get(((i >> k) << k) * across + ((j >> k) << k));
+    if (cell) return cell;
+  }
+  return null;
+}
 
 /** The band [from, to) that each position has: around the middle of its square, halfway to those beside it. */
 function edges(origins, side) {

@@ -30,11 +30,16 @@ export class Maps {
     this.scroller.addEventListener("pointerleave", () => this.#point(null));
     this.tall.addEventListener("click", (event) => {
       const unit = this.#at(event);
-      if (unit !== null) choose(unit);
+      if (unit === null) return;
+      this.active = unit;
+      choose(unit);
     });
     this.scroller.addEventListener("keydown", (event) => this.#key(event, choose));
-    this.scroller.addEventListener("focus", () => this.activate(this.active ?? this.chosen ?? this.#order[0] ?? null));
-    this.scroller.addEventListener("blur", () => this.#point(null));
+    this.scroller.addEventListener("focus", () => this.scroller.matches(":focus-visible") && this.activate(this.active ?? this.chosen ?? this.#order[0] ?? null));
+    this.scroller.addEventListener("blur", () => {
+      this.active = null;
+      this.#point(null);
+    });
     new ResizeObserver(() => this.measure()).observe(this.scroller);
   }
 

@@ -20,7 +20,10 @@ export class Pins {
   show(picture, pins, values, shared, name) {
     $("pinned").hidden = !pins.length;
     const list = $("pins"), old = new Map([...list.children].map((card) => [card.dataset.pin, card]));
-    list.replaceChildren(...pins.map((pin) => old.get(pinText(pin)) ?? this.#card(pin, name(pin.layer))));
+    // A card that is moved, even to where it is, loses the click that is on its way.
+    if ([...old.keys()].join(";") !== pins.map(pinText).join(";")) {
+      list.replaceChildren(...pins.map((pin) => old.get(pinText(pin)) ?? this.#card(pin, name(pin.layer))));
+    }
     if (pins.length) this.#newest.want({ picture, pins, values, shared });
     else {
       this.#newest.drop();
