@@ -27,9 +27,10 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     net = deconvviz.load("zfnet")
-    result = deconvviz.project(net, IMAGES / "chelsea.jpg", "conv5", distinct=True)
+    rec = deconvviz.record(net, IMAGES / "chelsea.jpg")
+    result = rec.project("conv5", distinct=True)
     write(result.figure(), folder / "chelsea-zfnet-conv5.jpg")
-    occlusion = deconvviz.occlude(net, IMAGES / "chelsea.jpg", window=64, stride=8, layer="5")
+    occlusion = rec.occlude(window=64, stride=8, layer="5")
     write(occlusion.figure(), folder / "occlusion.jpg", limit=150_000)
     write(filters(net), folder / "zfnet-filters.jpg")
     write(layers(net, ("astronaut", "rocket")), folder / "zfnet-layers.jpg", dpi=130)
@@ -72,6 +73,7 @@ def layers(net: deconvviz.Network, photographs: tuple[str, ...], top: int = 6) -
     with styled():
         figure = new_figure(width, height)
         for n, photograph in enumerate(photographs):
+            rec = deconvviz.record(net, IMAGES / f"{photograph}.jpg")
             y0 = height - n * block - head
             title = (y0 + 0.14) / height
             figure.text(left / width, title, photograph, va="center", fontsize=8, weight="bold")
@@ -79,7 +81,7 @@ def layers(net: deconvviz.Network, photographs: tuple[str, ...], top: int = 6) -
                 y = y0 - row * (side + 2 * gap) - side
                 where = (0.1 / width, (y + side / 2) / height)
                 figure.text(*where, layer, va="center", ha="center", rotation=90, fontsize=7)
-                result = deconvviz.project(net, IMAGES / f"{photograph}.jpg", layer, top=top)
+                result = rec.project(layer, top=top)
                 images, crops = result.images(), result.crops()
                 for k, (t, x, b, r) in enumerate(result.boxes.tolist()):
                     at = left + k * (2 * side + 3 * gap)

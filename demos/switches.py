@@ -55,20 +55,15 @@ def projections(
     net: deconvviz.Network, photograph: str, layer: str, method: str, units: list[int] | None = None
 ) -> deconvviz.Projection:
     """Units of a layer (the first ones), each at the middle of its map."""
-    rows, columns = maps_of(net, photograph, layer).shape[1:]
-    image, chosen = IMAGES / f"{photograph}.jpg", range(UNITS) if units is None else units
-    return deconvviz.project(net, image, layer, chosen, place=(rows // 2, columns // 2), method=method, batch=8)
-
-
-def maps_of(net: deconvviz.Network, photograph: str, layer: str) -> Tensor:
-    """A layer's maps (C, h, w)."""
-    recording, found = net.record_to(net.preprocess(IMAGES / f"{photograph}.jpg"), layer)
-    return recording.values[found.value][0]
+    rec = deconvviz.record(net, IMAGES / f"{photograph}.jpg")
+    rows, columns = rec.maps(layer).shape[1:]
+    chosen = range(UNITS) if units is None else units
+    return rec.project(layer, chosen, place=(rows // 2, columns // 2), method=method, batch=8)
 
 
 def shared_unit(net: deconvviz.Network, layer: str) -> int:
     """The unit that responds most at the middle of both of the first photographs."""
-    found = [maps_of(net, name, layer) for name in PHOTOGRAPHS[:2]]
+    found = [deconvviz.record(net, IMAGES / f"{name}.jpg").maps(layer) for name in PHOTOGRAPHS[:2]]
     middles = torch.stack([maps[:, maps.shape[1] // 2, maps.shape[2] // 2] for maps in found])
     return int(middles.amin(0).argmax())
 

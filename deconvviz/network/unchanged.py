@@ -17,29 +17,32 @@ class Unchanged:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        # Each of the module's dictionaries with what stands in it under which name.
-        self._parts: list[tuple[dict[str, Any], tuple[tuple[str, Any], ...]]] = []
-        self._tensors: list[tuple[str, Tensor, int, int]] = []
+        named: list[tuple[str, Tensor]] = []
+        # The dictionaries of the module's parts, parameters and buffers, and what stands in them.
+        self._dicts: list[dict[str, Any]] = []
         for path, m in module.named_modules():
-            for named in (m._modules, m._parameters, m._buffers):
-                self._parts.append((named, tuple(named.items())))
-            for name, t in (*m._parameters.items(), *m._buffers.items()):
-                if t is not None:
-                    self._tensors.append((f"{path}.{name}".lstrip("."), t, t.data_ptr(), _writes(t)))
+            self._dicts += [m._modules, m._parameters, m._buffers]
+            own = (*m._parameters.items(), *m._buffers.items())
+            named += [(f"{path}.{name}".lstrip("."), t) for name, t in own if t is not None]
+        self._held = [value for entries in self._dicts for value in entries.values()]
+        self._parts = [*map(id, self._held)]
+        named = [(name, t) for name, t in named if not t.is_inference()]  # those keep no count
+        self._names, self._tensors = [name for name, _ in named], [t for _, t in named]
+        self._writes, self._places = self._state()
 
     def check(self) -> None:
-        """Raise `DeconvvizValueError` that names what has changed since the recording."""
-        for name, t, place, writes in self._tensors:
-            if t.data_ptr() != place or _writes(t) != writes:
-                raise _changed(f"'{name}' has been written to")
-        for named, before in self._parts:
-            if len(named) != len(before) or any(named.get(name) is not value for name, value in before):
-                raise _changed("a part, parameter or buffer is another")
+        """Raise `DeconvvizValueError` that names what has changed since."""
+        writes, places = self._state()
+        if writes != self._writes or places != self._places:
+            now, before = zip(writes, places, strict=True), zip(self._writes, self._places, strict=True)
+            name = next(name for name, a, b in zip(self._names, now, before, strict=True) if a != b)
+            raise _changed(f"'{name}' has been written to")
+        if [id(value) for entries in self._dicts for value in entries.values()] != self._parts:
+            raise _changed("a part, parameter or buffer is another")
 
-
-def _writes(t: Tensor) -> int:
-    """How often a tensor has been written to; those of inference mode do not count."""
-    return 0 if t.is_inference() else t._version
+    def _state(self) -> tuple[list[int], list[int]]:
+        """How often each tensor has been written to, and where it lies."""
+        return [t._version for t in self._tensors], [t.data_ptr() for t in self._tensors]
 
 
 def _changed(what: str) -> DeconvvizValueError:

@@ -25,7 +25,7 @@ def small(seed: int = 0) -> Network:
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(12 * 8 * 8, 6),
-    )  # fmt: skip
+    ).requires_grad_(False)  # fmt: skip
     return Network(
         module, 32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), labels=["ant", "bee", "cow", "dog", "eel", "fox"],
         aliases={"conv1": "0", "conv2": "3", "fc": "7"},

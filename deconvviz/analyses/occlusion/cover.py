@@ -120,6 +120,17 @@ class Covered:
     def __init__(self, x: Tensor, grid: Positions, cover: Cover) -> None:
         self.grid, self.cover, self.picture = grid, cover, RecordedMap(x)
         self.filled = RecordedMap(cover.values[None]) if cover.values.shape[1:] != (1, 1) else None
+        self.colour: Tensor | None = None
+
+    def one(self, row: int, col: int) -> Patch:
+        """The same at one place where the window fits; a plain colour is the same tensor everywhere."""
+        if self.filled is not None or self.cover.mask is not None:
+            return self.at(np.array([[row, col]]))
+        if self.colour is None:
+            values = self.cover.values.expand(1, -1, *self.grid.window)
+            self.colour = values.contiguous(memory_format=torch.channels_last)
+        at = Windows(np.array([row]), np.array([col]), *self.grid.window, self.grid.size)
+        return Patch(self.colour, at, own=False)
 
     def at(self, origins: NDArray[np.int64]) -> Patch:
         """The picture's changed windows at K `origins` (K, 2): covered pixels over its own."""

@@ -101,6 +101,31 @@ class Rows:
         return follow(self.after, self.sums + added.sum(0, keepdim=True))
 
 
+class Matrix:
+    """A matrix product of many rows (M, n), whose inputs mostly all change, as those of tokens do."""
+
+    def __init__(self, rec: Recording, step: Step) -> None:
+        matrix, bias = step.rule.matrix(step.op), step.op.arg("self", None) if step.op.name == "addmm" else None
+        assert matrix is not None  # `packs_matrix` has seen to it
+        rows, self.after, self.bias = rec.values[step.op.inputs[0]].shape[0], step.after, bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(matrix.t().contiguous(), rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The product of x (M, n), the bias added, and what follows."""
+        return follow(self.after, torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], ""))
+
+
+def packs_matrix(rec: Recording, step: Step) -> bool:
+    """Whether a step is such a product, and oneDNN packs its matrix."""
+    matrix = step.rule.matrix(step.op)
+    if matrix is None or step.op.name not in ("addmm", "mm") or len(step.op.inputs) != 1 or not _packs(matrix):
+        return False
+    bias = step.op.arg("self") if step.op.name == "addmm" else None
+    vector = bias is None or (bias.dim() == 1 and len(bias) == matrix.shape[1])
+    read = rec.values[step.op.inputs[0]]
+    return vector and read.dtype == torch.float32 and tuple(read.shape[1:]) == (matrix.shape[0],)
+
+
 def adds_up(rec: Recording, step: Step) -> bool:
     """Whether a step is a fully connected layer of one picture whose recorded numbers may be taken differences of."""
     matrix = step.rule.matrix(step.op)
@@ -143,6 +168,8 @@ def _has_one_dnn() -> bool:
     try:
         packed = torch.ops.mkldnn._reorder_convolution_weight(one, none, ones, ones, 1, None)
         torch.ops.mkldnn._convolution_pointwise(one, packed, None, none, ones, ones, 1, "relu", [], "")
+        linear = torch.ops.mkldnn._reorder_linear_weight(one[0, 0], 1)
+        torch.ops.mkldnn._linear_pointwise(one[0, 0], linear, None, "none", [], "")
         torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed)
         torch.ops.mkldnn._convolution_pointwise.binary(
             one, one, packed, None, none, ones, ones, 1, "add", 1.0, "relu", [], ""

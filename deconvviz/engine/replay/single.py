@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from deconvviz.engine.recording import Recording
-from deconvviz.engine.replay.prepared import Convolution, Rows, adds_up
+from deconvviz.engine.replay.prepared import Convolution, Matrix, Rows, adds_up, packs_matrix
 from deconvviz.engine.replay.replay import Replay, Spans
 from deconvviz.engine.replay.steps import Step
-from deconvviz.engine.replay.ways import Around, Convolved, Part, Places, Pooled, Summed, Tables, ThroughRows, Way
+from deconvviz.engine.replay.ways import Around, Convolved, Multiplied, Part, Places, Pooled, Summed, Tables, Way
 from deconvviz.engine.rules.pool import MaxPool
 from deconvviz.engine.windows import Patch, Windows
 
@@ -74,9 +74,10 @@ class Single:
             return Summed(step, tables, self.around)
         if isinstance(rule, MaxPool) and tables is not None:
             return Pooled(step, tables, self.around)
-        if adds_up(self.rec, step):
-            rows = self._once(("rows", *key), lambda: Rows(self.rec, step))
-            return ThroughRows(step, tables, self.around, rows)
+        if tables is None and adds_up(self.rec, step):
+            return Multiplied(step, None, self.around, self._once(("rows", *key), lambda: Rows(self.rec, step)))
+        if tables is None and packs_matrix(self.rec, step):
+            return Multiplied(step, None, self.around, self._once(("matrix", *key), lambda: Matrix(self.rec, step)))
         return Way(step, tables, self.around)
 
     def _tables(self, step: Step, spans: tuple[Spans, Spans]) -> Tables:

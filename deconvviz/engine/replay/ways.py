@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deconvviz.engine import costs
 from deconvviz.engine.recording import Recording
-from deconvviz.engine.replay.prepared import Convolution, Rows, follow
+from deconvviz.engine.replay.prepared import Convolution, Matrix, Rows, follow
 from deconvviz.engine.replay.steps import Step
 from deconvviz.engine.rules import rule_of
 from deconvviz.engine.rules.base import laid_out
@@ -195,9 +195,11 @@ class Convolved(Way):
         self.convolution, self.source = convolution, step.op.inputs[0]
         filters = convolution.filters
         self.reach, self.padding = step.reach, filters.padding
-        # What a place costs, one that is read besides, and all of the map.
-        self.of_place, self.of_read = step.work, costs.CARRIED * filters.channels
-        self.of_all = step.work * step.inside * self.places
+        # What a place costs: its arithmetic and its numbers; one that is gathered, and all of the map.
+        maps = int(around.rec.values[step.value].shape[1])
+        self.of_place, self.of_read = step.work + costs.CARRIED * maps, costs.CARRIED * filters.channels
+        self.of_all = (step.work * step.inside + costs.CARRIED * maps) * self.places
+        self.spread = self.of_read * math.prod(around.rec.values[self.source].shape[2:])
         if self.reach is not None:
             # What was recorded is read on windows larger than what is reached; its margins are those of the filters.
             (down, right), (above, before) = self.reach, self.padding
@@ -214,11 +216,12 @@ class Convolved(Way):
         read = (low - top) * (end - left) * self.of_read
         price = (rows[1] - rows[0]) * (cols[1] - cols[0]) * self.of_place + read + costs.GATHER
         part = live[self.source]
+        whole = self.of_all + (0 if part.whole else self.spread)
         if self.reach is not None and not part.whole:
             changed = part.data.shape[2] * part.data.shape[3]
-            if costs.DIFFERENCE * changed * self.of_place + costs.GATHER < min(price, self.of_all):
+            if costs.DIFFERENCE * changed * self.of_place + costs.GATHER < min(price, whole):
                 return self.by_differences(part, rows, cols)
-        return self.on_window(live, row, col) if price < self.of_all else self.on_whole(live)
+        return self.on_window(live, row, col) if price < whole else self.on_whole(live)
 
     def on_window(self, live: Made, row: int, col: int) -> Made:
         return self.made(self.convolution(self.read(self.source, live, row, col)), *self.area(row, col))
@@ -262,12 +265,12 @@ class Pooled(Way):
         return self.made(follow(self.step.after, out), *self.area(row, col))
 
 
-class ThroughRows(Way):
-    """A fully connected layer."""
+class Multiplied(Way):
+    """A product with a constant matrix."""
 
-    def __init__(self, step: Step, tables: Tables | None, around: Around, rows: Rows) -> None:
+    def __init__(self, step: Step, tables: Tables | None, around: Around, product: Rows | Matrix) -> None:
         super().__init__(step, tables, around)
-        self.rows = rows
+        self.product = product
 
     def on_whole(self, live: Made) -> Made:
-        return self.made(self.rows(self.around.whole(self.step.uses[0], live)))
+        return self.made(self.product(self.around.whole(self.step.uses[0], live)))
