@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -407,7 +408,10 @@ def test_dragging_the_square_moves_the_numbers_which_are_those_of_occlude(visit:
 def test_the_heat_map_fills_and_is_that_of_occlude(browser: Browser, page: Any) -> None:
     net = small()
     with torch.no_grad():
-        net.module[-1].weight.mul_(40)  # probabilities from one end of the scale to the other, several classes
+        # Probabilities from one end of the scale to the other, several classes: all the same uncovered, then far apart.
+        last = net.module[-1]
+        last.weight.mul_(60)
+        last.bias.sub_(net.plain(net.preprocess(picture_of(page)))[0])
     with explore(net, picture_of(page)) as explorer, browser.new_context(viewport=WIDE) as context:
         visit = Visit(context, explorer)
         heat_is_that_of_occlude(visit, net, picture_of(page))
@@ -415,9 +419,10 @@ def test_the_heat_map_fills_and_is_that_of_occlude(browser: Browser, page: Any) 
 
 
 def heat_is_that_of_occlude(visit: Visit, net: Network, image: Any) -> None:
-    at = visit.open("#view=occlusion&layer=conv2&window=8&stride=8")
     own = deconvviz.occlude(net, image, window=8, stride=8, layer="conv2")
     assert isinstance(own, deconvviz.Occlusion)
+    own = replace(own, target=int(own.prediction.flatten().mode().values))
+    at = visit.open(f"#view=occlusion&layer=conv2&window=8&stride=8&target={own.target}")
     heat = at.locator("#heat")
     expect(heat).to_have_attribute("data-done", "true")
     expect(at.locator("#shown-note")).to_have_text(f"{len(own)} positions")
