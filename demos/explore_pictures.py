@@ -36,7 +36,8 @@ _POINTER = """() => {
     Object.assign(svg.style, { position: "fixed", width: "18px", height: "27px", zIndex: 99, pointerEvents: "none" });
     svg.append(path);
     document.body.append(svg);
-    addEventListener("pointermove", (e) => Object.assign(svg.style, { left: `${e.clientX}px`, top: `${e.clientY}px` }), true);
+    const follow = (e) => Object.assign(svg.style, { left: `${e.clientX}px`, top: `${e.clientY}px` });
+    addEventListener("pointermove", follow, true);
 }"""
 
 

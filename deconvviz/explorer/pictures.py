@@ -30,8 +30,10 @@ MOST_BYTES = 30_000_000
 # What all such files together may take, and how many there may be; the oldest go first.
 _KEPT_BYTES = 300_000_000
 _KEPT = 1000
-# What recordings may take, besides the one in use.
+# What the values of recordings may take, besides the one in use; and how many keep what was made ready for questions,
+# which is about as large as the network.
 _RECORDED_BYTES = 1_000_000_000
+_READY = 2
 # Pixels of the longer side of the whole picture, as it is kept to be shown.
 _WHOLE_SIDE = 1024
 
@@ -156,6 +158,7 @@ class Pictures:
                 kept = self._records.get(id)
                 if kept is not None and kept[0].current:
                     self._records.move_to_end(id)
+                    self._forget()
                     return kept
                 self._records.pop(id, None)
             rec = self._make(shown.open())
@@ -165,7 +168,13 @@ class Pictures:
                 self._records[id] = made
                 while len(self._records) > 1 and sum(r.nbytes for r, _ in self._records.values()) > _RECORDED_BYTES:
                     self._records.popitem(last=False)
+                self._forget()
             return made
+
+    def _forget(self) -> None:
+        """Free what was made ready for pictures that are not looked at any more."""
+        for rec, _ in list(self._records.values())[:-_READY]:
+            rec.forget()
 
     def whole(self, id: str) -> tuple[Image.Image, tuple[int, int], tuple[float, ...] | None]:
         """All of a picture, small; its size (height, width); which part of it is used, None where that is not known."""

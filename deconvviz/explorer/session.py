@@ -36,8 +36,8 @@ from deconvviz.results.base import full_contrast, in_grey, rgb
 
 # Classes of an answer.
 _TOP = 5
-# Occluders whose folded filters are kept.
-_OCCLUDERS = 3
+# Occluders that are kept; what fills a heat map only by the last.
+_OCCLUDERS = 2
 # How long a part of a heat map may take, in seconds of its thread (of the clock it takes longer where much else runs),
 # and how few and how many positions go together.
 _PART_SECONDS = 0.25
@@ -200,6 +200,8 @@ class Session:
         key = (id, window, asked.fill, asked.target, asked.layer, asked.unit)
         kept = self._occluders.get(key)
         if kept is None or kept[0] is not rec:
+            for _, other, _ in self._occluders.values():
+                other.forget()
             live = rec.occluder(window, self.fill(asked.fill), asked.layer, asked.target, asked.unit)
             most = 0.0 if asked.layer is None else float(rec.maps(asked.layer)[live.unit].max())
             kept = self._occluders[key] = rec, live, most

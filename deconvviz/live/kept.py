@@ -243,6 +243,16 @@ class Record:
         kept = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in self._rec.values}
         return sum(kept.values())
 
+    def forget(self) -> None:
+        """Free what was made ready for questions, which may be more than the recording; it is made again when needed.
+
+        >>> rec = deconvviz.record(deconvviz.load("lenet"), torch.rand(1, 28, 28))
+        >>> rec.forget()
+        >>> rec.project("conv2", units=[3]).pixels.shape
+        torch.Size([1, 1, 28, 28])
+        """
+        self._prepared, self._replays = {}, {}
+
     def _found(self, layer: str | nn.Module) -> FoundLayer:
         """The layer in the recording; what could not be recorded is the reason where there is none."""
         self._unchanged.check()

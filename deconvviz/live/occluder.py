@@ -171,6 +171,10 @@ class Occluder:
         activity = None if seen.activity is None else seen.activity.view(shape)
         return OccludedGrid(as_result(seen.logits).view(*shape, -1), activity, self.target)
 
+    def forget(self) -> None:
+        """Free what `grid` has prepared; it is made again when needed."""
+        self._sweep = None
+
     def _origin(self, row: int, col: int) -> tuple[int, int]:
         last = tuple(full - side for full, side in zip(self.size, self.window, strict=True))
         if any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in (row, col)):

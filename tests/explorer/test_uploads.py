@@ -140,6 +140,25 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(made) == 3
 
 
+def test_what_is_made_ready_is_kept_for_the_pictures_in_use() -> None:
+    net = small()
+    pictures = Pictures(net, lambda image: record(net, image))
+    ids = [pictures.send(content(picture(seed)), "x.png") for seed in range(3)]
+
+    def ready(id: str) -> bool:
+        rec, _ = pictures._records[id]
+        return bool(rec._prepared or rec._replays)
+
+    for id in ids:
+        rec = pictures.record(id)
+        rec.project("conv2", [1])
+        rec.occluder(5).at(1, 2)
+    assert [ready(id) for id in ids] == [False, True, True]
+    before = pictures.record(ids[0]).project("conv2", [1])
+    assert [ready(id) for id in ids] == [True, False, True]
+    assert before == pictures.record(ids[0]).project("conv2", [1])
+
+
 def test_a_file_that_has_changed_is_not_another_picture(tmp_path: Path) -> None:
     net = small()
     pictures = Pictures(net, lambda image: record(net, image))
