@@ -27,7 +27,8 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
-from deconvviz.live import Occluded, Occluder, Record, record
+from deconvviz.explorer import Explorer, explore
+from deconvviz.live import Occluded, OccludedGrid, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -45,6 +46,7 @@ __all__ = [
     "DeconvvizWarning",
     "Evolution",
     "EvolutionCheckpoints",
+    "Explorer",
     "Filters",
     "History",
     "ImageError",
@@ -53,6 +55,7 @@ __all__ = [
     "LearningCurves",
     "Network",
     "Occluded",
+    "OccludedGrid",
     "Occluder",
     "Occlusion",
     "OutOfMemoryError",
@@ -75,6 +78,7 @@ __all__ = [
     "architecture",
     "correspondence",
     "evolve",
+    "explore",
     "filters",
     "history",
     "invariance",

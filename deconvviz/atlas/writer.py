@@ -52,7 +52,7 @@ def write_pages(
 
 def write_assets(folder: Folder) -> None:
     """Write the style and the scripts that all pages use."""
-    for name in ("atlas.css", "atlas.js", "icon.svg", "theme.js"):
+    for name in ("base.css", "atlas.css", "atlas.js", "icon.svg", "theme.js"):
         folder.bytes(f"assets/{name}", (files("deconvviz.atlas") / "assets" / name).read_bytes())
 
 

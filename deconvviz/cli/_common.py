@@ -178,6 +178,17 @@ def said_of_preprocessing(options: Mapping[str, Any]) -> list[str]:
     return parts + ["--allow-nonfinite"] * bool(options.get("allow_nonfinite"))
 
 
+def preprocessing_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `preprocessing_options` that were given, as arguments of `load`."""
+    given = {key: value for key, value in options.items() if key in PREPROCESSING and value is not None}
+    for option, argument in (("size", "input_size"), ("class_names", "labels")):
+        if option in given:
+            given[argument] = given.pop(option)
+    if "fit" in given:
+        given["crop"] = FITS[given.pop("fit")]
+    return given
+
+
 def get_network(
     model: str, weights: str | None, checkpoint: Path | None = None, said: Mapping[str, Any] | None = None
 ) -> Network:
@@ -191,12 +202,7 @@ def get_network(
     named = weights is None or not looks_like_a_path(weights)
     if not named and not Path(str(weights)).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
-    given = {key: value for key, value in (said or {}).items() if key in PREPROCESSING and value is not None}
-    for option, argument in (("size", "input_size"), ("class_names", "labels")):
-        if option in given:
-            given[argument] = given.pop(option)
-    if "fit" in given:
-        given["crop"] = FITS[given.pop("fit")]
+    given = preprocessing_given(said or {})
     net: Network = load(model, weights, **given)
     if net.card.weights is not None and net.card.weights.note is not None:
         click.echo(f"deconvviz: {net.card.weights.note}", err=True)

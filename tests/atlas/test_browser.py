@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,29 +19,7 @@ if not os.environ.get("CI"):
     pytest.importorskip("playwright", reason="playwright is not installed: pip install 'deconvviz[test]'")
     pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install 'deconvviz[test]'")
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
-
-def find_browser() -> str | None:
-    """Path of a Chromium: the variable CHROMIUM, else what is installed."""
-    given = os.environ.get("CHROMIUM")
-    return given or next(filter(None, map(shutil.which, NAMES)), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as play:
-        path = find_browser() or play.chromium.executable_path
-        if not Path(path).exists():
-            reason = "no Chromium: install Debian's `chromium` or name one in the variable CHROMIUM"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
-        running = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 
 class Visit:

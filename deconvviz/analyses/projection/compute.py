@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, Windows, from_whole
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts, warn
 from deconvviz.network.finite import check_value, overflows
 from deconvviz.network.network import Network, Target
 from deconvviz.network.preprocessing import Picture
@@ -154,10 +153,10 @@ def project_recorded(
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     switches, blind = _switches(rec, found.value)
     if method == "deconvnet" and blind:
-        warnings.warn(_BLIND.format(named), DeconvvizWarning, stacklevel=3)
+        warn(_BLIND.format(named), stacklevel=3)
     broken = index[~pixels.flatten(1).sum(1).isfinite().cpu()]
     if len(broken) and not net.allow_nonfinite:
-        warnings.warn(_BROKEN.format(int(broken[0]), named), DeconvvizWarning, stacklevel=3)
+        warn(_BROKEN.format(int(broken[0]), named), stacklevel=3)
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
@@ -373,9 +372,14 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
 
 def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
     """All maps of a layer, those that add most to the logit of the class first."""
+    return torch.sort(unit_shares(net, rec, found, target, output), descending=True, stable=True).indices.cpu()
+
+
+def unit_shares(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
+    """What each map of a layer adds to the logit of the class, (maps,); see `class_shares`."""
     readout, number = net.read_out(rec, 'units="class"', target, output)
     (share,) = class_shares(net, rec, readout, number, [found.value])
-    return torch.sort(share.float(), descending=True, stable=True).indices.cpu()
+    return share.float()
 
 
 def class_shares(net: Network, rec: Recording, readout: Readout, number: int, values: Sequence[int]) -> list[Tensor]:

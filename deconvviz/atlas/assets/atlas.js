@@ -58,25 +58,6 @@
     $("footer p:last-child").insertAdjacentHTML("beforeend", ' · <button class="plain" id="keys-button" type="button">Keys</button>');
   }
 
-  // Theme: automatic, light, dark ------------------------------------------------------------------------------
-
-  function theme() {
-    const button = $(".theme");
-    const order = ["auto", "light", "dark"];
-    const show = (name) => {
-      button.dataset.is = name;
-      button.setAttribute("aria-label", "Colour theme: " + { auto: "as the system", light: "light", dark: "dark" }[name]);
-      if (name === "auto") delete document.documentElement.dataset.theme;
-      else document.documentElement.dataset.theme = name;
-    };
-    show(order.includes(kept.get("theme")) ? kept.get("theme") : "auto");
-    button.addEventListener("click", () => {
-      const next = order[(order.indexOf(button.dataset.is) + 1) % order.length];
-      kept.set("theme", next);
-      show(next);
-    });
-  }
-
   // Search -----------------------------------------------------------------------------------------------------
 
   let loading = null;
@@ -590,7 +571,7 @@
   const here = $(".tabs [aria-current]");
   if (here) here.closest(".tabs").scrollLeft = here.offsetLeft - innerWidth / 3;
   controls();
-  theme();
+  themeButton($(".theme"));
   search();
   grid();
   together();
