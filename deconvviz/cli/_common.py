@@ -180,7 +180,7 @@ def said_of_preprocessing(options: Mapping[str, Any]) -> list[str]:
 
 def preprocessing_given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of `preprocessing_options` that were given, as arguments of `load`."""
-    given = {key: value for key, value in options.items() if key in PREPROCESSING and value is not None}
+    given = {key: value for key, value in options.items() if key in PREPROCESSING and value not in (None, False)}
     for option, argument in (("size", "input_size"), ("class_names", "labels")):
         if option in given:
             given[argument] = given.pop(option)

@@ -116,14 +116,14 @@ def test_an_occlusion(session: tuple[Session, str], tmp_path: Path, asked: Cover
 def test_options_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     picture().save("a.png")
-    flags = FLAGS | {"resize": 30, "crop": "letterbox", "mean": (0.5,), "std": (0.25,), "class_names": ("x",) * 10}
-    arguments = "resize=30, crop='letterbox', mean=(0.5,), std=(0.25,)"
+    flags = FLAGS | {"resize": 30, "fit": "letterbox", "mean": (0.5,), "std": (0.25,), "class_names": ("x",) * 10}
+    arguments = "resize=30, mean=(0.5,), std=(0.25,), crop='letterbox'"
     net = eval(f"deconvviz.load('lenet', {arguments})")
     made = Session(net, "a.png", None, _origin(flags))
     call = made.call(made.pictures.listed()[0]["id"], Covered(target=2))
     assert f"net = deconvviz.load('lenet', {arguments})" in call.python
     assert call.command is not None
-    assert "--resize 30 --crop letterbox --mean 0.5 --std 0.25" in call.command
+    assert "--resize 30 --fit letterbox --mean 0.5 --std 0.25" in call.command
     assert "target=2" in call.python and "--target 2" in call.command  # the labels are not the network's own
 
 
