@@ -6,14 +6,12 @@ on every occluded picture.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from deconvviz.analyses.given import whole_of
 from deconvviz.analyses.occlusion.cover import Covered, as_result, cover_of, positions_of
@@ -34,7 +32,7 @@ from deconvviz.errors import (
 )
 from deconvviz.network.finite import check_value
 from deconvviz.network.network import Network, Target
-from deconvviz.network.preprocessing import Pictures, listed
+from deconvviz.network.preprocessing import Pictures, several
 from deconvviz.progress import Progress, Report, heard
 
 POSITIONS = ("all", "captum")
@@ -87,7 +85,7 @@ def occlude(
     ((3, 3), torch.Size([9, 101]), torch.Size([3, 3]))
     """
     net = Network.of(model)
-    pictures = _pictures(image, net)
+    pictures = several(image, net.card.channels or 3)
     targets = [target] if pictures is None else _targets(target, len(pictures))
     with heard(progress, "positions") as report:
         found = [
@@ -109,18 +107,6 @@ def _targets(target: Any, count: int) -> list[Any]:
 def _has_places(target: Sequence[Any]) -> bool:
     """Whether this is (class, where) and not one class for each of two pictures."""
     return isinstance(target, tuple) and len(target) == 2 and not isinstance(target[1], int | str | None)
-
-
-def _pictures(image: Any, net: Network) -> Sequence[Any] | None:
-    """The pictures, if several are meant."""
-    if isinstance(image, Tensor):
-        return list(image) if image.dim() == 4 and image.shape[0] != 1 else None
-    several = (
-        isinstance(image, list | tuple | Dataset | DataLoader)
-        or (isinstance(image, np.ndarray) and image.ndim == 4)
-        or (isinstance(image, str | os.PathLike) and os.path.isdir(image))
-    )
-    return listed(image, net.card.channels or 3)[0] if several else None
 
 
 def _one(net: Network, image: Any, *how: Any) -> Occlusion:

@@ -26,7 +26,7 @@ from deconvviz.analyses.filters.compute import filters
 from deconvviz.analyses.panels.classes import direct_weights, scores, shares
 from deconvviz.analyses.panels.fields import Box, LayerFields
 from deconvviz.analyses.panels.result import Panels, PanelsPage
-from deconvviz.analyses.projection.compute import project
+from deconvviz.analyses.projection.compute import project_one
 from deconvviz.engine.readout import Readout
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizValueError, ImageError, StoreError, UnsupportedOperatorError
@@ -166,7 +166,7 @@ class PanelSource:
                 reader.shutdown(wait=True, cancel_futures=True)
 
     def _of_picture(self, layer: StoreLayer, number: int, x: Tensor, places: Sequence[Place]) -> Iterator[Panel]:
-        result = project(
+        result = project_one(
             self.net, x[0], layer.alias or layer.name, [p.unit for p in places],
             place=[(p.row, p.col) for p in places], method=self.method, overlap=self.overlap,
         )  # fmt: skip
