@@ -30,8 +30,8 @@ def explore(
     """Explore IMAGES (pictures, or folders of them) and a network live, on a page in the browser.
 
     Choose a layer, point at a map: what excites it is sent back to pixels at once. Drag a grey square over the picture:
-    the probabilities follow. Other pictures can be dropped on the page. It is served to this machine alone; Ctrl-C ends
-    it.
+    the probabilities follow. Other pictures can be dropped on the page; without IMAGES it begins with the demo ones. It
+    is served to this machine alone; Ctrl-C ends it.
 
     \b
     Example:
