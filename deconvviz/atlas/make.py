@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deconvviz.atlas import contents as reading
 from deconvviz.atlas.compare import compared
+from deconvviz.atlas.linked import identity
 from deconvviz.atlas.pairs import PARTS, write_comparison
 from deconvviz.atlas.plates import PlateMaker, Plates, Report, Source
 from deconvviz.atlas.site import Folder
@@ -103,8 +104,7 @@ def _build(store: Store, out: Path, source: Source, tell: Report) -> _Built:
     """The site of a store of which one state is seen, also by the source that reads it."""
     contents = reading.read(store)
     folder = Folder(out)
-    network = contents.facts["model"]
-    folder.claim({"model": network["name"], "weights": network["sha256"]})  # not to be mixed with another's
+    folder.claim(identity(store))  # not to be mixed with another's
     unfinished = Unfinished(folder.path)
     try:
         maker = PlateMaker(folder, unfinished, contents, source, tell)

@@ -18,7 +18,7 @@ NARROW = " "
 
 # Files of the site alone, over the web or from the disk (where 'self' is nothing to some browsers); no script and no
 # style inside a page, nothing from elsewhere, no form.
-POLICY = "; ".join(
+POLICY: str = "; ".join(
     ["default-src 'none'", *(f"{what}-src 'self' file:" for what in ("script", "style", "img")), "base-uri 'none'",
      "form-action 'none'"]
 )  # fmt: skip

@@ -22,6 +22,7 @@ TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".s
          ".webp": "image/webp", ".json": "application/json"}  # fmt: skip
 # What only the build reads is not served.
 SERVED = frozenset(SUFFIXES) - {".part"}
+_TEXT = "text/plain; charset=utf-8"
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": f"{POLICY.replace(' file:', '')}; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -29,6 +30,45 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
+
+
+class SiteFiles:
+    """The site in `folder`, to be read from outside: its own files, none that is hidden, no link out of it.
+
+    Raises:
+        AtlasError: the folder holds no site.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / MANIFEST).is_file() or not (folder / "index.html").is_file():
+            raise AtlasError(f"{folder} holds no atlas; make one with deconvviz atlas --store")
+        self._root = folder.resolve()
+
+    def read(self, name: str) -> tuple[bytes, str] | None:
+        """What the file `name` holds (the first page: no name) and its type; None if that is no file of the site."""
+        path = self._find(name.lstrip("/") or "index.html")
+        try:
+            data = None if path is None else path.read_bytes()
+        except OSError:
+            data = None
+        if path is None or data is None:
+            return None
+        kind = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        text = kind.startswith("text/") or kind.endswith(("json", "svg+xml"))
+        return data, f"{kind}; charset=utf-8" if text else kind
+
+    def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def _find(self, name: str) -> Path | None:
+        if "\0" in name or "\\" in name or name.endswith("/") or any(part.startswith(".") for part in name.split("/")):
+            return None
+        try:
+            path = (self._root / name).resolve()
+            inside = path.is_relative_to(self._root) and path.suffix in SERVED and path.is_file()
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return path if inside else None
 
 
 class SiteServer:
@@ -42,10 +82,9 @@ class SiteServer:
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        if not (folder / MANIFEST).is_file() or not (folder / "index.html").is_file():
-            raise AtlasError(f"{folder} holds no atlas; make one with --store")
+        files = SiteFiles(folder)
         try:
-            self._server = _Server((HOST, port), partial(_Handler, root=folder.resolve()))
+            self._server = _Server((HOST, port), partial(_Handler, files=files))
         except OSError as error:
             raise AtlasError(f"cannot serve on port {port}: {error.strerror}") from error
         self.port = self._server.server_port
@@ -80,8 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = 30
 
-    def __init__(self, request: socket.socket, client: Any, server: _Server, root: Path) -> None:
-        self.root, self.port = root, server.server_port
+    def __init__(self, request: socket.socket, client: Any, server: _Server, files: SiteFiles) -> None:
+        self.files, self.port = files, server.server_port
         super().__init__(request, client, server)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -96,35 +135,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, whole: bool) -> None:
         here = [[f"{host}:{self.port}"] for host in (HOST, "localhost")]
         if self.headers.get_all("Host", []) not in here:
-            self._send(HTTPStatus.FORBIDDEN, b"this is another host\n", "text/plain", whole)
+            self._send(HTTPStatus.FORBIDDEN, b"this is another host\n", _TEXT, whole)
             return
-        path = self._file()
-        try:
-            data = None if path is None else path.read_bytes()
-        except OSError:
-            data = None
-        if path is None or data is None:
-            self._send(HTTPStatus.NOT_FOUND, b"no such page\n", "text/plain", whole)
-            return
-        kind = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        self._send(HTTPStatus.OK, data, kind, whole)
-
-    def _file(self) -> Path | None:
-        """The file that is asked for, if it is one of the site."""
-        name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path, errors="replace").lstrip("/")
-        if "\0" in name or "\\" in name or name.endswith("/") or any(part.startswith(".") for part in name.split("/")):
-            return None
-        try:
-            path = (self.root / (name or "index.html")).resolve()
-            inside = path.is_relative_to(self.root) and path.suffix in SERVED and path.is_file()
-        except (OSError, ValueError, RuntimeError):
-            return None
-        return path if inside else None
+        name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path, errors="replace")
+        found = self.files.read(name)
+        if found is None:
+            self._send(HTTPStatus.NOT_FOUND, b"no such page\n", _TEXT, whole)
+        else:
+            self._send(HTTPStatus.OK, *found, whole)
 
     def _send(self, status: HTTPStatus, data: bytes, kind: str, whole: bool) -> None:
         self.send_response(status)
-        text = kind.startswith("text/") or kind.endswith(("json", "svg+xml"))
-        self.send_header("Content-Type", f"{kind}; charset=utf-8" if text else kind)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         for name, value in HEADERS.items():
             self.send_header(name, value)

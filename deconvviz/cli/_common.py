@@ -219,6 +219,11 @@ def network_from(options: Mapping[str, Any]) -> Network:
     return net
 
 
+def site_of(store: Path) -> Path:
+    """Where the site of a store is, if nothing else is said."""
+    return Path(f"{store.stem}-site")
+
+
 def network_of(store: Store, options: Mapping[str, Any]) -> Network:
     """Return the network that a store was made with: what the options name, else what the store says of it.
 

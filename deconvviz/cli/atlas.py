@@ -55,7 +55,7 @@ def atlas(
     if store is None:
         assert out is not None
         return _serve(out, port, no_browser, as_json)
-    folder = out or Path(f"{store.stem}-against-{against.stem}" if against else f"{store.stem}-site")
+    folder = out or Path(f"{store.stem}-against-{against.stem}" if against else common.site_of(store))
     site = _compared(store, against, folder, options) if against else _built(store, folder, options)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(site), default=str))

@@ -20,8 +20,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import deconvviz
+from deconvviz.atlas.serve import HEADERS as ATLAS_HEADERS
 from deconvviz.errors import DeconvvizError, ImageError, said
-from deconvviz.explorer.guard import Guard
+from deconvviz.explorer.guard import ATLAS, Guard
 from deconvviz.explorer.lanes import QUICK, SLOW, Busy, Lane, Overtaken, Ticket, Tickets
 from deconvviz.explorer.pictures import MOST_BYTES, UnknownPicture
 from deconvviz.explorer.questions import BadQuestion, Covered, Projected, choice, name_of, text, whole
@@ -66,7 +67,7 @@ class _App:
             Route(f"{picture}/projection", self._json(self._projection)),
             Route(f"{picture}/cover", self._json(self._cover)), Route(f"{picture}/heat", self._heat),
             Route(f"{picture}/call", self._json(self._call)), Route(f"{picture}/file", self._file),
-            Route("/api/store/unit", self._store),
+            Route("/api/store/unit", self._store), Route(f"{ATLAS}{{token}}/{{name:path}}", self._atlas),
         ]  # fmt: skip
         handlers: Any = {Exception: _answer_error, 404: _not_found, 405: _not_found}
         handlers |= {kind: _answer_error for kind, _ in _STATUS}
@@ -82,6 +83,14 @@ class _App:
         if file is None or file.name == "index.html":
             return _error("no such file of the page", 404)
         return Response(file.read_bytes(), media_type=_KINDS[file.suffix])
+
+    async def _atlas(self, request: Request) -> Response:
+        """A file of the site beside the store, which is bound by its own policy."""
+        site = self.session.strongest and self.session.strongest.site
+        found = site and site.files.read(request.path_params["name"])
+        if not found:
+            return _error("no such page", 404)
+        return Response(found[0], headers={**ATLAS_HEADERS, "Content-Type": found[1]})
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"version": deconvviz.__version__, "started": self.started})

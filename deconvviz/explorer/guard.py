@@ -21,6 +21,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "font-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'"
 )
+# Below it the token is a part of the path, so that the links between the pages of an atlas carry it on.
+ATLAS = "/atlas/"
 _OLD = "this address is of an earlier start of deconvviz explore: open the one that it has printed"
 
 
@@ -32,8 +34,9 @@ def new_token() -> str:
 class Guard:
     """Lets through to `app` what may ask, and gives every answer the headers that bind the page.
 
-    `token` is asked for everywhere but under `/page/`. `framed` lets other pages show this one in a frame, as notebooks
-    do; `anywhere` does without the check of names, for a notebook whose own server stands between.
+    `token` is asked for everywhere but under `/page/`; under `/atlas/` it is the next part of the path. `framed` lets
+    other pages show this one in a frame, as notebooks do; `anywhere` does without the check of names, for a notebook
+    whose own server stands between.
     """
 
     def __init__(self, app: ASGIApp, token: str, framed: bool = False, anywhere: bool = False) -> None:
@@ -71,12 +74,15 @@ class Guard:
         given = headers.get("x-token")
         if given is None and scope["path"] == "/":
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        elif scope["path"].startswith(ATLAS):
+            given = scope["path"].removeprefix(ATLAS).partition("/")[0]
         if not given or not hmac.compare_digest(given.encode(), self._token.encode()):
             return _OLD
         return None
 
     def _bind(self, headers: MutableHeaders) -> None:
-        headers["Content-Security-Policy"] = _POLICY + ("" if self._framed else "; frame-ancestors 'none'")
+        # The atlas brings its own, which is stricter.
+        headers.setdefault("Content-Security-Policy", _POLICY + ("" if self._framed else "; frame-ancestors 'none'"))
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "no-referrer"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"

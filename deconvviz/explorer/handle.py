@@ -25,27 +25,29 @@ def explore(
     image: Any = None,
     store: str | os.PathLike[str] | None = None,
     port: int = 0,
+    atlas: str | os.PathLike[str] | None = None,
 ) -> Explorer:
     """Serve a page on this machine on which pictures and the network are explored live, and return its handle.
 
     `model` takes pictures: a `Network` with mean and std. `image` is what the page begins with: a picture (a path, PIL
     image, array, or preprocessed tensor), a folder, or a list of them; others can be dropped on the page. `store` is
-    the path of a store of `scan`, for the strongest pictures of each unit. `port` 0 takes a free one. The page is
-    served to this machine alone, until `.close()`; the caller goes on meanwhile. In a notebook the handle shows the
-    page.
+    the path of a store of `scan`, for the strongest pictures of each unit, and `atlas` the folder of the site made of
+    it, to which each unit is linked then. `port` 0 takes a free one. The page is served to this machine alone, until
+    `.close()`; the caller goes on meanwhile. In a notebook the handle shows the page.
 
-    The model is asked by the server's threads whenever the page is used: what trains or changes it meanwhile is to wait
-    until the page rests.
+    The model is asked by the server's threads whenever the page is used, as it is then: of a pass, no other thread sees
+    a mode or a hook, so it may train meanwhile, and a picture is recorded again once weights have changed.
 
     Raises `DeconvvizError` if the extra `explore` is not installed, `DeconvvizTypeError` for a model that takes no
-    pictures, `DeconvvizValueError` for a port that is in use, and the errors of `record` and of reading pictures.
+    pictures, `DeconvvizValueError` for a port that is in use, `StoreError`, `AtlasError` for a folder that holds no
+    atlas of the store, and the errors of `record` and of reading pictures.
 
     >>> page = deconvviz.explore(deconvviz.load("zfnet"), "image.jpg")
     >>> page.url.startswith("http://127.0.0.1:")
     True
     >>> page.close()
     """
-    return Explorer(Network.of(model), image, store, port, framed=in_notebook())
+    return Explorer(Network.of(model), image, store, port, framed=in_notebook(), atlas=atlas)
 
 
 class Explorer:
@@ -62,7 +64,7 @@ class Explorer:
 
     def __init__(
         self, net: Network, image: Any = None, store: Any = None, port: int = 0, framed: bool = False,
-        origin: Origin | None = None,
+        origin: Origin | None = None, atlas: Any = None,
     ) -> None:  # fmt: skip
         check_installed()
         from deconvviz.explorer.app import build
@@ -71,7 +73,7 @@ class Explorer:
 
         bound = listening(port)
         try:
-            self._session = Session(net, image, store, origin)
+            self._session = Session(net, image, store, origin, atlas)
             token = new_token()
             app = build(self._session, token, framed, anywhere=_in_colab())
             self._server = Server(app, bound)

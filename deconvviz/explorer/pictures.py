@@ -97,7 +97,7 @@ class Pictures:
         self._shown: OrderedDict[str, Shown] = OrderedDict()
         # Each with what the network saw, (H, W, 3) uint8.
         self._records: OrderedDict[str, tuple[Record, NDArray[np.uint8]]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._recording = threading.Lock(), threading.Lock()
 
     def listed(self) -> list[dict[str, str]]:
         """Their ids and names, in the order of coming."""
@@ -152,8 +152,8 @@ class Pictures:
 
     def _recorded(self, id: str) -> tuple[Record, NDArray[np.uint8]]:
         shown = self.shown(id)
-        # One recording at a time: hooks stand in the model while it is made.
-        with _RECORDING:
+        # One at a time: a picture that two questions are about is recorded once.
+        with self._recording:
             with self._lock:
                 kept = self._records.get(id)
                 if kept is not None and kept[0].current:
@@ -190,10 +190,6 @@ class Pictures:
             return shown.whole, shown.size, tuple(map(float, self._net.shown_region(shown.size)))
         except DeconvvizError:
             return shown.whole, shown.size, None
-
-
-# Of the process: two sessions may have one model.
-_RECORDING = threading.Lock()
 
 
 def _given(image: Any, number: int) -> Shown:

@@ -48,20 +48,24 @@ _MOST_PART = 256
 class Session:
     """The live state behind a page: one network, pictures, a store.
 
-    `images` are what `explore` takes; `store` the path of a store, or None; `origin` says how code comes by the
-    network. Methods may be called from several threads. Raises the errors of `record` for a network that cannot be
-    explored, and those of reading pictures.
+    `images` are what `explore` takes; `store` the path of a store, or None; `atlas` the folder of its site, or None;
+    `origin` says how code comes by the network. Methods may be called from several threads. Raises the errors of
+    `record` for a network that cannot be explored, and those of reading pictures.
     """
 
-    def __init__(self, net: Network, images: Any = None, store: Any = None, origin: Origin | None = None) -> None:
+    def __init__(
+        self, net: Network, images: Any = None, store: Any = None, origin: Origin | None = None, atlas: Any = None
+    ) -> None:
         _check_takes_pictures(net)
+        if atlas is not None and store is None:
+            raise DeconvvizValueError("atlas goes with the store that it shows: give store, too")
         self.net, self.origin = net, origin or Origin.of(net)
         self.pictures = Pictures(net, lambda picture: record(net, picture))
         self._occluders: OrderedDict[Any, tuple[Record, Occluder, float]] = OrderedDict()
         self._layers, self._methods, self._refused = _described(net)
         for id in ([] if images is None else self.pictures.give(images))[:1]:
             self.picture(id)  # what is wrong with it is said now
-        self.strongest = None if store is None else Strongest(net, store)
+        self.strongest = None if store is None else Strongest(net, store, atlas)
 
     def model(self) -> dict[str, Any]:
         """The network, its layers, what can be chosen, the pictures."""

@@ -20,6 +20,7 @@ from torch import nn
 
 import deconvviz
 from deconvviz import Explorer, Network, explore
+from deconvviz.atlas import build
 
 if not os.environ.get("CI"):
     pytest.importorskip("playwright", reason="playwright is not installed: pip install 'deconvviz[test]'")
@@ -113,8 +114,13 @@ def picture_of(served: Any) -> Any:
 
 def content(seed: int) -> bytes:
     """A picture that the server has not seen, as a file."""
+    return png_of(seed, (48, 40))
+
+
+def png_of(seed: int, size: tuple[int, int]) -> bytes:
+    """Noise of a size (h, w), as a file."""
     stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 40, 3), dtype=np.uint8)).save(stream, "PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -809,6 +815,66 @@ def test_with_a_store_the_strongest_pictures_of_a_unit_stand_below(browser: Brow
         at.locator("#layers [data-value=conv1]").click()
         expect(at.locator("#strongest")).to_be_hidden()
         assert visit.problems == []
+
+
+def test_a_unit_leads_to_its_page_of_the_atlas_and_that_to_others(browser: Browser, page: Any, tmp_path: Any) -> None:
+    (tmp_path / "photos").mkdir()
+    for k in range(4):
+        Image.open(io.BytesIO(content(100 + k))).save(tmp_path / "photos" / f"{k}.png")
+    with deconvviz.scan(page.net, tmp_path / "photos", "conv2", top=3, store=tmp_path / "store.db") as store:
+        build(store, tmp_path / "site", deconvviz.PanelSource(page.net, store))
+        unit, first = int(store.units("conv2").maximum.argmax()), store.layers()[0]
+        (best, *_), layer = store.top("conv2", unit), first.title
+    with (
+        explore(page.net, picture_of(page), tmp_path / "store.db", atlas=tmp_path / "site") as explorer,
+        browser.new_context(viewport=WIDE) as context,
+    ):
+        visit = Visit(context, explorer)
+        at = visit.open(f"#layer=conv2&unit={unit}")
+        opened: list[Page] = []
+
+        def follow(link: Any) -> Page:
+            with context.expect_page() as found:
+                link.click()
+            opened.append(found.value)
+            found.value.on("console", lambda m: visit.problems.append(m.text))
+            found.value.on("pageerror", lambda e: visit.problems.append(str(e)))
+            return found.value
+
+        of_unit = follow(at.get_by_role("link", name="Its page in the atlas"))
+        expect(of_unit.get_by_role("heading", level=1)).to_have_text(f"Unit {unit}")
+        expect(of_unit).to_have_title(re.compile(f"^{layer}, unit {unit} "))
+        # Its style, its pictures and its links come under the token, too.
+        assert of_unit.locator(".plate .cut").first.evaluate("(e) => e.getBoundingClientRect().width") > 20
+        of_unit.get_by_role("link", name=layer, exact=True).first.click()
+        expect(of_unit.get_by_role("heading", level=1)).to_contain_text(layer)
+        of_picture = follow(at.locator("#nine a").first)
+        expect(of_picture.get_by_role("heading", level=1)).to_contain_text(f"{best.picture}.png")
+        assert of_picture.evaluate("Boolean(document.querySelector(location.hash))")
+        assert all(one.evaluate("window.opener === null && document.referrer === ''") for one in opened)
+        assert visit.state()["unit"] == str(unit) and visit.problems == []
+
+
+@pytest.mark.parametrize(("size", "cut"), [((40, 52), (0, 5, 40, 46)), ((60, 32), (14, 0, 46, 32)), ((64, 64), None)])
+def test_what_the_network_does_not_see_is_shown_dim(
+    visit: Visit, page: Any, size: tuple[int, int], cut: tuple[int, int, int, int] | None
+) -> None:
+    at = visit.open()
+    expect(at.locator("#cut")).to_be_visible()  # of a.png
+    drop(at, png_of(5, size), "next.png")
+    expect(at.locator("#picture-name")).to_have_text("next.png")
+    if cut is None:
+        return expect(at.locator("#cut")).to_be_hidden()
+    (top, left, bottom, right), (h, w) = cut, size
+    says = f"Of {h} × {w} pixels it sees the bright part: rows {top} to {bottom}, columns {left} to {right}"
+    expect(at.get_by_role("img", name=says)).to_be_visible()
+    whole, used = (at.locator(name).bounding_box() for name in ("#cut-whole", "#cut-used"))
+    assert whole is not None and used is not None
+    assert whole["height"] / whole["width"] == pytest.approx(h / w, abs=0.05)
+    assert (used["y"] - whole["y"]) / whole["height"] == pytest.approx(top / h, abs=0.02)
+    assert (used["x"] - whole["x"]) / whole["width"] == pytest.approx(left / w, abs=0.02)
+    assert used["height"] / whole["height"] == pytest.approx((bottom - top) / h, abs=0.02)
+    assert used["width"] / whole["width"] == pytest.approx((right - left) / w, abs=0.02)
 
 
 def test_a_picture_is_taken_with_the_camera(visit: Visit) -> None:

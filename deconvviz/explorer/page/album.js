@@ -58,14 +58,21 @@ export class Album {
     $("file").value = "";
   }
 
-  /** A thumbnail in the row, unless it is there. */
-  async put(id, name) {
-    if (this.#thumbs.has(id)) return;
+  /** A thumbnail in the row, unless it is there; settles once it shows the picture. */
+  put(id, name) {
+    if (!this.#thumbs.has(id)) this.#thumbs.set(id, this.#thumb(id, name));
+    return this.#thumbs.get(id).shown;
+  }
+
+  #thumb(id, name) {
     const image = el("img", { alt: "", width: 40, height: 40 });
     const button = el("button", { type: "button", role: "radio", className: "thumb", title: name, aria: { label: name, checked: "false" }, tabIndex: -1, data: { value: id } }, image);
-    this.#thumbs.set(id, button);
     $("pictures").append(button);
     this.#mark(this.shown);
+    return { button, image, shown: this.#load(id, image) };
+  }
+
+  async #load(id, image) {
     try {
       image.src = URL.createObjectURL(await blob(`pictures/${id}/whole`, { side: 96 }, { lane: `.${id}` }));
     } catch (error) {
@@ -73,11 +80,16 @@ export class Album {
     }
   }
 
+  /** The address of a thumbnail, which is all of the picture; "" before it is there. */
+  whole(id) {
+    return this.#thumbs.get(id)?.image.src ?? "";
+  }
+
   mark(id) {
     if (id === this.shown) return;
     this.shown = id;
     this.#mark(id);
-    this.#thumbs.get(id)?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    this.#thumbs.get(id)?.button.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
   async #camera() {

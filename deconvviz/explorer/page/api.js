@@ -29,6 +29,9 @@ export function address(path, values = {}, lane = "") {
   return `api/${path}?${query}`;
 }
 
+/** Where a page of the atlas is to be had: its links to others carry the token on. */
+export const atlas = (name) => `atlas/${token}/${name}`;
+
 /** A response that is one, or an error with the server's own line. */
 export async function ask(path, values = {}, { signal, method = "GET", body, lane } = {}) {
   let response;

@@ -1,12 +1,13 @@
 /** The page of `deconvviz explore`: one state, shown by its parts; every move asks the network itself. */
 
 import { $, clamp, el, number, percent, quiet } from "./dom.js";
-import { Gone, Newest, ask, json } from "./api.js";
+import { Gone, Newest, ask, atlas, json } from "./api.js";
 import { DEFAULTS, MOST_PINS, pinText, read, written } from "./state.js";
 import { FILLS, HEATS, METHODS, OVERLAPS, SCALES } from "./words.js";
 import { painted } from "./colours.js";
 import { Album, opened } from "./album.js";
 import { Answer } from "./answer.js";
+import { showCut } from "./cut.js";
 import { Heat } from "./heat.js";
 import { Layers } from "./layers.js";
 import { Maps } from "./maps.js";
@@ -421,7 +422,10 @@ class Explore {
     $("picture-name").textContent = name;
     $("picture-name").title = name;
     $("picture-size").textContent = whole ? `${size[0]} × ${size[1]} of ${whole[0]} × ${whole[1]} px` : `${size[0]} × ${size[1]} px`;
-    this.album.put(id, name).then(() => this.album.mark(this.state.picture));
+    this.album.put(id, name).then(() => {
+      this.album.mark(this.state.picture);
+      if (this.picture.id === id) showCut(this.picture, this.album.whole(id));
+    });
     this.fine("picture");
     this.show();
   }
@@ -473,10 +477,10 @@ class Explore {
     const { strongest, link } = await json("store/unit", { layer, unit }, { signal });
     $("strongest").hidden = !strongest.length;
     $("strongest-title").textContent = `Strongest in the scan for unit ${unit}`;
-    $("strongest-note").replaceChildren(`${strongest.length} of ${this.model.store.pictures.toLocaleString("en")} pictures. `, ...(link ? [el("a", { href: link, textContent: "Its page in the atlas" })] : []));
+    $("strongest-note").replaceChildren(`${strongest.length} of ${this.model.store.pictures.toLocaleString("en")} pictures. `, ...(link ? [leading(link, "Its page in the atlas")] : []));
     $("nine").replaceChildren(...strongest.map((one) => {
-      const image = el("img", { src: one.image, alt: one.name, loading: "lazy" });
-      return el("li", {}, one.link ? el("a", { href: one.link, title: one.name }, image) : image, el("p", { className: "soft", textContent: number(one.activation) }));
+      const image = el("img", { src: one.image, alt: one.name, title: one.name, loading: "lazy" });
+      return el("li", {}, one.link ? leading(one.link, image) : image, el("p", { className: "soft", textContent: number(one.activation) }));
     }));
     this.fine("store");
   }
@@ -635,6 +639,9 @@ class Explore {
     });
   }
 }
+
+/** A link to a page of the atlas, in a page of its own: what is seen here stays. */
+const leading = (name, ...children) => el("a", { href: atlas(name), target: "_blank", rel: "noopener" }, ...children);
 
 /** The layer to begin with: the last one that still has places. */
 const usual = (layers) => layers.findLast((layer) => layer.shape[1] * layer.shape[2] > 1 && layer.kind.startsWith("Conv")) ?? layers.findLast((layer) => layer.shape[1] * layer.shape[2] > 1) ?? layers.at(-1);
