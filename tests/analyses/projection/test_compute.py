@@ -665,7 +665,7 @@ def test_the_projection_stays_inside_its_box() -> None:
         ({"batch": 0}, "batch"),
         ({"top": 0}, "top"),
         ({"image": torch.zeros(3, 8, 8, dtype=torch.uint8)}, "uint8"),
-        ({"image": torch.zeros(2, 3, 8)}, "(2, 3, 8)"),
+        ({"image": torch.zeros(1, 2, 3, 8, 8)}, "(1, 2, 3, 8, 8)"),
         ({"image": "photo.jpg"}, "wrap it in Network"),
         ({"model": "zfnet"}, "model"),
     ],
