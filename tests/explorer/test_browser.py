@@ -817,7 +817,9 @@ def test_with_a_store_the_strongest_pictures_of_a_unit_stand_below(browser: Brow
         assert visit.problems == []
 
 
-def test_a_unit_leads_to_its_page_of_the_atlas_and_that_to_others(browser: Browser, page: Any, tmp_path: Any) -> None:
+def test_a_unit_leads_to_its_page_of_the_atlas_and_that_to_others(
+    browser: Browser, page: Any, axe: str, tmp_path: Any
+) -> None:
     (tmp_path / "photos").mkdir()
     for k in range(4):
         Image.open(io.BytesIO(content(100 + k))).save(tmp_path / "photos" / f"{k}.png")
@@ -831,6 +833,9 @@ def test_a_unit_leads_to_its_page_of_the_atlas_and_that_to_others(browser: Brows
     ):
         visit = Visit(context, explorer)
         at = visit.open(f"#layer=conv2&unit={unit}")
+        at.locator("#nine a").last.wait_for()
+        at.evaluate(axe)
+        assert at.evaluate("axe.run('#strongest').then((r) => r.violations.map((v) => v.id))") == []
         opened: list[Page] = []
 
         def follow(link: Any) -> Page:
