@@ -31,11 +31,12 @@ BATCH = 64
 
 
 class Occlusion(captum.attr.Occlusion):  # type: ignore[misc]  # captum has no annotations
-    """`captum.attr.Occlusion` (Zeiler & Fergus 2014), several times as fast for a network in eval mode.
+    """`captum.attr.Occlusion` (Zeiler & Fergus 2014), several times as fast for networks of pictures.
 
-    For one input of pictures (N, C, H, W) and a module in eval mode that gives one output, only what a window can reach
-    is computed again (`deconvviz.occlude`); answers are captum's, to rounding. Everything else, functions, several
-    inputs, other shapes, a model in train mode or one that cannot be recorded, is left to captum's plain passes.
+    For one input of pictures (N, C, H, W) and a module that gives one output, only what a window can reach is computed
+    again (`deconvviz.occlude`); answers are captum's, to rounding. Everything else, functions, several inputs, other
+    shapes, a model whose train mode answers otherwise than its eval mode, or one that cannot be recorded, is left to
+    captum's plain passes.
     """
 
     def __init__(self, forward_func: Any) -> None:
@@ -97,9 +98,8 @@ class Occlusion(captum.attr.Occlusion):  # type: ignore[misc]  # captum has no a
 
 
 def _can_be_recorded(model: object, x: Tensor) -> bool:
-    """Whether incremental passes could be those of this model: in train mode it may answer otherwise."""
-    pictures = x.dim() == 4 and x.numel() > 0 and x.is_floating_point()
-    return pictures and isinstance(model, nn.Module) and not any(m.training for m in model.modules())
+    """Whether this is a model of pictures."""
+    return isinstance(model, nn.Module) and x.dim() == 4 and x.numel() > 0 and x.is_floating_point()
 
 
 def _filled(x: Tensor, baselines: Any) -> Tensor | None:
@@ -172,12 +172,13 @@ def _incremental(
         plain = unwrap(model)
     except UnsupportedOperatorError:
         return None
+    whole = _answer_in_train_mode(plain, x)
     found = []
     steps = progress(desc=f"{name} attribution", total=len(grid) * len(x)) if name is not None else NullProgress()
     try:
         for n, picture in enumerate(x.detach().unsqueeze(1)):
             rec = _recorded(plain, picture)
-            if rec is None:
+            if rec is None or (whole is not None and not _same(rec.values[rec.outputs[""]], whole[n : n + 1])):
                 return None
             chosen = _Chosen(target, n)
             with chosen.model.arguments(), plain_mode(x.device.type):
@@ -187,6 +188,21 @@ def _incremental(
     finally:
         steps.close()
     return torch.stack(found)
+
+
+def _answer_in_train_mode(model: nn.Module, x: Tensor) -> Tensor | None:
+    """What a model with parts in train mode says as it is: recordings are in eval mode. None if there are none."""
+    if not any(m.training for m in model.modules()):
+        return None
+    with plain_mode(x.device.type), buffers_kept(model):
+        answer: Tensor = model(x)
+    return answer
+
+
+def _same(recorded: Tensor, answer: object) -> bool:
+    """Whether two answers to a picture are the same, to rounding."""
+    alike = isinstance(answer, Tensor) and recorded.shape == answer.shape and recorded.dtype == answer.dtype
+    return alike and bool(torch.allclose(recorded, answer, 1e-3, 1e-5 * float(recorded.abs().max())))
 
 
 def _recorded(model: nn.Module, picture: Tensor) -> Recording | None:

@@ -232,6 +232,25 @@ def test_what_is_no_relu_is_left_to_autograd(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_googlenet_whose_relus_are_functions(method: str, one_thread: None) -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False).eval().double()
+    x = numbers(1, 3, 64, 64)
+    found = ours(method, model).attribute(x, target=7)
+    missed = theirs(method, model).attribute(x.clone(), target=7)
+    gradient = captum.attr.Saliency(model).attribute(x.clone(), target=7, abs=False)
+    torch.testing.assert_close(missed, gradient, rtol=1e-9, atol=0)  # captum sees none of the 57
+    # The same network with modules.
+    blocks = {name: m for name, m in model.named_modules() if type(m).__name__ == "BasicConv2d"}
+    for name, block in blocks.items():
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, nn.Sequential(block.conv, block.bn, nn.ReLU()))
+    assert len(blocks) == 57
+    answer = theirs(method, model).attribute(x.clone(), target=7)
+    torch.testing.assert_close(found, answer, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_skip_past_the_relu_counts(method: str) -> None:
     class Past(nn.Module):
         def __init__(self) -> None:

@@ -175,6 +175,15 @@ def test_a_network(incremental: list[bool]) -> None:
     assert incremental == [True]
 
 
+def test_train_mode_that_changes_nothing(incremental: list[bool]) -> None:
+    model = nn.Sequential(Net().eval()).double()
+    assert model.training
+    check(model, X, (3, 6, 5), (3, 4, 5), target=1)
+    dropping = nn.Sequential(Net().eval(), nn.Dropout(0.9)).double()
+    Occlusion(dropping).attribute(X, (3, 6, 5), (3, 4, 5), target=1)
+    assert incremental == [True, False] and model.training
+
+
 def test_it_is_what_occlude_calls_captums(one_thread: None) -> None:
     model = Net().eval().double()
     o = deconvviz.occlude(model, X[:1], target=1, window=(6, 5), stride=(4, 5), positions="captum")
