@@ -201,8 +201,9 @@ def _answer_in_train_mode(model: nn.Module, x: Tensor) -> Tensor | None:
 
 def _same(recorded: Tensor, answer: object) -> bool:
     """Whether two answers to a picture are the same, to rounding."""
-    alike = isinstance(answer, Tensor) and recorded.shape == answer.shape and recorded.dtype == answer.dtype
-    return alike and bool(torch.allclose(recorded, answer, 1e-3, 1e-5 * float(recorded.abs().max())))
+    if not isinstance(answer, Tensor) or recorded.shape != answer.shape or recorded.dtype != answer.dtype:
+        return False
+    return torch.allclose(recorded, answer, 1e-3, 1e-5 * float(recorded.abs().max()))
 
 
 def _recorded(model: nn.Module, picture: Tensor) -> Recording | None:

@@ -250,6 +250,52 @@ def test_googlenet_whose_relus_are_functions(method: str, one_thread: None) -> N
     torch.testing.assert_close(found, answer, rtol=1e-9, atol=0)
 
 
+class Known(nn.Module):
+    """A ReLU6 whose backward pass is written out."""
+
+    def __init__(self, guided: bool) -> None:
+        super().__init__()
+        self.guided = guided
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Bounded.apply(x, self.guided)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mobilenet_whose_relus_are_bounded(method: str, one_thread: None) -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.mobilenet_v2(weights=None).eval().double()
+    x = numbers(1, 3, 64, 64)
+    found = ours(method, model).attribute(x, target=7)
+    missed = theirs(method, model).attribute(x.clone(), target=7)
+    gradient = captum.attr.Saliency(model).attribute(x.clone(), target=7, abs=False)
+    torch.testing.assert_close(missed, gradient, rtol=1e-9, atol=0)  # captum sees none of the 35
+    relus = [name for name, m in model.named_modules() if isinstance(m, nn.ReLU6)]
+    for name in relus:
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, Known(method == "GuidedBackprop"))
+    assert len(relus) == 35
+    leaf = x.requires_grad_()
+    (answer,) = torch.autograd.grad(model(leaf)[0, 7], leaf)
+    assert answer.any()
+    torch.testing.assert_close(found, answer, rtol=1e-9, atol=0)
+
+
+def test_a_skip_past_the_relu_is_not_rectified() -> None:
+    class Past(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 1
+            return (self.relu(y) - y).sum((1, 2, 3))
+
+    x = -torch.ones(1, 1, 2, 2)
+    assert theirs("GuidedBackprop", Past()).attribute(x.clone()).eq(0).all()
+    assert ours("GuidedBackprop", Past()).attribute(x).eq(-1).all()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_skip_past_the_relu_counts(method: str) -> None:
     class Past(nn.Module):
