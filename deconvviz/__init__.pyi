@@ -31,7 +31,8 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
-from deconvviz.live import Occluded, Occluder, Record, record
+from deconvviz.explorer import Explorer, explore
+from deconvviz.live import Occluded, OccludedGrid, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -49,6 +50,7 @@ __all__ = [
     "DeconvvizWarning",
     "Evolution",
     "EvolutionCheckpoints",
+    "Explorer",
     "Filters",
     "History",
     "ImageError",
@@ -58,6 +60,7 @@ __all__ = [
     "MissingPackageError",
     "Network",
     "Occluded",
+    "OccludedGrid",
     "Occluder",
     "Occlusion",
     "OutOfMemoryError",
@@ -80,6 +83,7 @@ __all__ = [
     "architecture",
     "correspondence",
     "evolve",
+    "explore",
     "filters",
     "history",
     "invariance",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from deconvviz.captum.calls import ArgumentError, Model, ModelTypeError, module_
 from deconvviz.captum.rectify import AsRelus, Rectified
 from deconvviz.engine.holding import held
 from deconvviz.engine.passes import buffers_kept, eager, unwrap
-from deconvviz.errors import DeconvvizWarning, UnsupportedOperatorError, in_one_line
+from deconvviz.errors import UnsupportedOperatorError, in_one_line, warn
 
 Inputs = Any  # a tensor, or a tuple of tensors; so are attributions
 Selected = Callable[[Model, tuple[Tensor, ...]], Tensor]
@@ -58,10 +57,9 @@ def _sent(what: Tensor, leaves: tuple[Tensor, ...], masked: bool, name: str) -> 
     if all(g is None for g in found):
         raise UnsupportedOperatorError("what is selected does not depend on the inputs in a way that autograd knows")
     if mode.others:
-        warnings.warn(
+        warn(
             f"{name} rectifies at ReLUs, and this model also has {', '.join(sorted(mode.others))}: through them goes "
             "the plain derivative; deconvviz.project rectifies there too",
-            DeconvvizWarning,
             stacklevel=6,
         )
     return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves, strict=True))

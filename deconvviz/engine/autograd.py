@@ -8,15 +8,19 @@ autograd.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointFunction
 
 from deconvviz.engine.capture import Tap, find_taps
 from deconvviz.engine.passes import EndOfPass, eager, untouched
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+
+_CHECKPOINT = CheckpointFunction.forward.__code__
 
 
 def gradients(module: nn.Module, rec: Recording, value: int, seeds: Iterable[Tensor], source: int = 0) -> list[Tensor]:
@@ -48,7 +52,7 @@ def _pass(module: nn.Module, rec: Recording, value: int, source: int) -> tuple[T
     seen: dict[int, Tensor] = {0: image}
     wanted = [v for v in (source, value) if v != 0]
     with contextlib.ExitStack() as stack, eager:
-        for number, tap in zip(wanted, find_taps(rec, wanted), strict=True):
+        for number, tap in zip(wanted, find_taps(rec, wanted, outermost=True), strict=True):
             stack.enter_context(_watched(module, tap, number, seen, last=number == value))
         with contextlib.suppress(EndOfPass):
             module(image.clone())  # of a leaf nothing may be written in place
@@ -72,6 +76,11 @@ def _watched(module: nn.Module, tap: Tap, number: int, seen: dict[int, Tensor], 
         calls += 1
         if calls - 1 != tap.call:
             return None
+        if last and not out.requires_grad and _in_checkpoint():
+            raise UnsupportedOperatorError(
+                f"{tap} runs inside of a re-entrant checkpoint, where autograd follows nothing: for method 'gradient' "
+                "checkpoint with use_reentrant=False; the other methods and occlude work"
+            )
         seen[number] = out.clone()  # what is written in place later is another value
         if last:
             raise EndOfPass
@@ -82,6 +91,16 @@ def _watched(module: nn.Module, tap: Tap, number: int, seen: dict[int, Tensor], 
         yield
     finally:
         handle.remove()
+
+
+def _in_checkpoint() -> bool:
+    """Whether this runs in a part of a pass that autograd will run once more by itself."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        if frame.f_code is _CHECKPOINT:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _sent(module: nn.Module, begin: Tensor, end: Tensor, seed: Tensor) -> Tensor:
