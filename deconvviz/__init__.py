@@ -9,8 +9,10 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     # A public name is found in its module once it is asked for, so that `deconvviz --help` needs no torch.
-    from deconvviz._public import homes
+    from deconvviz._public import MODULES, homes
 
+    if name in MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name == "__all__":
         return sorted(homes())
     if name not in homes():

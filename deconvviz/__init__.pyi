@@ -1,4 +1,7 @@
 # Written by `python -m deconvviz._public` from the `__all__` of the parts: change those.
+from deconvviz import atlas as atlas
+from deconvviz import captum as captum
+from deconvviz import rules as rules
 from deconvviz.analyses.accuracy import Accuracy
 from deconvviz.analyses.architecture import Architecture, architecture
 from deconvviz.analyses.correspondence import Correspondence, correspondence
@@ -20,6 +23,7 @@ from deconvviz.errors import (
     DeconvvizValueError,
     DeconvvizWarning,
     ImageError,
+    MissingPackageError,
     OutOfMemoryError,
     ResultError,
     StoreError,
@@ -53,6 +57,7 @@ __all__ = [
     "Invariance",
     "Layer",
     "LearningCurves",
+    "MissingPackageError",
     "Network",
     "Occluded",
     "OccludedGrid",

@@ -14,6 +14,8 @@ STUB = Path(__file__).parent / "__init__.pyi"
 # The parts whose `__all__` is public; every analysis is one of them.
 _PARTS = ("card.py", "errors.py", "network/__init__.py", "results/__init__.py", "scanning/__init__.py",
           "analyses/*/__init__.py", "live/__init__.py", "explorer/__init__.py")  # fmt: skip
+# Parts with public names of their own, imported when they are first asked for.
+MODULES = ("atlas", "captum", "rules")
 
 
 @functools.cache
@@ -41,6 +43,7 @@ def _exported(path: Path) -> list[str]:
 def stub() -> str:
     """Return the text of `__init__.pyi`: the same names as imports, for type checkers."""
     lines = ["# Written by `python -m deconvviz._public` from the `__all__` of the parts: change those."]
+    lines += [f"from deconvviz import {name} as {name}" for name in MODULES]
     for module in sorted(set(homes().values())):
         # As import sorters have them: classes first, whatever the case of letters.
         found = (name for name, home in homes().items() if home == module)

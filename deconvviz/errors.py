@@ -16,6 +16,7 @@ __all__ = [
     "DeconvvizValueError",
     "DeconvvizWarning",
     "ImageError",
+    "MissingPackageError",
     "OutOfMemoryError",
     "ResultError",
     "StoreError",
@@ -51,6 +52,10 @@ class UnsupportedOperatorError(DeconvvizValueError):
 
 class ImageError(DeconvvizValueError):
     """A picture that cannot be read, or is too large to read safely."""
+
+
+class MissingPackageError(DeconvvizError, ImportError):
+    """A package that only a part of deconvviz needs, and that is not installed."""
 
 
 class OutOfMemoryError(DeconvvizError, MemoryError):

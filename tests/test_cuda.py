@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import deconvviz.captum
 from deconvviz import Network, project, receptive_field
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -87,3 +88,14 @@ def test_given_seeds_and_places() -> None:
     p = project(net, IMAGE, "2", units=torch.tensor([1, 2], device="cuda"), seed=seed)
     q = project(net, IMAGE, "2", units=[1, 2], seed=seed.cuda(), place=torch.tensor([3, 4], device="cuda"))
     assert p.pixels.equal(q.pixels) and q.places.tolist() == [[3, 4], [3, 4]]
+
+
+@pytest.mark.parametrize("name", ["Deconvolution", "GuidedBackprop", "Occlusion"])
+def test_captums_interface_equals_that_of_the_cpu(name: str) -> None:
+    net = nn.Sequential(network()[:5], nn.ReLU6(), nn.Flatten(), nn.Linear(6 * 72, 5)).double().eval()
+    how = {"sliding_window_shapes": (2, 9, 8), "strides": (1, 8, 7)} if name == "Occlusion" else {}
+    method = getattr(deconvviz.captum, name)
+    want = method(net).attribute(IMAGE, target=1, **how)
+    got = method(copy.deepcopy(net).cuda()).attribute(IMAGE.cuda(), target=1, **how)
+    assert got.is_cuda
+    torch.testing.assert_close(got.cpu(), want, rtol=1e-5, atol=1e-9)

@@ -20,6 +20,7 @@ from torchvision.models import alexnet
 
 import deconvviz
 import deconvviz.analyses
+import deconvviz.captum
 import deconvviz.cli
 import deconvviz.models
 import deconvviz.rules
@@ -188,4 +189,4 @@ def test_the_reference_names_what_is_public() -> None:
     named = set(re.findall(r"`(\w+)`", page))
     # An analysis is found, and adds to no list: what it is its own docstring says.
     listed = {name for name, home in _public.homes().items() if not home.startswith("deconvviz.analyses.")}
-    assert not {*listed, *deconvviz.rules.__all__} - named
+    assert not {*listed, *deconvviz.rules.__all__, *deconvviz.captum.__all__} - named

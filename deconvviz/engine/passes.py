@@ -111,20 +111,31 @@ def untouched(module: nn.Module, frozen: bool = False) -> Iterator[nn.Module]:
 @contextlib.contextmanager
 def _switched(module: nn.Module) -> Iterator[None]:
     """Eval mode module by module; modes and buffers come back whatever happens."""
+    modes = [(m, m.training) for m in module.modules()]
+    with buffers_kept(module):
+        try:
+            for m, _ in modes:
+                m.training = False
+            yield
+        finally:
+            for m, mode in modes:
+                m.training = mode
+
+
+@contextlib.contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """The module's buffers come back whatever happens: those that it has, and what is in them."""
     modules = list(module.modules())
-    modes = [m.training for m in modules]
     buffers = [dict(m._buffers) for m in modules]
     copies = [(b, b._version, b.clone()) for d in buffers for b in d.values() if b is not None and not b.is_inference()]
     try:
-        for m in modules:
-            m.training = False
         yield
     finally:
-        for m, mode, own in zip(modules, modes, buffers, strict=True):
-            m.training = mode
+        for m, own in zip(modules, buffers, strict=True):
             m._buffers.clear()  # one that forward itself registered goes, too
             m._buffers.update(own)
         with torch.no_grad():
             for b, version, copy in copies:
-                if b._version != version:
+                # A BatchNorm counts no version when it writes its statistics.
+                if b._version != version or not torch.equal(b, copy):
                     b.copy_(copy)
