@@ -7,7 +7,7 @@ field) cost little; wide ones go by whole maps, with norms folded in and filters
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,6 @@ from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.replay.replay import Reach, Replay
 from deconvviz.engine.replay.schedule import capacity
 from deconvviz.engine.windows import Patch, Windows
-from deconvviz.progress import Report
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,12 @@ class Changes:
 
 
 def answers(
-    question: Question, changes: Changes, fill: Tensor, batch: int = 64, report: Report | None = None, before: int = 0,
-    total: int = 0,
-) -> Tensor:  # fmt: skip
+    question: Question, changes: Changes, fill: Tensor, batch: int = 64, add: Callable[[int], object] | None = None
+) -> Tensor:
     """What `Question.answers` says of each of the K pictures, in which the changed cells show `fill` (C, H, W).
 
-    Equal, to rounding, to passes of the changed pictures. Memory is bounded by `batch` pictures at a time.
+    Equal, to rounding, to passes of the changed pictures. Memory is bounded by `batch` pictures at a time. `add` is
+    called with how many more are done.
     """
     replay = Replay(question.rec, (question.value,), expected=len(changes))
     most = max(1, int(capacity(replay, batch).min(initial=batch)))
@@ -108,8 +107,8 @@ def answers(
             part = order[begin : begin + most]
             for k, row in zip(part, _replayed(question, replay, changes, part, windows[part], fill), strict=True):
                 found[k] = row
-            if report is not None:
-                report(before + begin + len(part), total or len(changes))
+            if add is not None:
+                add(len(part))
     return torch.stack(found)
 
 

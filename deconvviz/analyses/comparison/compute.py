@@ -66,8 +66,7 @@ def compare(
     correlates the sum of a map over random sets of cells with what covering them takes from the score; infidelity (Yeh
     et al. 2019) is how much of what covering random squares takes from it a map does not explain. These are `subsets`
     sets for each of five sizes, and squares of each of three, the same for all methods; 0: neither. Memory is bounded
-    by `batch` pictures at a time. `progress` is True for a bar, or called with changed pictures done and in all, those
-    of each picture.
+    by `batch` pictures at a time. `progress` is True for a bar, or called with changed pictures done and in all.
 
     Raises `UnknownNameError`, `DeconvvizTypeError`, `DeconvvizValueError` (also for a package that is missing), and
     `UnsupportedOperatorError` for a network that cannot be recorded, or through which a method knows no way. The model
@@ -86,11 +85,11 @@ def compare(
     pictures = several_of(net, image)
     targets = [target] if pictures is None else targets_of(target, len(pictures))
     how = _How(names, steps, block, order, fill, subsets, batch, seed)
-    found = []
+    found: list[Comparison] = []
     with heard(progress, "changed pictures") as report:
         for picture, goal in zip([image] if pictures is None else pictures, targets, strict=True):
             question = ask(net, net.preprocess(picture), goal, layer, unit, mode, output, seed)
-            found.append(_one(question, how, picture, report))
+            found.append(_one(question, how, picture, _Done(report, len(found), len(targets))))
     if pictures is None:
         return found[0]
     if not found:
@@ -141,7 +140,7 @@ def _named(methods: Any, mode: str, layer: Any, unit: Any, target: Any) -> tuple
 # One picture ----------------------------------------------------------------------------------------------------------
 
 
-def _one(question: Question, how: _How, picture: Any, report: Report | None) -> Comparison:
+def _one(question: Question, how: _How, picture: Any, told: _Done) -> Comparison:
     net, rec, x = question.net, question.rec, question.image
     found = [attributions(question, name) for name in how.methods]
     maps = torch.stack([a.sum(0) for a in found])
@@ -152,7 +151,8 @@ def _one(question: Question, how: _How, picture: Any, report: Report | None) -> 
     fill = filled.values.expand(x.shape[1:])
     grid = Grid(question.box, how.block)
     ranks = _ranks(grid, maps, how)
-    curves = _Curves(question, how, report, 2 * len(ranks) * how.steps + how.subsets * len((*SIZES, *SQUARES)))
+    told.each = 2 * len(ranks) * how.steps + how.subsets * len((*SIZES, *SQUARES))
+    curves = _Curves(question, how, told)
     deletion = curves.of(question, Changes(grid, *_first_cells(ranks, how.steps)), fill)
     other = question.of(blurred)
     insertion = curves.of(other, Changes(grid, *_first_cells(ranks, how.steps)), x[0])
@@ -233,19 +233,31 @@ def _first_cells(ranks: Any, steps: int) -> tuple[Any, Any, Any]:
 
 
 @dataclass
+class _Done:
+    """How many changed pictures are done: `each` of every one of `count` pictures, of which `before` came first."""
+
+    report: Report | None
+    before: int
+    count: int
+    each: int = 0
+    done: int = 0
+
+    def add(self, more: int) -> None:
+        self.done += more
+        if self.report is not None:
+            self.report(self.before * self.each + self.done, self.count * self.each)
+
+
+@dataclass
 class _Curves:
-    """Answers to changed pictures, and how many of all are done."""
+    """Answers to changed pictures, of which as many are told as are done."""
 
     question: Question
     how: _How
-    report: Report | None
-    total: int
-    done: int = 0
+    told: _Done
 
     def of(self, question: Question, changes: Changes, fill: Tensor) -> Tensor:
-        found = answers(question, changes, fill, self.how.batch, self.report, self.done, self.total)
-        self.done += len(changes)
-        return found
+        return answers(question, changes, fill, self.how.batch, self.told.add)
 
 
 # Random sets ----------------------------------------------------------------------------------------------------------
