@@ -148,5 +148,5 @@ def _changed(x: Tensor, fill: Tensor, changes: Changes, k: int, top: int, left: 
     where = torch.zeros(x.shape[1:], dtype=torch.bool)
     box = changes.grid.box
     where[box[0] : box[2], box[1] : box[3]] = torch.from_numpy(changes.mask(k))
-    here = (slice(top, top + height), slice(left, left + width))
-    return torch.where(where[here].to(x.device), fill[(slice(None), *here)], x[(slice(None), *here)])
+    down, right = slice(top, top + height), slice(left, left + width)
+    return torch.where(where[down, right].to(x.device), fill[:, down, right], x[:, down, right])

@@ -117,8 +117,8 @@ def _map(figure: Figure, ax: Axes, result: Comparison, m: int, scale: str) -> No
     ax.imshow(values / (unit or 1.0), cmap=_COLOURMAP, norm=Normalize(-1, 1), interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     if counted.shape != values.shape:
-        frame = {"fill": False, "ec": "#222222", "lw": 0.5}
-        ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **frame))
+        height, width = counted.shape
+        ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, ec="#222222", lw=0.5))
     _above(figure, ax, result.methods[m], result.kinds[m] + ("" if (values < 0).any() else ", never below 0"))
     if scale == "panel":
         _under(figure, ax, f"full colour: ±{unit:.2g}")

@@ -54,7 +54,8 @@ class Question:
         if self.readout is not None:
             return self.readout.seed(like, self.number)
         found = torch.zeros_like(like)
-        found[(0, self.number, *(self.place if like.dim() == 4 and self.place else ()))] = 1
+        at: tuple[int, ...] = self.place if self.place is not None and like.dim() == 4 else ()
+        found[0, self.number][at] = 1
         return found
 
     @cached_property
