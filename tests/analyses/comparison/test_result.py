@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,27 +14,10 @@ import torch
 from deconvviz.analyses.comparison.result import Comparison, Comparisons, spread
 from deconvviz.errors import ResultError
 
-
-def make(seed: int = 0, mode: str = "class", **changes: object) -> Comparison:
-    g = torch.Generator().manual_seed(seed)
-    names = ("guided", "grad-cam", "edges", "random")
-    maps = torch.randn(4, 30, 40, generator=g)
-    maps[1:3] = maps[1:3].abs()
-    found = Comparison(
-        names, maps, torch.rand(4, 8, generator=g), torch.rand(4, 8, generator=g), 0.9, 0.1, 5.5, 1, mode,
-        ("sensitivity", "contribution", "baseline", "baseline"), ("a", "b", "c", "d"), (0, 0, 30, 40), "features.29",
-        "conv5", sizes=(0.1, 0.5), sensitivity_n=torch.tensor([[0.5, math.nan], [0.1, 0.3], [0, 0.2], [-0.1, 0.1]]),
-        infidelity=torch.tensor([0.5, 0.25, 1.0, 0.75]), image=torch.rand(3, 30, 40, generator=g),
-        labels=("cat", "a $dollar_dog"), policy={"steps": 8}, model={"name": "zfnet"},
-    )  # fmt: skip
-    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
+Make, Several = Callable[..., Comparison], Callable[[], Comparisons]
 
 
-def several() -> Comparisons:
-    return Comparisons((make(0), make(1), make(2)), ("a.jpg", "b.jpg", "c.jpg"), model={"name": "zfnet"})
-
-
-def test_npz_loads_as_the_same_result(tmp_path: Path) -> None:
+def test_npz_loads_as_the_same_result(tmp_path: Path, make: Make, several: Several) -> None:
     one = make(place=(3, 4), mode="unit")
     loaded = Comparison.load(one.save(tmp_path / "a.npz"))
     assert loaded == one and loaded.place == (3, 4) and loaded.kinds == one.kinds
@@ -43,7 +27,7 @@ def test_npz_loads_as_the_same_result(tmp_path: Path) -> None:
     assert several() != dataclasses.replace(several(), pictures=(make(0), make(1), make(3)))
 
 
-def test_what_cannot_be_one(tmp_path: Path) -> None:
+def test_what_cannot_be_one(tmp_path: Path, make: Make, several: Several) -> None:
     for wrong, said in (
         (make(kinds=("baseline",)), "not one for each of 4"),
         (make(mode="place"), "neither 'class' nor 'unit'"),
@@ -56,7 +40,7 @@ def test_what_cannot_be_one(tmp_path: Path) -> None:
         Comparisons.load(uneven.save(tmp_path / "a.npz"))
 
 
-def test_the_table_of_one_picture() -> None:
+def test_the_table_of_one_picture(make: Make) -> None:
     curves = torch.tensor([[0.9, 0.1], [0.5, 0.1], [0.9, 0.9], [0.9, 0.5]])
     table = make(deletion=curves, insertion=curves.flip(0), baseline=0.9, blurred=0.1).table()
     assert table.columns[:5] == ("method", "deletion ↓", "insertion ↑", "over edges", "over random")
@@ -72,12 +56,12 @@ def test_the_table_of_one_picture() -> None:
     assert r"a \$dollar\_dog" in table.latex() and "deletion ↓" in table.markdown()
 
 
-def test_no_columns_for_what_is_not_there() -> None:
+def test_no_columns_for_what_is_not_there(make: Make) -> None:
     table = make(sensitivity_n=None, infidelity=None, sizes=()).table()
     assert table.columns == ("method", "deletion ↓", "insertion ↑", "over edges", "over random")
 
 
-def test_means_and_standard_errors() -> None:
+def test_means_and_standard_errors(several: Several) -> None:
     values = several().deletion_auc[:, 0].double()
     error = float(((values - values.mean()).square().sum() / 2).sqrt()) / math.sqrt(3)
     assert several().table().rows[0][1] == f"{float(values.mean()):.3f} ± {error:.3f}"
@@ -89,7 +73,7 @@ def test_means_and_standard_errors() -> None:
     assert math.isnan(spread(torch.tensor([1.0])).error) and math.isnan(spread(torch.tensor([math.nan])).mean)
 
 
-def test_facts_are_json_and_name_the_methods() -> None:
+def test_facts_are_json_and_name_the_methods(make: Make, several: Several) -> None:
     facts = json.loads(json.dumps(make().facts()))
     assert facts["asked"] == "a $dollar_dog" and facts["infidelity"]["grad-cam"] == 0.25
     assert facts["sensitivity_n"]["guided"] == 0.5
