@@ -28,7 +28,8 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
-from deconvviz.live import Occluded, Occluder, Record, record
+from deconvviz.explorer import Explorer, explore
+from deconvviz.live import Occluded, OccludedGrid, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -48,6 +49,7 @@ __all__ = [
     "DeconvvizWarning",
     "Evolution",
     "EvolutionCheckpoints",
+    "Explorer",
     "Filters",
     "History",
     "ImageError",
@@ -56,6 +58,7 @@ __all__ = [
     "LearningCurves",
     "Network",
     "Occluded",
+    "OccludedGrid",
     "Occluder",
     "Occlusion",
     "OutOfMemoryError",
@@ -79,6 +82,7 @@ __all__ = [
     "compare",
     "correspondence",
     "evolve",
+    "explore",
     "filters",
     "history",
     "invariance",
