@@ -22,6 +22,8 @@ from deconvviz.network.network import Network, Target
 
 # What makes a map coarser, or cuts it so that it no longer lies over the whole picture.
 _LOSES = ("max_pool2d_with_indices", "adaptive_max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d", "slice")
+# What gives every place a part of every other one.
+_MIXES = ("softmax", "bmm", "baddbmm", "matmul", "dot_product")
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,10 @@ def _unit(net: Network, rec: Recording, layer: Any, unit: int | None, seed: int)
 
 def _last_map(rec: Recording, value: int) -> FoundLayer | None:
     """The last map on the way to `value` that is larger than one place, as it is before it is pooled or cut."""
+    maps = _maps(rec)
     for op in reversed(rec.ancestors((value,))):
         found = op.outputs[0]
-        if found is None or found == value or not _is_map(rec, found):
+        if found is None or found == value or found not in maps:
             continue
         while op.name in _LOSES and op.inputs[0] in rec.producer:
             found = op.inputs[0]
@@ -150,12 +153,23 @@ def _last_map(rec: Recording, value: int) -> FoundLayer | None:
     return None
 
 
-def _is_map(rec: Recording, value: int) -> bool:
-    shape = rec.values[value].shape
-    return len(shape) == 4 and shape[0] == 1 and min(shape[2:]) > 1
+def _maps(rec: Recording) -> set[int]:
+    """The values (1, C, h, w) of more than one place that lie over the picture: they come from a convolution by way of
+    others, and are as high and wide as it in proportion. A matrix of attention is none."""
+    tall, wide = rec.values[0].shape[2:]
+    known: set[int] = set()
+    for op in rec.ops:
+        if op.name == "convolution" or (not any(part in op.name for part in _MIXES) and known & set(op.inputs)):
+            known.update(v for v in op.outputs if v is not None and rec.values[v].dim() == 4)
+    shapes = {value: rec.values[value].shape for value in known}
+    return {
+        value for value, (n, _, h, w) in shapes.items()
+        if n == 1 and min(h, w) > 1 and abs(h * wide - w * tall) <= 2 * max(tall, wide)
+    }  # fmt: skip
 
 
 def _path(rec: Recording, value: int) -> str:
     """The shortest path of a module that returns the value, or of the one in which it is made."""
     returned = [path for path, calls in rec.calls.items() if value in calls]
-    return min(returned, key=len) if returned else rec.producer[value].module
+    op = rec.producer[value]
+    return min(returned, key=len) if returned else op.module or op.name

@@ -221,6 +221,27 @@ def test_what_only_autograd_knows() -> None:
     assert close(attributions(question(net, x, target=1, layer="conv"), "grad-cam"), cam[0].detach())
 
 
+class Attends(nn.Module):
+    """A convolution, then attention among its places: what lies over the picture is what the convolution returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.end = nn.Conv2d(3, 4, 5, 5).double(), nn.Linear(4, 2).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.conv(x).flatten(2).transpose(1, 2)
+        heads = places.view(1, 16, 2, 2).transpose(1, 2)
+        mixed = (heads @ heads.transpose(2, 3)).softmax(-1) @ heads
+        return self.end(mixed.transpose(1, 2).reshape(1, 16, 4).mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_matrix_of_attention_is_no_map() -> None:
+    asked = question(Attends(), picture())
+    assert asked.cam is not None and asked.cam.path == "conv"
+    assert attributions(asked, "grad-cam").shape == (1, 20, 20)
+
+
 def test_no_map_to_weigh() -> None:
     asked = question(nn.Sequential(nn.Flatten(), nn.Linear(1200, 2)).double(), picture())
     with pytest.raises(deconvviz.errors.DeconvvizValueError, match="need a layer with maps"):
