@@ -4,6 +4,7 @@ from deconvviz import captum as captum
 from deconvviz import rules as rules
 from deconvviz.analyses.accuracy import Accuracy
 from deconvviz.analyses.architecture import Architecture, architecture
+from deconvviz.analyses.comparison import Comparison, Comparisons, compare
 from deconvviz.analyses.correspondence import Correspondence, correspondence
 from deconvviz.analyses.curves import LearningCurves, learning_curves
 from deconvviz.analyses.evolution import Evolution, evolve
@@ -43,6 +44,8 @@ __all__ = [
     "Architecture",
     "AtlasError",
     "Card",
+    "Comparison",
+    "Comparisons",
     "Correspondence",
     "DeconvvizError",
     "DeconvvizTypeError",
@@ -81,6 +84,7 @@ __all__ = [
     "Weights",
     "WeightsError",
     "architecture",
+    "compare",
     "correspondence",
     "evolve",
     "explore",

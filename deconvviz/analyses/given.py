@@ -1,7 +1,9 @@
-"""What results keep of a picture as it was given: all of it, small, which part was used, and the network's answer."""
+"""What results keep of a picture as it was given: all of it, small, which part was used, and the network's answer;
+and the classes that are asked of several."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from deconvviz.analyses.features import OUTPUT, features
 from deconvviz.data.images import read_image
 from deconvviz.engine.readout import output_of
 from deconvviz.engine.recording import Recording
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import DeconvvizError, DeconvvizValueError
 from deconvviz.network.network import Network
 from deconvviz.network.preprocessing import Picture, shown_region
 
@@ -82,3 +84,17 @@ def _answers(net: Network, logits: Tensor | None) -> list[tuple[int, float]]:
         return []
     shares, classes = logits.double().softmax(1).max(1)
     return list(zip(classes.tolist(), shares.tolist(), strict=True))
+
+
+def targets_of(target: Any, count: int) -> list[Any]:
+    """The class in question of each of `count` pictures."""
+    several = isinstance(target, Sequence) and not isinstance(target, str) and not _has_places(target)
+    targets = list(target) if several else [target] * count
+    if len(targets) != count:
+        raise DeconvvizValueError(f"target has {len(targets)} classes for {count} pictures")
+    return targets
+
+
+def _has_places(target: Sequence[Any]) -> bool:
+    """Whether this is (class, where) and not one class for each of two pictures."""
+    return isinstance(target, tuple) and len(target) == 2 and not isinstance(target[1], int | str | None)

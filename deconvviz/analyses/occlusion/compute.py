@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deconvviz.analyses.given import whole_of
+from deconvviz.analyses.given import targets_of, whole_of
 from deconvviz.analyses.occlusion.cover import Covered, as_result, cover_of, positions_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.occlusion.sweep import Sweep
@@ -25,7 +25,6 @@ from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import (
-    DeconvvizValueError,
     UnsupportedOperatorError,
     check_choice,
     check_counts,
@@ -86,27 +85,13 @@ def occlude(
     """
     net = Network.of(model)
     pictures = several(image, net.card.channels or 3)
-    targets = [target] if pictures is None else _targets(target, len(pictures))
+    targets = [target] if pictures is None else targets_of(target, len(pictures))
     with heard(progress, "positions") as report:
         found = [
             _one(net, p, t, window, stride, fill, layer, batch, mask, positions, seed, report, method, output)
             for p, t in zip([image] if pictures is None else pictures, targets, strict=True)
         ]
     return found[0] if pictures is None else found
-
-
-def _targets(target: Any, count: int) -> list[Any]:
-    """The class in question of each of `count` pictures."""
-    several = isinstance(target, Sequence) and not isinstance(target, str) and not _has_places(target)
-    targets = list(target) if several else [target] * count
-    if len(targets) != count:
-        raise DeconvvizValueError(f"target has {len(targets)} classes for {count} pictures")
-    return targets
-
-
-def _has_places(target: Sequence[Any]) -> bool:
-    """Whether this is (class, where) and not one class for each of two pictures."""
-    return isinstance(target, tuple) and len(target) == 2 and not isinstance(target[1], int | str | None)
 
 
 def _one(net: Network, image: Any, *how: Any) -> Occlusion:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.given import answer_of, whole_of
 from deconvviz.analyses.projection.result import Projection
-from deconvviz.engine.autograd import gradients
-from deconvviz.engine.backward import walk_back, walk_by
+from deconvviz.engine.autograd import derivatives, gradients
+from deconvviz.engine.backward import walk_back
 from deconvviz.engine.geometry import boxes, field_of
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.memory import check_memory, told
@@ -409,11 +409,6 @@ def class_shares(net: Network, rec: Recording, readout: Readout, number: int, va
     """
     seed = readout.seed(rec.values[readout.value], number)
     data = [rec.values[value] for value in values]
-    if rec.beyond is not None:
-        slopes = [gradients(net.plain, rec, readout.value, [seed], value)[0] for value in values]
-    else:
-        slopes = [torch.zeros_like(x) for x in data]
-        ends = dict(zip(values, slopes, strict=True))
-        walk_by(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), ends)
+    slopes = derivatives(net.plain, rec, readout.value, seed, values)
     products = [slope * x for slope, x in zip(slopes, data, strict=True)]
     return [x.flatten(2).sum(2)[0] if x.dim() == 4 else x[0] for x in products]
