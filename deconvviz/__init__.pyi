@@ -11,6 +11,7 @@ from deconvviz.analyses.occlusion import Occlusion, occlude
 from deconvviz.analyses.panels import Panels, PanelSource, PanelsPage, panels, panels_page
 from deconvviz.analyses.probes import Probes, probe
 from deconvviz.analyses.projection import Projection, project
+from deconvviz.analyses.sanity import Sanity, sanity
 from deconvviz.analyses.scheme import Scheme, scheme
 from deconvviz.card import Card, Weights
 from deconvviz.errors import (
@@ -64,6 +65,7 @@ __all__ = [
     "Record",
     "Result",
     "ResultError",
+    "Sanity",
     "Scheme",
     "Store",
     "StoreError",
@@ -87,6 +89,7 @@ __all__ = [
     "project",
     "receptive_field",
     "record",
+    "sanity",
     "scan",
     "scheme",
 ]
