@@ -8,15 +8,30 @@ autograd.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from deconvviz.engine.backward import walk_back
 from deconvviz.engine.capture import Tap, find_taps
 from deconvviz.engine.passes import EndOfPass, eager, untouched
 from deconvviz.engine.recording import Recording
+from deconvviz.engine.rules import Walk
+from deconvviz.engine.windows import from_whole
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+
+
+def derivative(module: nn.Module, rec: Recording, value: int, seed: Tensor, source: int = 0) -> Tensor:
+    """The derivative, for one `seed` on the recorded `value`, by the recorded value `source` (0: the image).
+
+    By the recording's operators; by autograd itself where the pass has parts that they do not show.
+    """
+    if rec.beyond is not None:
+        return gradients(module, rec, value, [seed], source)[0]
+    found = torch.zeros_like(rec.values[source])
+    walk_back(Walk(rec, "gradient", "add"), value, from_whole(seed[None]), source, found)
+    return found
 
 
 def gradients(module: nn.Module, rec: Recording, value: int, seeds: Iterable[Tensor], source: int = 0) -> list[Tensor]:
@@ -25,12 +40,7 @@ def gradients(module: nn.Module, rec: Recording, value: int, seeds: Iterable[Ten
     Raises `UnsupportedOperatorError` where autograd itself cannot, and `DeconvvizValueError` for a model that has
     changed since it was recorded.
     """
-    device = rec.values[0].device.type
-    cast = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else None
-    with (
-        torch.inference_mode(False), torch.enable_grad(), cast or contextlib.nullcontext(),
-        untouched(module, frozen=True) as run,
-    ):  # fmt: skip
+    with _with_autograd(module, rec) as run:
         try:
             begin, end = _pass(run, rec, value, source)
             return [_sent(run, begin, end, seed) for seed in seeds]
@@ -40,6 +50,35 @@ def gradients(module: nn.Module, rec: Recording, value: int, seeds: Iterable[Ten
                 f"autograd cannot differentiate this pass ({line}); methods 'deconvnet' and 'guided' and "
                 "occlude may work"
             ) from error
+
+
+@contextlib.contextmanager
+def followed(module: nn.Module, rec: Recording, value: int) -> Iterator[Callable[[Tensor], Tensor]]:
+    """A function of pictures (K, C, H, W) that autograd follows: the recorded `value` as they make it, K rows."""
+    (tap,) = find_taps(rec, [value])
+    with _with_autograd(module, rec) as run:
+
+        def call(x: Tensor) -> Tensor:
+            seen: dict[int, Tensor] = {}
+            with eager, _watched(run, tap, value, seen, last=True), contextlib.suppress(EndOfPass):
+                run(x.clone())  # a leaf, in which nothing may be written in place
+            if value not in seen:
+                raise DeconvvizValueError("the model does not run what was recorded: record it again")
+            return seen[value]
+
+        yield call
+
+
+@contextlib.contextmanager
+def _with_autograd(module: nn.Module, rec: Recording) -> Iterator[nn.Module]:
+    """What to run in the place of `module` for autograd to follow it, and the modes for that."""
+    device = rec.values[0].device.type
+    cast = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else None
+    with (
+        torch.inference_mode(False), torch.enable_grad(), cast or contextlib.nullcontext(),
+        untouched(module, frozen=True) as run,
+    ):  # fmt: skip
+        yield run
 
 
 def _pass(module: nn.Module, rec: Recording, value: int, source: int) -> tuple[Tensor, Tensor]:

@@ -107,18 +107,8 @@ class Occlusion(OnePictureResult):
         """
         height, width = self.image.shape[-2:]
         drop = (self.baseline[self.target].double() - self.logits[:, self.target].double()).cpu().view(self.shape)
-        rows, cols = self.origins[:: self.shape[1], 0].cpu(), self.origins[: self.shape[1], 1].cpu()
         mask = torch.ones(self.window) if self.mask is None else self.mask.cpu()
-        total, count = torch.zeros(2, height, width, dtype=torch.float64)
-        # One row of the window at a time: `spread` takes a value per column of positions to the pixels it covers.
-        for offset, line in enumerate(mask.double()):
-            spread = torch.zeros(len(cols), width + self.window[1], dtype=torch.float64)
-            spread.scatter_(1, cols[:, None] + torch.arange(self.window[1]), line.expand(len(cols), -1))
-            inside = rows + offset < height
-            at = rows[inside] + offset
-            total.index_add_(0, at, drop[inside] @ spread[:, :width])
-            count.index_add_(0, at, torch.ones_like(drop[inside]) @ spread[:, :width])
-        return torch.where(count > 0, total / count, torch.nan).to(self.logits)
+        return mean_over_windows(drop, self.origins.cpu(), mask, (height, width)).to(self.logits)
 
     def attribution(self) -> Tensor:
         """Return `heatmap` for each channel alike, (C, H, W): the shape that `captum.attr.Occlusion` answers in."""
@@ -141,3 +131,23 @@ class Occlusion(OnePictureResult):
                 for k in order
             ],
         }
+
+
+def mean_over_windows(values: Tensor, origins: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return for each pixel of a picture of `size` the mean of `values` (rows, cols), float64, over the windows that
+    cover it, (H, W); NaN where none does.
+
+    `origins` (P, 2) are the windows' left upper corners, `mask` (h, w) says which of their pixels count.
+    """
+    height, width = size
+    rows, cols = origins[:: values.shape[1], 0], origins[: values.shape[1], 1]
+    total, count = torch.zeros(2, height, width, dtype=torch.float64)
+    # One row of the window at a time: `spread` takes a value per column of positions to the pixels it covers.
+    for offset, line in enumerate(mask.double()):
+        spread = torch.zeros(len(cols), width + mask.shape[1], dtype=torch.float64)
+        spread.scatter_(1, cols[:, None] + torch.arange(mask.shape[1]), line.expand(len(cols), -1))
+        inside = rows + offset < height
+        at = rows[inside] + offset
+        total.index_add_(0, at, values[inside] @ spread[:, :width])
+        count.index_add_(0, at, torch.ones_like(values[inside]) @ spread[:, :width])
+    return torch.where(count > 0, total / count, torch.nan)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.given import answer_of, whole_of
 from deconvviz.analyses.projection.result import Projection
-from deconvviz.engine.autograd import gradients
+from deconvviz.engine.autograd import derivative, gradients
 from deconvviz.engine.backward import walk_back
 from deconvviz.engine.geometry import boxes, field_of
 from deconvviz.engine.layers import FoundLayer, layer_maps
@@ -393,10 +393,6 @@ def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target
     readout, number = net.read_out(rec, 'units="class"', target, output)
     seed = readout.seed(rec.values[readout.value], number)
     value = rec.values[found.value]
-    if rec.beyond is not None:
-        (gradient,) = gradients(net.plain, rec, readout.value, [seed], found.value)
-    else:
-        gradient = torch.zeros_like(value)
-        walk_back(Walk(rec, "gradient", "add"), readout.value, from_whole(seed[None]), found.value, gradient)
+    gradient = derivative(net.plain, rec, readout.value, seed, found.value)
     share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
     return torch.sort(share.float(), descending=True, stable=True).indices.cpu()

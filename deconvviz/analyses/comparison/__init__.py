@@ -1,0 +1,1 @@
+"""Which method says where a network looks, and can be believed: maps side by side, curves, numbers."""
