@@ -4,6 +4,7 @@ from deconvviz.analyses.architecture import Architecture, architecture
 from deconvviz.analyses.correspondence import Correspondence, correspondence
 from deconvviz.analyses.curves import LearningCurves, learning_curves
 from deconvviz.analyses.evolution import Evolution, evolve
+from deconvviz.analyses.explanation import Explanation, Stage, explain
 from deconvviz.analyses.filters import Filters, filters
 from deconvviz.analyses.history import History, history
 from deconvviz.analyses.invariance import Invariance, invariance
@@ -46,6 +47,7 @@ __all__ = [
     "DeconvvizWarning",
     "Evolution",
     "EvolutionCheckpoints",
+    "Explanation",
     "Filters",
     "History",
     "ImageError",
@@ -67,6 +69,7 @@ __all__ = [
     "ResultError",
     "Sanity",
     "Scheme",
+    "Stage",
     "Store",
     "StoreError",
     "Table",
@@ -77,6 +80,7 @@ __all__ = [
     "architecture",
     "correspondence",
     "evolve",
+    "explain",
     "filters",
     "history",
     "invariance",

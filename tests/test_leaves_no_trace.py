@@ -132,6 +132,8 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "record, occlude": lambda m: deconvviz.record(Logits(m), IMAGE).occlude(window=4, stride=4, layer="inner.bn2"),
     "record, occluder": lambda m: deconvviz.record(Logits(m), IMAGE).occluder(4, layer="inner.bn2").at(2, 3),
     "sanity": lambda m: deconvviz.sanity(m, IMAGE, "bn2", top=2),
+    "explain": lambda m: deconvviz.explain(Logits(m), IMAGE, layers=["inner.bn2"], top=2, window=4, stride=4),
+    "explain, unchecked": lambda m: deconvviz.explain(Logits(m), IMAGE, top=1, window=4, stride=4, checks=False),
     "invariance": lambda m: deconvviz.invariance(Logits(m), IMAGE, 0, {"flip": [1]}, "inner.conv1", "inner.bn2"),
     "correspondence": lambda m: deconvviz.correspondence(m, [(IMAGE, {"a": [1, 1, 4, 4]})] * 2, ["bn2"], random=1),
     "filters": lambda m: deconvviz.filters(m, images=[IMAGE]),

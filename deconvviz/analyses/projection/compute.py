@@ -276,7 +276,8 @@ def unit_numbers(units: Any, maps: Tensor) -> Tensor:
     return index
 
 
-def _places(place: Any, k: int, height: int, width: int) -> Tensor:
+def places_of(place: Any, k: int, height: int, width: int) -> Tensor:
+    """The places (K, 2) that `place` means, as a caller gives it, in maps of a size."""
     try:
         places = torch.as_tensor(place).cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -299,7 +300,7 @@ def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seed
     chosen = maps[index.to(maps.device)]
     k, height, width = chosen.shape
     if place is not None:
-        places = _places(place, k, height, width)
+        places = places_of(place, k, height, width)
     else:
         flat = chosen.flatten(1).argmax(1).cpu()
         places = torch.stack([flat // width, flat % width], 1)

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.analyses.given import answer_of, whole_of
-from deconvviz.analyses.projection.compute import check_how, first_units, pixels_of, switches_to, unit_numbers
+from deconvviz.analyses.projection.compute import (
+    check_how,
+    first_units,
+    pixels_of,
+    places_of,
+    switches_to,
+    unit_numbers,
+)  # fmt: skip
 from deconvviz.analyses.sanity.measures import MEASURES, alike, cosines
 from deconvviz.analyses.sanity.randomise import ASTRAY, DRAWN, Copy, steps_to
 from deconvviz.analyses.sanity.result import Sanity
@@ -40,6 +47,7 @@ def sanity(
     units: int | Sequence[int] | Tensor | None = None,
     method: str = "deconvnet",
     others: Pictures | None = None,
+    place: tuple[int, int] | Sequence[Sequence[int]] | Tensor | None = None,
     top: int = 9,
     most: int = 16,
     overlap: str = "add",
@@ -50,8 +58,8 @@ def sanity(
 ) -> Sanity:
     """Say whether projections of units of `layer` in one picture depend on what they are said to show.
 
-    `image`, `layer`, `units` (numbers, or None for the `top` strongest), `method`, `overlap`, `attention` and `batch`
-    are those of `project`. Each unit is sent back from its strongest place, also where it is compared with others, and
+    `image`, `layer`, `units` (numbers, or None for the `top` strongest), `place`, `method`, `overlap`, `attention` and
+    `batch` are those of `project`. Each unit is sent back from one place, also where it is compared with others, and
     whether it fires there or not: seeded with 1, below the layer's own rectifier.
 
     *Weights*: they are drawn anew in a copy, by torch's own initialisation of each layer (else shuffled), from the
@@ -75,7 +83,7 @@ def sanity(
     with heard(progress, "passes") as report:
         sender = _Sender(net, layer, (method, overlap, attention), batch)
         first = sender.pass_of(net, x)
-        chosen = _chosen(net, first, units, top)
+        chosen = _chosen(net, first, units, top, place)
         steps = steps_to(first.rec, first.found.value, net.plain, net.card.aliases)
         shown = _evenly(len(steps), most)
         inputs, companions = _companions(net, x, others)
@@ -220,18 +228,22 @@ def _told(inputs: Sequence[Tensor], counter: _Counter) -> Any:
         counter.tick()
 
 
-def _chosen(net: Network, one: _Pass, units: Any, top: int) -> _Chosen:
+def _chosen(net: Network, one: _Pass, units: Any, top: int, place: Any) -> _Chosen:
     maps = one.maps
     if not net.allow_nonfinite:
         check_value(one.rec, one.found.value, f"'{one.found.alias or one.found.path or 'the output'}'")
     index = first_units(maps, top).units if units is None else unit_numbers(units, maps)
-    flat = maps[index.to(maps.device)].flatten(1).float().max(1)
-    at = flat.indices.cpu()
-    places = torch.stack([at // maps.shape[2], at % maps.shape[2]], 1)
+    own = maps[index.to(maps.device)].float().cpu()
+    if place is None:
+        at = own.flatten(1).argmax(1)
+        places = torch.stack([at // maps.shape[2], at % maps.shape[2]], 1)
+    else:
+        places = places_of(place, len(index), maps.shape[1], maps.shape[2])
+    activations = own[torch.arange(len(index)), places[:, 0], places[:, 1]]
     fields = torch.tensor([[0, 0, *one.rec.values[0].shape[2:]]]).repeat(len(index), 1)
     if one.rec.values[one.found.value].dim() == 4:
         fields = boxes(one.rec, one.found.value, [(int(r), int(c)) for r, c in places.tolist()])
-    return _Chosen(index, places, flat.values.cpu(), fields)
+    return _Chosen(index, places, activations, fields)
 
 
 def _companions(net: Network, x: Tensor, others: Pictures | None) -> tuple[list[Tensor], tuple[str, ...]]:

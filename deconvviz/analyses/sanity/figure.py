@@ -56,7 +56,7 @@ def _title(result: Sanity) -> str:
 def _notes(result: Sanity) -> list[str]:
     pools = "1 max pool" if result.switches == 1 else f"{result.switches or 'no'} max pools"
     several = "1 unit" if len(result) == 1 else f"{len(result)} units"
-    first = f"{several}, each at its strongest place; {pools} on the way. {result.answer_in_words()}"
+    first = f"{several}, each at one place; {pools} on the way. {result.answer_in_words()}"
     second = f"compared with: {', '.join(result.companions)}"
     return [shorten(note, _WIDTH - 2 * _EDGE, 5.5) for note in (first, second)]
 
