@@ -1,6 +1,7 @@
 # Written by `python -m deconvviz._public` from the `__all__` of the parts: change those.
 from deconvviz.analyses.accuracy import Accuracy
 from deconvviz.analyses.architecture import Architecture, architecture
+from deconvviz.analyses.comparison import Comparison, Comparisons, compare
 from deconvviz.analyses.correspondence import Correspondence, correspondence
 from deconvviz.analyses.curves import LearningCurves, learning_curves
 from deconvviz.analyses.evolution import Evolution, evolve
@@ -40,6 +41,8 @@ __all__ = [
     "Architecture",
     "AtlasError",
     "Card",
+    "Comparison",
+    "Comparisons",
     "Correspondence",
     "DeconvvizError",
     "DeconvvizTypeError",
@@ -78,6 +81,7 @@ __all__ = [
     "Weights",
     "WeightsError",
     "architecture",
+    "compare",
     "correspondence",
     "evolve",
     "explain",

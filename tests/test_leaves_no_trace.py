@@ -122,6 +122,8 @@ class BranchByBool(nn.Module):
 IMAGE = torch.randn(1, 3, 12, 10, generator=torch.Generator().manual_seed(2))
 
 
+EVERY_METHOD = ("gradient", "deconvnet", "guided", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion")
+
 # Every public function that runs a model, by one call that reaches the layer bn2; a new function adds a line.
 CALLS: dict[str, Callable[[nn.Module], object]] = {
     "project": lambda m: project(m, IMAGE, "bn2"),
@@ -134,6 +136,8 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "sanity": lambda m: deconvviz.sanity(m, IMAGE, "bn2", top=2),
     "explain": lambda m: deconvviz.explain(Logits(m), IMAGE, layers=["inner.bn2"], top=2, window=4, stride=4),
     "explain, unchecked": lambda m: deconvviz.explain(Logits(m), IMAGE, top=1, window=4, stride=4, checks=False),
+    "compare": lambda m: deconvviz.compare(Logits(m), IMAGE, EVERY_METHOD, steps=2, subsets=1),
+    "compare, unit": lambda m: deconvviz.compare(m, IMAGE, ["guided"], layer="bn2", mode="unit", steps=2, subsets=1),
     "invariance": lambda m: deconvviz.invariance(Logits(m), IMAGE, 0, {"flip": [1]}, "inner.conv1", "inner.bn2"),
     "correspondence": lambda m: deconvviz.correspondence(m, [(IMAGE, {"a": [1, 1, 4, 4]})] * 2, ["bn2"], random=1),
     "filters": lambda m: deconvviz.filters(m, images=[IMAGE]),

@@ -1,20 +1,23 @@
-"""What results keep of a picture as it was given: all of it, small, which part was used, and the network's answer."""
+"""What is given: one picture or several; and what results keep of it: all, small, the part used, the answer."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from deconvviz.analyses.features import OUTPUT, features
 from deconvviz.data.images import read_image
 from deconvviz.engine.readout import output_of
 from deconvviz.engine.recording import Recording
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import DeconvvizError, DeconvvizValueError
 from deconvviz.network.network import Network
-from deconvviz.network.preprocessing import Picture, shown_region
+from deconvviz.network.preprocessing import Picture, Pictures, listed, shown_region
 
 _SIDE = 360  # pixels of the longer side of the whole picture, as it is kept
 _ALL = 0.01  # what may be left out of a side before that is worth a word
@@ -82,3 +85,29 @@ def _answers(net: Network, logits: Tensor | None) -> list[tuple[int, float]]:
         return []
     shares, classes = logits.double().softmax(1).max(1)
     return list(zip(classes.tolist(), shares.tolist(), strict=True))
+
+
+def several_of(net: Network, image: Pictures) -> Sequence[Any] | None:
+    """The pictures, if several are meant: a list, a folder, a data set or its loader, a tensor (N, C, H, W)."""
+    if isinstance(image, Tensor):
+        return list(image) if image.dim() == 4 and image.shape[0] != 1 else None
+    several = (
+        isinstance(image, list | tuple | Dataset | DataLoader)
+        or (isinstance(image, np.ndarray) and image.ndim == 4)
+        or (isinstance(image, str | os.PathLike) and os.path.isdir(image))
+    )
+    return listed(image, net.card.channels or 3)[0] if several else None
+
+
+def targets_of(target: Any, count: int) -> list[Any]:
+    """The class in question of each of `count` pictures."""
+    several = isinstance(target, Sequence) and not isinstance(target, str) and not _has_places(target)
+    targets = list(target) if several else [target] * count
+    if len(targets) != count:
+        raise DeconvvizValueError(f"target has {len(targets)} classes for {count} pictures")
+    return targets
+
+
+def _has_places(target: Sequence[Any]) -> bool:
+    """Whether this is (class, where) and not one class for each of two pictures."""
+    return isinstance(target, tuple) and len(target) == 2 and not isinstance(target[1], int | str | None)

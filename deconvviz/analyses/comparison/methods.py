@@ -7,8 +7,8 @@ speaks for it. A **baseline** knows nothing of the network.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,15 +92,22 @@ def input_x_gradient(question: Question) -> Tensor:
 
 # By captum ------------------------------------------------------------------------------------------------------------
 
+BY_CAPTUM = ("integrated-gradients", "smoothgrad")
+
+
+def check_installed(methods: Collection[str]) -> None:
+    """Raise `DeconvvizValueError` if one of the methods needs captum and that is not installed."""
+    if any(name in BY_CAPTUM for name in methods):
+        _captum()
+
 
 def _captum() -> Any:
     try:
-        import captum.attr
+        return importlib.import_module("captum.attr")
     except ImportError as error:
         raise DeconvvizValueError(
-            f"integrated-gradients and smoothgrad need the package captum: pip install 'deconvviz[compare]' ({error})"
+            f"{' and '.join(BY_CAPTUM)} need the package captum: pip install 'deconvviz[compare]' ({error})"
         ) from error
-    return captum.attr
 
 
 def _by_captum(question: Question, call: Callable[[Any, Callable[[Tensor], Tensor]], Tensor]) -> Tensor:

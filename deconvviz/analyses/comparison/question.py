@@ -20,7 +20,8 @@ from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 from deconvviz.network.finite import check_value
 from deconvviz.network.network import Network, Target
 
-_POOLS = ("max_pool2d_with_indices", "adaptive_max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d")
+# What makes a map coarser, or cuts it so that it no longer lies over the whole picture.
+_LOSES = ("max_pool2d_with_indices", "adaptive_max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d", "slice")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Question:
         if self.readout is not None:
             return self.readout.seed(like, self.number)
         found = torch.zeros_like(like)
-        found[(0, self.number, *(self.place if like.dim() == 4 and self.place else ()))] = 1
+        at: tuple[int, ...] = self.place if self.place is not None and like.dim() == 4 else ()
+        found[0, self.number][at] = 1
         return found
 
     @cached_property
@@ -136,12 +138,12 @@ def _unit(net: Network, rec: Recording, layer: Any, unit: int | None, seed: int)
 
 
 def _last_map(rec: Recording, value: int) -> FoundLayer | None:
-    """The last map on the way to `value` that is larger than one place, as it is before it is pooled."""
+    """The last map on the way to `value` that is larger than one place, as it is before it is pooled or cut."""
     for op in reversed(rec.ancestors((value,))):
         found = op.outputs[0]
         if found is None or found == value or not _is_map(rec, found):
             continue
-        while op.name in _POOLS and op.inputs[0] in rec.producer:
+        while op.name in _LOSES and op.inputs[0] in rec.producer:
             found = op.inputs[0]
             op = rec.producer[found]
         return FoundLayer(found, _path(rec, found))

@@ -6,7 +6,6 @@ on every occluded picture.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from deconvviz.analyses.given import whole_of
+from deconvviz.analyses.given import several_of, targets_of, whole_of
 from deconvviz.analyses.occlusion.cover import Cover, Covered, Positions, as_result, cover_of, positions_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.occlusion.watch import Watch, watch
@@ -33,14 +31,13 @@ from deconvviz.engine.replay.run import run as replay_all
 from deconvviz.engine.replay.schedule import Schedule
 from deconvviz.engine.windows import Patch, RecordedMap
 from deconvviz.errors import (
-    DeconvvizValueError,
     UnsupportedOperatorError,
     check_choice,
     check_counts,
 )
 from deconvviz.network.finite import check_value
 from deconvviz.network.network import Network, Target
-from deconvviz.network.preprocessing import Pictures, listed
+from deconvviz.network.preprocessing import Pictures
 from deconvviz.progress import Progress, Report, heard
 
 POSITIONS = ("all", "captum")
@@ -93,40 +90,14 @@ def occlude(
     ((3, 3), torch.Size([9, 101]), torch.Size([3, 3]))
     """
     net = Network.of(model)
-    pictures = _pictures(image, net)
-    targets = [target] if pictures is None else _targets(target, len(pictures))
+    pictures = several_of(net, image)
+    targets = [target] if pictures is None else targets_of(target, len(pictures))
     with heard(progress, "positions") as report:
         found = [
             _one(net, p, t, window, stride, fill, layer, batch, mask, positions, seed, report, method, output)
             for p, t in zip([image] if pictures is None else pictures, targets, strict=True)
         ]
     return found[0] if pictures is None else found
-
-
-def _targets(target: Any, count: int) -> list[Any]:
-    """The class in question of each of `count` pictures."""
-    several = isinstance(target, Sequence) and not isinstance(target, str) and not _has_places(target)
-    targets = list(target) if several else [target] * count
-    if len(targets) != count:
-        raise DeconvvizValueError(f"target has {len(targets)} classes for {count} pictures")
-    return targets
-
-
-def _has_places(target: Sequence[Any]) -> bool:
-    """Whether this is (class, where) and not one class for each of two pictures."""
-    return isinstance(target, tuple) and len(target) == 2 and not isinstance(target[1], int | str | None)
-
-
-def _pictures(image: Any, net: Network) -> Sequence[Any] | None:
-    """The pictures, if several are meant."""
-    if isinstance(image, Tensor):
-        return list(image) if image.dim() == 4 and image.shape[0] != 1 else None
-    several = (
-        isinstance(image, list | tuple | Dataset | DataLoader)
-        or (isinstance(image, np.ndarray) and image.ndim == 4)
-        or (isinstance(image, str | os.PathLike) and os.path.isdir(image))
-    )
-    return listed(image, net.card.channels or 3)[0] if several else None
 
 
 def _one(net: Network, image: Any, *how: Any) -> Occlusion:
