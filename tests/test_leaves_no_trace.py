@@ -184,6 +184,8 @@ NO_RULE = {
 NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
 NO_RULE |= {
     "project, gradient",
+    "explain",
+    "explain, unchecked",
     "occlude",
     "record, occlude",
     "record, occluder",

@@ -51,7 +51,8 @@ def explain(
 
     `image`, `target` (a class, None: the model's own answer), `window`, `stride` (of the occluder; None: a seventh of
     the picture, and a quarter of that) and `output` are those of `occlude`. `layers` are the stages: None takes the
-    numbered aliases of the card, or, where there are none, the last layer of each size that maps have. Of each the
+    numbered aliases of the card, or, where there are none, the last layer of each size that maps have,
+    of the outermost modules with such maps. Of each the
     `top` maps are taken that add most to the class's logit (Σ activation × derivative), and
 
     - projected by `method`, each from the place that adds most (None: the DeconvNet, or guided backpropagation where no

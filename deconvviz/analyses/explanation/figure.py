@@ -85,7 +85,7 @@ def _overview(figure: Figure, result: Explanation) -> None:
     bottom = top - _HEAD - _TITLE - height
     label, share = result.label(result.target), {n: s for n, _, s in result.classes()}[result.target]
     title = f"Why {label}? {result.model_name}"
-    note = f"about the class {label}: probability {share:.3g}, logit {float(result.logits[result.target]):.3g}"
+    note = f"{label}: probability {share:.3g}, logit {float(result.logits[result.target]):.3g}"
     headline(figure, _EDGE, shorten(title, _WIDTH - 2 * _EDGE, 8, "bold"), shorten(note, _WIDTH - 2 * _EDGE, 5.5))
     photograph = axes_at(figure, _EDGE, bottom, width, height)
     show(photograph, rgb(result.photograph()))
@@ -187,7 +187,11 @@ def _stage(figure: Figure, result: Explanation, stage: Stage, top: float, column
         y = top - _STAGE - (line + 1) * (_PANEL + _LABEL) + 0.1
         upper, left, lower, right = p.boxes[k].tolist()
         colour = _colour(k) if coloured else "#888888"
-        show(axes_at(figure, x, y, _PANEL, _PANEL), images[k, upper:lower, left:right], colour)
+        projected = axes_at(figure, x, y, _PANEL, _PANEL)
+        show(projected, images[k, upper:lower, left:right], colour)
+        if not bool(p.pixels[k].any()):
+            said = "nothing\ncomes back"  # as by guided, of a unit at the upper end of a ReLU6
+            projected.text(0.5, 0.5, said, ha="center", va="center", fontsize=5.5, transform=projected.transAxes)
         show(axes_at(figure, x + _PANEL + 0.03, y, _PANEL, _PANEL), crops[k], colour)
         head = f"unit {int(p.units[k])}: adds {stage.contributions[k]:+.2g}, without it {-stage.drops[k]:+.2g}"
         _text(figure, x, y + _PANEL + 0.07, shorten(head, pitch - _GAP, 5.5), fontsize=5.5)

@@ -16,7 +16,8 @@ def stages_of(net: Network, rec: Recording, end: int, layers: Sequence[str | nn.
     """The layers with maps on the way to the value `end`, the first one first.
 
     Those that are given, in their order; else the numbered aliases of the card ("1" to "5"), as far as they have maps
-    on this way; else, of each size that maps have on it, the last one that a module returns.
+    on this way; else, of each size that maps have on it, the last one that a module returns
+    (`_by_size`).
     """
     if layers is not None:
         found = [net.find_layer(rec, layer) for layer in layers]
@@ -41,17 +42,17 @@ def _numbered(net: Network, rec: Recording, way: set[int]) -> list[FoundLayer]:
 
 
 def _by_size(rec: Recording, way: set[int]) -> list[FoundLayer]:
-    paths: dict[int, str] = {}
+    """Of each size of maps the last layer, of the outermost modules that return that size: a stage, not the first step
+    of the next one."""
+    last: dict[tuple[int, ...], tuple[int, int, str]] = {}  # size: minus the depth of the path, value, path
     for path, calls in rec.calls.items():
         for n, value in enumerate(calls):
             if value is None or value not in way or not path or not _is_map(rec, value):
                 continue
-            name = path if len(calls) == 1 else f"{path}#{n}"
-            # Of several modules that return one value the outermost: a stage, not the last rectifier in it.
-            if value not in paths or len(name) < len(paths[value]):
-                paths[value] = name
-    last = {tuple(rec.values[value].shape[2:]): value for value in sorted(paths)}
-    return [FoundLayer(value, paths[value]) for value in sorted(last.values())]
+            size = tuple(rec.values[value].shape[2:])
+            found = (-path.count("."), value, path if len(calls) == 1 else f"{path}#{n}")
+            last[size] = max(last.get(size, found), found)
+    return [FoundLayer(value, path) for _, value, path in sorted(last.values(), key=lambda one: one[1])]
 
 
 def _is_map(rec: Recording, value: int) -> bool:

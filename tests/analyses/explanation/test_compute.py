@@ -143,7 +143,7 @@ def blocks() -> nn.Sequential:
 @pytest.mark.parametrize(
     "aliases, layers, expected",
     [
-        ({}, None, ["1", "2"]),  # the outermost module that returns the last value of a size; no 1 × 1
+        ({}, None, ["1", "2"]),  # the last of the outermost modules that return a size, not its parts; no 1 × 1
         ({"1": "0.conv", "2": "2.conv", "3": "5", "stem": "0"}, None, ["0.conv", "2.conv"]),  # as far as they have maps
         ({"stem": "0"}, ["2", "stem"], ["2", "0"]),
     ],
@@ -175,3 +175,20 @@ def test_errors() -> None:
         deconvviz.explain(blocks(), x, target=2)
     with pytest.raises(deconvviz.DeconvvizValueError, match="top is 0"):
         deconvviz.explain(blocks(), x, top=0)
+
+
+def test_a_stage_is_not_the_first_step_of_the_next_one() -> None:
+    """A block widens its maps before it halves them: the last layer of a size is the block before."""
+
+    class Inverted(nn.Module):
+        def __init__(self, maps: int, out: int) -> None:
+            super().__init__()
+            self.widen, self.halve = nn.Conv2d(maps, 6, 1), nn.Conv2d(6, out, 3, 2, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.halve(self.widen(x))  # type: ignore[no-any-return]
+
+    net = Network(nn.Sequential(Block(1, 3, 1), Inverted(3, 4), Inverted(4, 2)))
+    rec = record(net.plain, torch.rand(1, 1, 16, 16))
+    assert rec.output is not None
+    assert [one.path for one in stages_of(net, rec, rec.output, None)] == ["0", "1"]
