@@ -19,6 +19,7 @@ from deconvviz.analyses.occlusion.compute import occlude_recorded
 from deconvviz.analyses.projection.compute import METHODS, project_recorded, switches_to
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.analyses.sanity.compute import sanity
+from deconvviz.analyses.sanity.randomise import steps_to
 from deconvviz.analyses.sanity.result import Sanity
 from deconvviz.engine.autograd import derivative
 from deconvviz.engine.layers import FoundLayer
@@ -190,6 +191,8 @@ def _checked(
     """The sanity of these very projections, without pictures of its own; None for a model that cannot be copied, or a
     layer with nothing to draw anew."""
     name = layer.alias or layer.path
+    if not steps_to(question.rec, layer.value, net.plain, {}):
+        return None
     try:
         found = sanity(
             net, question.image, name, units.numbers, str(projection.policy["method"]), others, units.places,

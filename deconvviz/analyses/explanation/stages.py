@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
+from deconvviz.analyses.sanity.randomise import steps_to
 from deconvviz.engine.layers import FoundLayer
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizValueError, UnknownNameError
@@ -24,9 +26,15 @@ def stages_of(net: Network, rec: Recording, end: int, layers: Sequence[str | nn.
         for one, name in zip(found, layers, strict=True):
             if not _is_map(rec, one.value):
                 raise DeconvvizValueError(f"layer '{one.path or name}' has no map; allowed: those of (N, C, H, W)")
-        return found
+        # One of several calls of a module is known by its number, or it would be the last one.
+        return [
+            replace(one, path=name) if isinstance(name, str) and one.alias is None and "#" in name else one
+            for one, name in zip(found, layers, strict=True)
+        ]
     way = {value for op in rec.ancestors((end,)) for value in op.outputs if value is not None and value != end}
-    return _numbered(net, rec, way) or _by_size(rec, way)
+    found = _numbered(net, rec, way) or _by_size(rec, way)
+    # What only scales or moves the picture is no stage.
+    return [one for one in found if steps_to(rec, one.value, net.plain, {})]
 
 
 def _numbered(net: Network, rec: Recording, way: set[int]) -> list[FoundLayer]:

@@ -85,6 +85,8 @@ def sanity(
         first = sender.pass_of(net, x)
         chosen = _chosen(net, first, units, top, place)
         steps = steps_to(first.rec, first.found.value, net.plain, net.card.aliases)
+        if not steps:
+            raise DeconvvizValueError("no layer with parameters leads there: there is nothing to randomise")
         shown = _evenly(len(steps), most)
         inputs, companions = _companions(net, x, others)
         counter = _Counter(report, 1 + len(inputs) + 2 * len(shown))

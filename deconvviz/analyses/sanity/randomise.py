@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deconvviz.engine.passes import runs_astray
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.stand_ins import StandIn
-from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
+from deconvviz.errors import UnsupportedOperatorError
 
 DRAWN = "each layer's own initialisation (torch's reset_parameters); where it has none, its weights in another order"
 ASTRAY = "no copy of this model can be randomised: it runs parts that are reached from outside of its modules"
@@ -35,7 +35,7 @@ class Step:
 def steps_to(rec: Recording, value: int, module: nn.Module, aliases: Mapping[str, str]) -> list[Step]:
     """The layers with parameters that lead to a recorded value, the last one first.
 
-    Nothing above the value takes part in a projection from it, so nothing above is randomised.
+    Nothing above the value takes part in a projection from it, so nothing above is randomised. Empty where none leads.
     """
     paths = dict.fromkeys(op.module for op in rec.ancestors((value,)))
     short = {path: max((a for a, p in aliases.items() if p == path), key=len) for path in aliases.values()}
@@ -47,8 +47,6 @@ def steps_to(rec: Recording, value: int, module: nn.Module, aliases: Mapping[str
         if not found or any(p.dim() > 1 for p in owned):
             found.append([])
         found[-1].append(path)
-    if not found:
-        raise DeconvvizValueError("no layer with parameters leads there: there is nothing to randomise")
     return [Step(short.get(parts[0], parts[0]), tuple(parts)) for parts in reversed(found)]
 
 

@@ -102,8 +102,9 @@ class Sanity(LayerResult, OnePictureResult):
 
         Which sentence stands is decided by the thresholds of `deconvviz.analyses.sanity.words`.
 
-        >>> for one in deconvviz.sanity(deconvviz.load("zfnet"), "image.jpg", "conv3", top=2).statements():
-        ...     print("shows:" if one.shows else "does not show:", one.text)
+        >>> s = deconvviz.sanity(deconvviz.load("zfnet"), "image.jpg", "conv2", top=2)
+        >>> [(one.about, one.shows) for one in s.statements()][0]
+        ('picture', True)
         """
         return statements(self)
 

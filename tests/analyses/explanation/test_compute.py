@@ -81,7 +81,7 @@ def test_a_planted_watermark_is_found(cheat: nn.Sequential) -> None:
     assert e.cam is not None and min(divmod(int(e.cam.argmax()), 24)) >= 14
     assert [stage.layer for stage in e.stages] == ["1", "2", "4", "5"]  # the last of each size: 22, 11, 9, 4
     for stage in e.stages[2:]:
-        top, left, bottom, right = stage.projection.boxes[0].tolist()
+        bottom, right = stage.projection.boxes[0, 2:].tolist()
         assert bottom > 18 and right > 18 and float(stage.drops[0]) > 0.5
         strong = stage.projection.pixels[0].abs().sum(0)
         assert float(strong[17:, 17:].sum()) > 0.5 * float(strong.sum())
@@ -153,6 +153,26 @@ def test_stages(aliases: dict[str, str], layers: list[str] | None, expected: lis
     rec = record(net.plain, torch.rand(1, 1, 16, 16))
     assert rec.output is not None
     assert [one.path for one in stages_of(net, rec, rec.output, layers)] == expected
+
+
+def test_what_only_scales_the_picture_is_no_stage_and_calls_are_told_apart() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.conv = nn.AvgPool2d(1), nn.Conv2d(1, 1, 3, 2, padding=1)
+            self.fc = nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(self.conv(self.scale(x))).flatten(1))  # type: ignore[no-any-return]
+
+    x = torch.rand(1, 1, 16, 16)
+    found = deconvviz.explain(Twice(), x, window=8, stride=8)
+    assert [stage.layer for stage in found.stages] == ["conv#0", "conv#1"]
+    again = deconvviz.explain(Twice(), x, layers=["conv#0", "scale"], window=8, stride=8)
+    assert [stage.layer for stage in again.stages] == ["conv#0", "scale"]
+    assert again.stages[0].size == (8, 8) and again.stages[0].sanity is not None
+    assert again.stages[0].sanity.boxes.equal(again.stages[0].projection.boxes)
+    assert again.stages[1].sanity is None
 
 
 def test_the_method_follows_the_photograph() -> None:
