@@ -41,7 +41,8 @@ def draw(result: Explanation) -> Figure:
     height = down + len(result.stages) * stage + 0.34
     with styled():
         figure = new_figure(_WIDTH, height)
-        _overview(figure, result)
+        _headline(figure, result)
+        _overview(figure, result, height - _HEAD)
         for n, one in enumerate(reversed(result.stages)):
             _stage(figure, result, one, height - down - n * stage, columns, n == 0)
         for n, line in enumerate(_FOOT):
@@ -58,10 +59,10 @@ _FOOT = (
 
 
 def draw_overview(result: Explanation) -> Figure:
-    """Draw the picture, its classes, occlusion and Grad-CAM alone."""
+    """Draw the picture, its classes, occlusion and Grad-CAM alone, without a headline."""
     with styled():
-        figure = new_figure(_WIDTH, _overview_height(result))
-        _overview(figure, result)
+        figure = new_figure(_WIDTH, _overview_height(result) - _HEAD + _EDGE)
+        _overview(figure, result, figure.get_figheight() - _EDGE)
     return figure
 
 
@@ -79,14 +80,17 @@ def _overview_height(result: Explanation) -> float:
     return _HEAD + _TITLE + _panel_size(result)[1] + _BAR
 
 
-def _overview(figure: Figure, result: Explanation) -> None:
-    width, height = _panel_size(result)
-    top = figure.get_figheight()
-    bottom = top - _HEAD - _TITLE - height
+def _headline(figure: Figure, result: Explanation) -> None:
     label, share = result.label(result.target), {n: s for n, _, s in result.classes()}[result.target]
     title = f"Why {label}? {result.model_name}"
     note = f"{label}: probability {share:.3g}, logit {float(result.logits[result.target]):.3g}"
     headline(figure, _EDGE, shorten(title, _WIDTH - 2 * _EDGE, 8, "bold"), shorten(note, _WIDTH - 2 * _EDGE, 5.5))
+
+
+def _overview(figure: Figure, result: Explanation, top: float) -> None:
+    """The row of the picture, its classes, occlusion and Grad-CAM, down from `top`."""
+    width, height = _panel_size(result)
+    bottom = top - _TITLE - height
     photograph = axes_at(figure, _EDGE, bottom, width, height)
     show(photograph, rgb(result.photograph()))
     if result.stages:

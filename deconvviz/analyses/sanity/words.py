@@ -34,9 +34,9 @@ def _picture(s: Sanity) -> Statement | None:
     said = f"|cosine| {value:.2f} with the same unit at the same place of other pictures"
     if value >= SAME:
         why = " No max pool lies on the way." if s.switches == 0 and s.method == "deconvnet" else ""
-        return Statement(False, "picture", f"Nothing of this picture: it is the same in any other ({said}).{why}")
+        return Statement(False, "picture", f"Anything of this picture: it is the same in any other ({said}).{why}")
     if value >= RELATED:
-        return Statement(False, "picture", f"Mostly not this picture: other pictures give much the same ({said}).")
+        return Statement(False, "picture", f"This picture rather than another: others give much the same ({said}).")
     if value >= APART:
         return Statement(True, "picture", f"This picture, in part: others give something similar ({said}).")
     return Statement(True, "picture", f"This picture: others give something else ({said}).")
@@ -50,7 +50,7 @@ def _unit(s: Sanity) -> Statement | None:
     if value >= SAME:
         return Statement(False, "unit", f"Which unit it is of: all units give the same ({said}).")
     if value >= RELATED:
-        return Statement(False, "unit", f"Hardly which unit it is of: others give much the same ({said}).")
+        return Statement(False, "unit", f"Clearly which unit it is of: others give much the same ({said}).")
     if value >= APART:
         return Statement(True, "unit", f"The unit, in part: others give something similar ({said}).")
     return Statement(True, "unit", f"The unit: others give something else ({said}).")
@@ -85,14 +85,16 @@ def _places(s: Sanity) -> Statement | None:
         return Statement(
             False,
             "places",
-            f"By where it is strong, the weights: with random ones it is strong there, too ({said}).",
+            f"The weights, by where it is strong: with random ones it is strong there, too ({said}).",
         )
     if last >= APART:
         return Statement(
-            False, "places", f"By where it is strong, the weights alone: random ones are strong there in part ({said})."
+            False,
+            "places",
+            f"The weights alone, by where it is strong: with random ones it is strong there in part ({said}).",
         )
     return Statement(
-        True, "places", f"By where it is strong, the weights: with random ones it is strong elsewhere ({said})."
+        True, "places", f"The weights, by where it is strong: with random ones it is strong elsewhere ({said})."
     )
 
 
@@ -103,14 +105,14 @@ def _switches(s: Sanity) -> Statement | None:
         return None
     if signal >= SAME:
         said = f"|cosine| {signal:.2f} with this map sent through another picture's pass"
-        return Statement(False, "switches", f"Details of this picture: below the layer it leaves no mark ({said}).")
+        return Statement(False, "switches", f"Details of this picture: below the layer they leave no mark ({said}).")
     what = "switches" if s.method == "deconvnet" else "switches and masks"
     said = (
         f"|cosine| {recorded:.2f} with another picture's map sent through the {what} of this one, {signal:.2f} with "
         "this map sent through another's"
     )
     if recorded >= RELATED > signal:
-        return Statement(False, "switches", f"What the layer sees, for the most part: its {what} draw it ({said}).")
+        return Statement(False, "switches", f"What the layer sees, for the most part: the {what} draw it ({said}).")
     if recorded > signal:
         return Statement(True, "switches", f"More of its {what} than of the layer's map ({said}).")
     return Statement(True, "switches", f"More of the layer's map than of its {what} ({said}).")
