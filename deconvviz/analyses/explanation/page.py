@@ -29,7 +29,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .
 th, td { padding: .15rem .7rem .15rem 0; text-align: left } .r { text-align: right } caption { text-align: left }
 .units { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0 } figcaption { font-size: .85rem }
 .units img { width: 8.5rem; height: 8.5rem; object-fit: contain; image-rendering: auto; background: #808080 }
-pre { white-space: pre-wrap; overflow-wrap: anywhere } .no::marker { content: "✕  " } .yes::marker { content: "✓  " } small { opacity: .75 }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
+.no::marker { content: "✕  " } .yes::marker { content: "✓  " } small { opacity: .75 }
 """
 
 
