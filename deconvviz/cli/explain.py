@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deconvviz.analyses.explanation.result import Explanation
     from deconvviz.network.network import Network
 
-ORDER = 5
+ORDER = 12
 
 FORMATS = (*common.FORMATS, "html", "json")
 

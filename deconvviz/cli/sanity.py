@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deconvviz.analyses.sanity.result import Sanity
     from deconvviz.network.network import Network
 
-ORDER = 15
+ORDER = 14
 
 _OTHERS = 4  # pictures that each is compared with, at most
 
