@@ -226,6 +226,24 @@ def tile_number() -> float:
     return multiplications(lambda: table.index_select(0, index)) / table.numel()
 
 
+def carried() -> float:
+    """A number that is gathered for one window."""
+    x = maps(1, 128, 60, 60)
+    window = x[:, :, 5:45, 5:45]
+    return seconds(lambda: window.clone(memory_format=torch.channels_last)) * rate() / window.numel()
+
+
+def gather() -> float:
+    """Calls that gather a window and lay a change into it, with next to nothing to carry."""
+    x, change = maps(1, 4, 8, 8), maps(1, 4, 2, 2)
+
+    def once() -> None:
+        window = x[:, :, 1:5, 1:5].clone(memory_format=torch.channels_last)
+        window[:, :, 1:3, 1:3].copy_(change)
+
+    return seconds(once) * rate()
+
+
 def tile_call() -> float:
     """A whole call, with next to nothing to do."""
     fast, x = Winograd(torch.randn(8, 8, 3, 3), None), maps(1, 8, 6, 6)
@@ -260,6 +278,7 @@ def signal() -> float:
 MEASURES: dict[str, Callable[[], float]] = {
     "STEP": step, "WEIGHT": weight, "SPREAD": spread, "PLAIN": plain, "NUMBERS": numbers,
     "NEARLY_WHOLE": nearly_whole, "DIFFERENCE": difference, "LARGE_SUM": large_sum, "COPIED_BLOCKS": copied_blocks,
+    "CARRIED": carried, "GATHER": gather,
     "TILE_PRODUCT": tile_product, "TILE_TRANSFORM": tile_transform, "TILE_NUMBER": tile_number,
     "TILE_CALL": tile_call, "TILE_FILTER": tile_filter, "TILE_PART": tile_part, "SIGNAL": signal,
 }  # fmt: skip

@@ -30,7 +30,8 @@ from deconvviz.errors import (
     UnsupportedOperatorError,
     WeightsError,
 )
-from deconvviz.live import Occluded, Occluder, Record, record
+from deconvviz.explorer import Explorer, explore
+from deconvviz.live import Occluded, OccludedGrid, Occluder, Record, record
 from deconvviz.network import EvolutionCheckpoints, Layer, Network, load, receptive_field
 from deconvviz.results import Result, Table
 from deconvviz.scanning import Store, scan
@@ -51,6 +52,7 @@ __all__ = [
     "Evolution",
     "EvolutionCheckpoints",
     "Explanation",
+    "Explorer",
     "Filters",
     "History",
     "ImageError",
@@ -59,6 +61,7 @@ __all__ = [
     "LearningCurves",
     "Network",
     "Occluded",
+    "OccludedGrid",
     "Occluder",
     "Occlusion",
     "OutOfMemoryError",
@@ -85,6 +88,7 @@ __all__ = [
     "correspondence",
     "evolve",
     "explain",
+    "explore",
     "filters",
     "history",
     "invariance",

@@ -13,7 +13,7 @@ from pathlib import Path
 STUB = Path(__file__).parent / "__init__.pyi"
 # The parts whose `__all__` is public; every analysis is one of them.
 _PARTS = ("card.py", "errors.py", "network/__init__.py", "results/__init__.py", "scanning/__init__.py",
-          "analyses/*/__init__.py", "live/__init__.py")  # fmt: skip
+          "analyses/*/__init__.py", "live/__init__.py", "explorer/__init__.py")  # fmt: skip
 
 
 @functools.cache

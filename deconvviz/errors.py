@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 
 __all__ = [
     "AtlasError",
@@ -100,3 +103,26 @@ def check_counts(**numbers: object) -> None:
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise DeconvvizValueError(f"{name} is {number!r}; allowed: a whole number from 1")
+
+
+_HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+def warn(message: str, stacklevel: int = 2) -> None:
+    """Warn with a `DeconvvizWarning`, or tell whoever listens by `warnings_heard`; `stacklevel` as Python's."""
+    heard = _HEARD.get()
+    if heard is None:
+        warnings.warn(message, DeconvvizWarning, stacklevel=stacklevel + 1)
+    else:
+        heard.append(message)
+
+
+@contextlib.contextmanager
+def warnings_heard() -> Iterator[list[str]]:
+    """What is warned of inside, as a list; Python's own way to catch warnings is for one thread alone."""
+    heard: list[str] = []
+    before = _HEARD.set(heard)
+    try:
+        yield heard
+    finally:
+        _HEARD.reset(before)

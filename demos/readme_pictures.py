@@ -32,6 +32,10 @@ def main() -> None:
     write(result.figure(), folder / "chelsea-zfnet-conv5.jpg")
     occlusion = rec.occlude(window=64, stride=8, layer="5")
     write(occlusion.figure(), folder / "occlusion.jpg", limit=150_000)
+    methods = ("deconvnet", "guided", "gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "grad-cam")
+    methods = (*methods, "layer-cam", "occlusion", "edges", "random")
+    comparison = deconvviz.compare(net, IMAGES / "chelsea.jpg", methods)
+    write(comparison.figure(), folder / "comparison.jpg", dpi=150, limit=300_000)
     write(filters(net), folder / "zfnet-filters.jpg")
     write(layers(net, ("astronaut", "rocket")), folder / "zfnet-layers.jpg", dpi=130)
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 matplotlib.use("Agg")
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,3 +60,28 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "data" / "BACKGROUND_Google").mkdir()
     (tmp_path / "data" / ".hidden").mkdir()
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window: the variable CHROMIUM, else what is installed."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    with sync_playwright() as play:
+        path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), play.chromium.executable_path)
+        if not Path(path).exists():
+            reason = "no Chromium: install Debian's `chromium` or name one in the variable CHROMIUM"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        running = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", *camera])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core, which checks a page for what keeps people from using it."""
+    return importlib.resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")

@@ -18,6 +18,7 @@ import deconvviz
 from deconvviz import Network, project, receptive_field
 from deconvviz.engine.recorder import record
 from deconvviz.errors import UnknownNameError, UnsupportedOperatorError
+from deconvviz.explorer.questions import Covered, Projected
 
 HOOKS = [
     "_forward_hooks",
@@ -147,6 +148,9 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "scan": lambda m: scan(m),
     "panels": lambda m: scan(m, lambda store, images: deconvviz.panels(m, store, "bn2", 0, images)),
     "panels_page": lambda m: scan(m, lambda store, images: deconvviz.panels_page(m, store, images=images)),
+    "record, grid": lambda m: deconvviz.record(Logits(m), IMAGE).occluder(4, layer="inner.bn2").grid([0, 2], [3]),
+    "record, contributions": lambda m: deconvviz.record(Logits(m), IMAGE).contributions("inner.bn2"),
+    "explore": lambda m: explored(Logits(m)),
     "layers": lambda m: Network(m, (12, 10)).layers(),
     "receptive_field": lambda m: receptive_field(Network(m, (12, 10)), "bn2", (0, 0)),
     "preprocess": lambda m: Network(m, (12, 10)).preprocess(IMAGE),
@@ -189,6 +193,9 @@ NO_RULE |= {
     "occlude",
     "record, occlude",
     "record, occluder",
+    "record, grid",
+    "record, contributions",
+    "explore",
     "layers",
     "receptive_field",
 }  # and these know what to do without one
@@ -203,6 +210,16 @@ def scan(model: nn.Module, read: Callable[[deconvviz.Store, TensorDataset], obje
     ):
         if read is not None:
             read(store, pictures)
+
+
+def explored(model: nn.Module) -> None:
+    """What a page asks."""
+    net = Network(model, (12, 10), mean=(0.0,) * 3, std=(1.0,) * 3)
+    with deconvviz.explore(net, IMAGE) as page:
+        session = page._session
+        (shown,) = session.pictures.listed()
+        session.cover(shown["id"], Covered((4, 4), layer="inner.bn2", place=(2, 3)))
+        session.projection(shown["id"], Projected("inner.conv1", 0))
 
 
 class Logits(nn.Module):

@@ -1,15 +1,14 @@
-"""What is given: one picture or several; and what results keep of it: all, small, the part used, the answer."""
+"""What results keep of a picture as it was given: all of it, small, which part was used, and the network's answer;
+and the classes that are asked of several."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from deconvviz.analyses.features import OUTPUT, features
 from deconvviz.data.images import read_image
@@ -17,7 +16,7 @@ from deconvviz.engine.readout import output_of
 from deconvviz.engine.recording import Recording
 from deconvviz.errors import DeconvvizError, DeconvvizValueError
 from deconvviz.network.network import Network
-from deconvviz.network.preprocessing import Picture, Pictures, listed, shown_region
+from deconvviz.network.preprocessing import Picture, shown_region
 
 _SIDE = 360  # pixels of the longer side of the whole picture, as it is kept
 _ALL = 0.01  # what may be left out of a side before that is worth a word
@@ -85,18 +84,6 @@ def _answers(net: Network, logits: Tensor | None) -> list[tuple[int, float]]:
         return []
     shares, classes = logits.double().softmax(1).max(1)
     return list(zip(classes.tolist(), shares.tolist(), strict=True))
-
-
-def several_of(net: Network, image: Pictures) -> Sequence[Any] | None:
-    """The pictures, if several are meant: a list, a folder, a data set or its loader, a tensor (N, C, H, W)."""
-    if isinstance(image, Tensor):
-        return list(image) if image.dim() == 4 and image.shape[0] != 1 else None
-    several = (
-        isinstance(image, list | tuple | Dataset | DataLoader)
-        or (isinstance(image, np.ndarray) and image.ndim == 4)
-        or (isinstance(image, str | os.PathLike) and os.path.isdir(image))
-    )
-    return listed(image, net.card.channels or 3)[0] if several else None
 
 
 def targets_of(target: Any, count: int) -> list[Any]:

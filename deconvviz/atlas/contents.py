@@ -17,6 +17,8 @@ from deconvviz.scanning.store import Store
 LOOK = 2
 # Without classes the pictures are shown in groups of so many.
 GROUP = 200
+# A unit is dense if it fires on so large a share of the pictures, sparse if on no larger one.
+DENSE, SPARSE = 0.9, 0.1
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class AtlasUnit:
     def dead(self) -> bool:
         """Whether it fires on no picture."""
         return self.fires == 0
+
+    @property
+    def dense(self) -> bool:
+        """Whether it fires on nearly all pictures."""
+        return self.fires >= DENSE
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it fires on few pictures, though on some."""
+        return 0 < self.fires <= SPARSE
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,13 @@ class Contents:
         return sum(len(layer.units) for layer in self.layers)
 
 
+def majority(unit: AtlasUnit, contents: Contents) -> int | None:
+    """The class of more than half of a unit's strongest places, if there is one."""
+    if contents.classes and unit.classes and 2 * unit.classes[0][1] > len(unit.places):
+        return unit.classes[0][0]
+    return None
+
+
 def printable(text: str) -> str:
     """`text` without what cannot be encoded or seen: lone surrogates, control characters, direction marks."""
     encoded = text.encode("utf-8", "replace").decode("utf-8")
@@ -142,14 +161,7 @@ def read(store: Store) -> Contents:
     )
     pictures = {n: AtlasPicture(n, picture, group_of[n], tuple(found[n])) for n, picture in kept.items()}
     unreadable = tuple(store.pictures("unreadable"))
-    for picture in pictures.values():
-        groups[picture.group].pictures.append(picture)
-    for layer in layers:
-        for unit in layer.units:
-            for group, count in unit.classes:
-                if classes and 2 * count > len(unit.places):
-                    groups[group].units.append((layer, unit, count))
-    return Contents(
+    contents = Contents(
         model=printable(str(facts["model"]["name"])),
         facts=facts,
         pictures_scanned=store.done - len(unreadable),
@@ -161,6 +173,13 @@ def read(store: Store) -> Contents:
         groups=tuple(groups),
         classes=classes,
     )
+    for picture in pictures.values():
+        groups[picture.group].pictures.append(picture)
+    for layer in layers:
+        for unit in layer.units:
+            if (group := majority(unit, contents)) is not None:
+                groups[group].units.append((layer, unit, unit.classes[0][1]))
+    return contents
 
 
 def _groups(pictures: Sequence[StorePicture]) -> tuple[list[PictureGroup], dict[int, int], bool]:

@@ -11,14 +11,14 @@ from typing import Any
 import jinja2
 
 from deconvviz import __version__
-from deconvviz.atlas.contents import AtlasUnit, Contents, printable
+from deconvviz.atlas.contents import DENSE, SPARSE, AtlasLayer, AtlasUnit, Contents, majority, printable
 
 NARROW = " "
 
 
 # Files of the site alone, over the web or from the disk (where 'self' is nothing to some browsers); no script and no
 # style inside a page, nothing from elsewhere, no form.
-POLICY = "; ".join(
+POLICY: str = "; ".join(
     ["default-src 'none'", *(f"{what}-src 'self' file:" for what in ("script", "style", "img")), "base-uri 'none'",
      "form-action 'none'"]
 )  # fmt: skip
@@ -51,7 +51,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters.update(number=number, value=value, percent=percent, raw=raw, note=note, printable=printable)
-    env.globals.update(version=__version__, policy=POLICY)
+    env.filters["signed"] = signed
+    env.globals.update(version=__version__, policy=POLICY, majority=majority, dense=DENSE, sparse=SPARSE)
     return env
 
 
@@ -70,6 +71,11 @@ def value(x: float) -> str:
     if size >= 100:
         return f"{x:,.0f}"
     return f"{x:.1f}" if size >= 10 else f"{x:.2f}" if size >= 1 else f"{x:.3g}"
+
+
+def signed(x: float) -> str:
+    """A number with its sign: `+1.23`, `−0.456`."""
+    return ("+" if x > 0 else "−" if x < 0 else "") + value(abs(x))
 
 
 def percent(share: float) -> str:
@@ -95,9 +101,8 @@ def note(unit: AtlasUnit, contents: Contents) -> str:
     """What stands beside a unit's number: its class, or the class of most of its places."""
     if unit.label is not None:
         return unit.label
-    if contents.classes and unit.classes and 2 * unit.classes[0][1] > len(unit.places):
-        return contents.groups[unit.classes[0][0]].name
-    return ""
+    group = majority(unit, contents)
+    return "" if group is None else contents.groups[group].name
 
 
 def script(name: str, data: Mapping[str, Any]) -> str:
@@ -108,12 +113,18 @@ def script(name: str, data: Mapping[str, Any]) -> str:
     return f"window.{name}={text};\n"
 
 
+def layer_facts(layer: AtlasLayer) -> dict[str, Any]:
+    """What the search knows of a layer."""
+    return {
+        "number": layer.number, "name": layer.name, "aliases": layer.aliases, "units": len(layer.units),
+        "labels": layer.labels, "dead": [unit.number for unit in layer.units if unit.dead],
+        "dense": sum(unit.dense for unit in layer.units),
+    }  # fmt: skip
+
+
 def search_index(contents: Contents) -> str:
     """What the search knows: layers, classes, pictures."""
-    layers = [
-        {"number": x.number, "name": x.name, "aliases": x.aliases, "units": len(x.units), "labels": x.labels}
-        for x in contents.layers
-    ]
+    layers = [layer_facts(x) for x in contents.layers]
     groups = [[group.name, len(group.pictures)] for group in contents.groups]
     pictures = [[p.number, p.name, p.group] for p in contents.pictures.values()]
     index = {"classes": contents.classes, "layers": layers, "groups": groups, "pictures": pictures}

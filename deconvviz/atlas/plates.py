@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from deconvviz.atlas import effects as classes
 from deconvviz.atlas import similar
 from deconvviz.atlas.contents import AtlasLayer, AtlasUnit, Contents, hashed
 from deconvviz.atlas.sheets import PanelLike, Pixels, SheetGrid, compose, cut, encode, grid_of, mosaic, pair, tile_size
@@ -37,6 +38,18 @@ class Source(Protocol):
 
     def boxes(self, layer: StoreLayer, places: Sequence[tuple[int, int]]) -> Sequence[Box]:
         """Receptive fields (top, left, bottom, right) of places (row, column), clipped to the input."""
+
+    def direct(self, layer: StoreLayer) -> classes.Table | None:
+        """The derivative (classes, maps) of each logit by each unit's mean activation, None if it depends on the
+        picture or there are no logits."""
+
+    def shares(
+        self, layers: Sequence[StoreLayer], pictures: Sequence[StorePicture]
+    ) -> Iterator[tuple[int, Sequence[classes.Table]]]:
+        """For each picture its top class and, for each layer, what every unit adds to that class's logit, (maps,).
+
+        Nothing for a network without class scores.
+        """
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class Plates:
     tile: SheetGrid
     grid: SheetGrid
     cells: Mapping[int, Cell | None]
+    descriptors: similar.Matrix  # of each unit, see `similar.descriptor`
     similarity: similar.Matrix
     order: Sequence[int]
 
@@ -105,7 +119,7 @@ class PlateMaker:
                 descriptors[number] = similar.descriptor(projections, crops)
             cells.update(self._grid(f"{layer.number}-{{}}-{n}", grid, units, tiles))
         table = similar.cosines(descriptors)
-        return Plates(layer, sheets, tile, grid, cells, table, similar.order(table))
+        return Plates(layer, sheets, tile, grid, cells, descriptors, table, similar.order(table))
 
     def _compute_sheets(self, layer: AtlasLayer, sheets: Mapping[int, str], grid: SheetGrid) -> None:
         """Write the sheets that are not there; panels come picture by picture, so units become complete late."""
@@ -172,3 +186,43 @@ class PlateMaker:
                 photos[picture.number] = Photo(name, *opened.size)
             self._report("pictures", n + 1, len(pictures))
         return photos
+
+    def effects(self) -> classes.Effects:
+        """What the units do to the classes; kept in a file of the site, since it takes a pass back for each picture."""
+        pictures = classes.asked(self._contents)
+        file = f"effects/{classes.key_of(self._contents, pictures)}.json"
+        kept = self._kept_effects(file)
+        if kept is None:
+            kept = self._compute_effects([picture.stored for picture in pictures])
+            self._folder.text(file, classes.to_json(*kept))
+        return classes.Effects(*kept, classes.names_of(self._contents), len(pictures))
+
+    def _kept_effects(self, file: str) -> tuple[dict[int, classes.LayerEffects], dict[int, int]] | None:
+        if not self._folder.has(file):
+            return None
+        try:
+            return classes.from_json((self._folder.path / file).read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None  # cut short: made again
+
+    def _compute_effects(
+        self, pictures: Sequence[StorePicture]
+    ) -> tuple[dict[int, classes.LayerEffects], dict[int, int]]:
+        found: dict[int, classes.LayerEffects] = {}
+        asked: list[StoreLayer] = []
+        for layer in self._contents.layers:
+            weights = self._source.direct(layer.stored)
+            if weights is not None:
+                found[layer.stored.id] = classes.ranked(classes.direct_table(layer, weights), True)
+            elif layer.labels is None:  # what the logits do to themselves need not be said
+                asked.append(layer.stored)
+        means = [classes.MeanShares() for _ in asked]
+        for n, (number, shares) in enumerate(self._source.shares(asked, pictures) if asked else (), 1):
+            for mean, share in zip(means, shares, strict=True):
+                mean.add(number, share)
+            self._report("classes", n, len(pictures))
+        for stored, mean in zip(asked, means, strict=True):
+            table = mean.table()
+            if table is not None:
+                found[stored.id] = classes.ranked(table, False)
+        return found, means[0].counts if means else {}

@@ -13,8 +13,8 @@ from deconvviz.files import sync_all, write_whole
 MANIFEST = "atlas.json"
 FORMAT = 1
 # Only in these does a build delete what it did not write.
-FOLDERS = ("assets", "classes", "images", "layers", "pictures")
-SUFFIXES = (".css", ".html", ".js", ".part", ".svg", ".webp")
+FOLDERS = ("assets", "classes", "effects", "images", "layers", "pictures")
+SUFFIXES = (".css", ".html", ".js", ".json", ".part", ".svg", ".webp")
 # What must be the same for a folder to be built further.
 SAME = ("model", "weights")
 
@@ -39,20 +39,10 @@ class Folder:
             raise AtlasError(f"cannot make the folder {self.path}: {error.strerror}") from error
         manifest = self.path / MANIFEST
         if manifest.is_file():
-            self._check(manifest, identity)
+            check_same(manifest, identity)
         elif [name for name in others if not name.startswith(f".{MANIFEST}.")]:
             raise AtlasError(f"{self.path} is not empty and holds no atlas; give a new folder")
         self.text(MANIFEST, json.dumps({"format": FORMAT, **identity}, indent=1, sort_keys=True) + "\n")
-
-    def _check(self, manifest: Path, identity: Mapping[str, Any]) -> None:
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-            different = [key for key in SAME if found[key] != identity[key]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise AtlasError(f"{manifest} is not what an atlas writes; give a new folder") from error
-        if different:
-            what = "; ".join(f"{key} {found[key]} there, {identity[key]} here" for key in different)
-            raise AtlasError(f"{self.path} holds an atlas of another network ({what}); give a new folder")
 
     def has(self, name: str) -> bool:
         """Whether a file named by its content is there; it belongs to the site then."""
@@ -90,6 +80,19 @@ class Folder:
         for path in self.path.glob(".*.part"):
             path.unlink()
         sync_all()
+
+
+def check_same(manifest: Path, identity: Mapping[str, Any], advice: str = "give a new folder") -> dict[str, Any]:
+    """What the site of a manifest says of itself. Raises `AtlasError` if it is not of the network of `identity`."""
+    try:
+        found: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        different = [key for key in SAME if found[key] != identity[key]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AtlasError(f"{manifest} is not what an atlas writes; {advice}") from error
+    if different:
+        what = "; ".join(f"{key} {found[key]} there, {identity[key]} here" for key in different)
+        raise AtlasError(f"{manifest.parent} holds an atlas of another network ({what}); {advice}")
+    return found
 
 
 def _is_whole(path: Path) -> bool:

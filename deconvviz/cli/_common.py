@@ -110,10 +110,12 @@ PREPROCESSING = ("size", "resize", "fit", "mean", "std", "class_names", "allow_n
 
 model_options = network_options(required=True)
 # A store, and what may be said of its network and pictures; see `network_of`.
-store_options = options(
-    click.option("--store", required=True, type=FILE, help="What deconvviz scan has written."),
+scanned_options = options(
     network_options("as the store says", " Default: as the store says."),
     click.option("--images", type=FOLDER, help="Folder of the scanned pictures. Default: where they were."),
+)
+store_options = options(
+    click.option("--store", required=True, type=FILE, help="What deconvviz scan has written."), scanned_options
 )
 # How units are sent back.
 method_option = click.option("--method", type=click.Choice(["deconvnet", "guided", "gradient"]), default="deconvnet")
@@ -176,6 +178,17 @@ def said_of_preprocessing(options: Mapping[str, Any]) -> list[str]:
     return parts + ["--allow-nonfinite"] * bool(options.get("allow_nonfinite"))
 
 
+def preprocessing_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `preprocessing_options` that were given, as arguments of `load`."""
+    given = {key: value for key, value in options.items() if key in PREPROCESSING and value not in (None, False)}
+    for option, argument in (("size", "input_size"), ("class_names", "labels")):
+        if option in given:
+            given[argument] = given.pop(option)
+    if "fit" in given:
+        given["crop"] = FITS[given.pop("fit")]
+    return given
+
+
 def get_network(
     model: str, weights: str | None, checkpoint: Path | None = None, said: Mapping[str, Any] | None = None
 ) -> Network:
@@ -189,12 +202,7 @@ def get_network(
     named = weights is None or not looks_like_a_path(weights)
     if not named and not Path(str(weights)).is_file():
         raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
-    given = {key: value for key, value in (said or {}).items() if key in PREPROCESSING and value is not None}
-    for option, argument in (("size", "input_size"), ("class_names", "labels")):
-        if option in given:
-            given[argument] = given.pop(option)
-    if "fit" in given:
-        given["crop"] = FITS[given.pop("fit")]
+    given = preprocessing_given(said or {})
     net: Network = load(model, weights, **given)
     if net.card.weights is not None and net.card.weights.note is not None:
         click.echo(f"deconvviz: {net.card.weights.note}", err=True)
@@ -209,6 +217,11 @@ def network_from(options: Mapping[str, Any]) -> Network:
     except (RuntimeError, AssertionError) as error:
         raise click.BadParameter(f"cannot use {options['device']!r}: {error}", param_hint="--device") from error
     return net
+
+
+def site_of(store: Path) -> Path:
+    """Where the site of a store is, if nothing else is said."""
+    return Path(f"{store.stem}-site")
 
 
 def network_of(store: Store, options: Mapping[str, Any]) -> Network:

@@ -63,9 +63,9 @@ def project(images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
 
 
 def _compute(net: Network, picture: Path, options: dict[str, Any]) -> Projection:
-    from deconvviz.analyses.projection.compute import project as compute
+    from deconvviz.analyses.projection.compute import project_one
 
-    return compute(
+    return project_one(
         net,
         picture,
         options["layer"],

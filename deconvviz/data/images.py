@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -17,6 +18,8 @@ from deconvviz.errors import DeconvvizTypeError, ImageError, in_one_line
 # A picture as people have it: a file, or pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8.
 PictureFile: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# What Pillow calls the formats of these.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # 10,000 x 10,000 is the largest square still read: 300 MB once decoded to RGB.
 MAX_PIXELS = 100_000_000
 # Networks look at 224 pixels or so; a larger picture is reduced while decoding to bound memory.
@@ -56,20 +59,34 @@ def read_image(image: PictureFile, allow_nonfinite: bool = False) -> Image.Image
     if path.is_dir():
         raise ImageError(f"{path} is a folder, not a picture")
     check_regular(path)
+    return _decoded(path, str(path), allow_nonfinite)
+
+
+def read_bytes(data: bytes, name: str = "the picture", allow_nonfinite: bool = False) -> Image.Image:
+    """As `read_image`, of the content of a picture's file, of one of the formats that `SUFFIXES` are of and no other.
+
+    `name` is what errors call it. Raises `ImageError`.
+    """
+    return _decoded(io.BytesIO(data), name, allow_nonfinite, _FORMATS)
+
+
+def _decoded(
+    file: Path | io.BytesIO, name: str, allow_nonfinite: bool, formats: tuple[str, ...] | None = None
+) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # The bound below replaces Pillow's own warning; broken EXIF data is no reason to stop.
             warnings.simplefilter("ignore")
-            with Image.open(path) as opened:
-                _check_size(opened, str(path))
+            with Image.open(file, formats=formats) as opened:
+                _check_size(opened, name)
                 opened.draft("RGB", (MAX_SIDE, MAX_SIDE))
-                return _convert(opened, str(path), allow_nonfinite)
+                return _convert(opened, name, allow_nonfinite)
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        raise ImageError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first") from None
+        raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; make it smaller first") from None
     except _UNREADABLE as error:
-        raise ImageError(f"cannot read {path} as a picture: {_reason(error)}") from error
+        raise ImageError(f"cannot read {name} as a picture: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

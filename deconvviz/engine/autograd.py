@@ -8,12 +8,14 @@ autograd.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointFunction
 
-from deconvviz.engine.backward import walk_back
+from deconvviz.engine.backward import walk_by
 from deconvviz.engine.capture import Tap, find_taps
 from deconvviz.engine.passes import EndOfPass, eager, untouched
 from deconvviz.engine.recording import Recording
@@ -21,16 +23,20 @@ from deconvviz.engine.rules import Walk
 from deconvviz.engine.windows import from_whole
 from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 
+_CHECKPOINT = CheckpointFunction.forward.__code__
 
-def derivative(module: nn.Module, rec: Recording, value: int, seed: Tensor, source: int = 0) -> Tensor:
-    """The derivative, for one `seed` on the recorded `value`, by the recorded value `source` (0: the image).
+
+def derivatives(
+    module: nn.Module, rec: Recording, value: int, seed: Tensor, sources: Sequence[int] = (0,)
+) -> list[Tensor]:
+    """The derivative, for one `seed` on the recorded `value`, by each of the values `sources` (0: the image).
 
     By the recording's operators; by autograd itself where the pass has parts that they do not show.
     """
     if rec.beyond is not None:
-        return gradients(module, rec, value, [seed], source)[0]
-    found = torch.zeros_like(rec.values[source])
-    walk_back(Walk(rec, "gradient", "add"), value, from_whole(seed[None]), source, found)
+        return [gradients(module, rec, value, [seed], source)[0] for source in sources]
+    found = [torch.zeros_like(rec.values[source]) for source in sources]
+    walk_by(Walk(rec, "gradient", "add"), value, from_whole(seed[None]), dict(zip(sources, found, strict=True)))
     return found
 
 
@@ -55,7 +61,7 @@ def gradients(module: nn.Module, rec: Recording, value: int, seeds: Iterable[Ten
 @contextlib.contextmanager
 def followed(module: nn.Module, rec: Recording, value: int) -> Iterator[Callable[[Tensor], Tensor]]:
     """A function of pictures (K, C, H, W) that autograd follows: the recorded `value` as they make it, K rows."""
-    (tap,) = find_taps(rec, [value])
+    (tap,) = find_taps(rec, [value], outermost=True)
     with _with_autograd(module, rec) as run:
 
         def call(x: Tensor) -> Tensor:
@@ -87,7 +93,7 @@ def _pass(module: nn.Module, rec: Recording, value: int, source: int) -> tuple[T
     seen: dict[int, Tensor] = {0: image}
     wanted = [v for v in (source, value) if v != 0]
     with contextlib.ExitStack() as stack, eager:
-        for number, tap in zip(wanted, find_taps(rec, wanted), strict=True):
+        for number, tap in zip(wanted, find_taps(rec, wanted, outermost=True), strict=True):
             stack.enter_context(_watched(module, tap, number, seen, last=number == value))
         with contextlib.suppress(EndOfPass):
             module(image.clone())  # of a leaf nothing may be written in place
@@ -111,6 +117,11 @@ def _watched(module: nn.Module, tap: Tap, number: int, seen: dict[int, Tensor], 
         calls += 1
         if calls - 1 != tap.call:
             return None
+        if last and not out.requires_grad and _in_checkpoint():
+            raise UnsupportedOperatorError(
+                f"{tap} runs inside of a re-entrant checkpoint, where autograd follows nothing: for method 'gradient' "
+                "checkpoint with use_reentrant=False; the other methods and occlude work"
+            )
         seen[number] = out.clone()  # what is written in place later is another value
         if last:
             raise EndOfPass
@@ -121,6 +132,16 @@ def _watched(module: nn.Module, tap: Tap, number: int, seen: dict[int, Tensor], 
         yield
     finally:
         handle.remove()
+
+
+def _in_checkpoint() -> bool:
+    """Whether this runs in a part of a pass that autograd will run once more by itself."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        if frame.f_code is _CHECKPOINT:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _sent(module: nn.Module, begin: Tensor, end: Tensor, seed: Tensor) -> Tensor:

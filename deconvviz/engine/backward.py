@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from deconvviz.engine import costs
@@ -14,21 +16,29 @@ def walk_back(walk: Walk, start: int, signal: Signal, end: int, out: Tensor, uni
 
     `units` (K,) are those rows; None: all of them, in order. A signal is (C, H, W) or (n,) there.
     """
+    walk_by(walk, start, signal, {end: out}, units)
+
+
+def walk_by(walk: Walk, start: int, signal: Signal, ends: Mapping[int, Tensor], units: list[int] | None = None) -> None:
+    """The same to several values in one walk: what arrives at each of `ends`, into its tensor."""
     first = walk.rec.producer[start].index if start in walk.rec.producer else -1
-    _walk(walk, {start: signal}, first, end, list(range(len(signal))) if units is None else units, out)
+    _walk(walk, {start: signal}, first, ends, list(range(len(signal))) if units is None else units)
 
 
-def _walk(walk: Walk, pending: dict[int, Signal], last: int, end: int, units: list[int], out: Tensor) -> None:
+def _walk(walk: Walk, pending: dict[int, Signal], last: int, ends: Mapping[int, Tensor], units: list[int]) -> None:
     """From operator `last` down; `pending` holds the signals at values whose producers are still to come."""
-    for i in range(last, -1, -1):
+    lowest = min(walk.rec.producer[end].index if end in walk.rec.producer else -1 for end in ends)
+    for i in range(last, lowest, -1):
         op = walk.rec.ops[i]
         for output, value in enumerate(op.outputs):
-            if value is None or value not in pending or value == end:
+            if value is None or value not in pending:
                 continue
             signal = pending.pop(value)
             if len(units) > 1 and signal.data.numel() > costs.SIGNAL:
-                _split(walk, {**pending, value: signal}, i, end, units, out)
+                _split(walk, {**pending, value: signal}, i, ends, units)
                 return
+            if value in ends:
+                _deposit(signal, units, ends[value])
             rule = rule_of(op)
             walk.output = output
             for n, source in enumerate(rule.takes(walk, op)):
@@ -36,18 +46,19 @@ def _walk(walk: Walk, pending: dict[int, Signal], last: int, end: int, units: li
                 if sent is not None:
                     pending[source] = pending[source] + sent if source in pending else sent
             del signal
-    if end in pending:
-        _deposit(pending[end], units, out)
+    for end, out in ends.items():
+        if end in pending:
+            _deposit(pending[end], units, out)
 
 
-def _split(walk: Walk, pending: dict[int, Signal], i: int, end: int, units: list[int], out: Tensor) -> None:
+def _split(walk: Walk, pending: dict[int, Signal], i: int, ends: Mapping[int, Tensor], units: list[int]) -> None:
     """The same in parts of so many units that no signal is too large."""
     largest = max(s.data.numel() for s in pending.values())
     size = max(1, costs.SIGNAL * len(units) // largest)
     size = min(size, len(units) - 1)
     for start in range(0, len(units), size):
         part = list(range(start, min(start + size, len(units))))
-        _walk(walk, {v: s.take(part) for v, s in pending.items()}, i, end, [units[k] for k in part], out)
+        _walk(walk, {v: s.take(part) for v, s in pending.items()}, i, ends, [units[k] for k in part])
 
 
 def _deposit(signal: Signal, units: list[int], out: Tensor) -> None:

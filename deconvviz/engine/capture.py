@@ -40,13 +40,13 @@ class MisfitError(DeconvvizValueError):
     """A batch does not run what the recorded picture ran."""
 
 
-def find_taps(rec: Recording, values: Sequence[int]) -> tuple[Tap, ...]:
-    """Where recorded values appear in later, plain passes of the same model."""
+def find_taps(rec: Recording, values: Sequence[int], outermost: bool = False) -> tuple[Tap, ...]:
+    """Where recorded values appear in later, plain passes of the same model: first, or as what `outermost` returns."""
     returned: dict[int, Tap] = {}
     for path, calls in rec.calls.items():
         for call, value in enumerate(calls):
-            if value is not None:
-                returned.setdefault(value, Tap(path, call))
+            if value is not None and (outermost or value not in returned):
+                returned[value] = Tap(path, call)
     return tuple(returned[value] if value in returned else _result(rec, value) for value in values)
 
 

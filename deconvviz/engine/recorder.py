@@ -10,6 +10,7 @@ import contextlib
 import functools
 import math
 import sys
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -467,6 +468,12 @@ def _is_random(func: Any, name: str, args: Any, kwargs: Any) -> bool:
 @contextlib.contextmanager
 def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     hooked: list[nn.Module] = []
+    own = threading.get_ident()
+
+    def here() -> bool:
+        """Whether it is this pass: another thread may run the model meanwhile, and that is none of ours."""
+        return threading.get_ident() == own
+
     # One module may stand under several names; its calls are known under the first and copied to the others.
     first: dict[int, str] = {}
     try:
@@ -478,8 +485,8 @@ def _hooks(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
             first[id(m)] = path
             hooked.append(m)
             # Not registered: torch counts hooks without a lock, and a number that two threads get overwrites a hook.
-            m._forward_pre_hooks[_OURS] = lambda _m, _a, p=path: recorder.enter(p)
-            m._forward_hooks[_OURS] = lambda _m, _a, out, p=path: recorder.leave(p, out)
+            m._forward_pre_hooks[_OURS] = lambda _m, _a, p=path: recorder.enter(p) if here() else None
+            m._forward_hooks[_OURS] = lambda _m, _a, out, p=path: recorder.leave(p, out) if here() else None
         yield
     finally:
         for m in hooked:

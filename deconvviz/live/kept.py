@@ -12,7 +12,7 @@ from deconvviz.analyses.occlusion.compute import occlude_recorded
 from deconvviz.analyses.occlusion.cover import Covered, as_result, cover_of, positions_of
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.occlusion.watch import watch
-from deconvviz.analyses.projection.compute import check_how, first_units, project_recorded, unit_numbers
+from deconvviz.analyses.projection.compute import check_how, first_units, project_recorded, unit_numbers, unit_shares
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.passes import plain_mode
@@ -88,7 +88,7 @@ class Record:
 
         Raises `DeconvvizValueError` for a model that returns anything else.
         """
-        self._check_whole()
+        self.check_whole()
         with plain_mode(self.image.device.type):
             readout, _ = self._net.read_out(self._rec, "logits")
             return as_result(readout.scores(self._rec.values[readout.value])[0].clone())
@@ -172,7 +172,7 @@ class Record:
         >>> deconvviz.record(deconvviz.load("zfnet"), "image.jpg").occlude(window=64, stride=80).shape
         (3, 3)
         """
-        self._check_whole()
+        self.check_whole()
         given = {name: value for name, value in self._given.items() if name != "answer"}
         with heard(progress, "positions") as report:
             return occlude_recorded(
@@ -201,7 +201,7 @@ class Record:
         >>> live.at(100, 100).activity >= 0
         True
         """
-        self._check_whole()
+        self.check_whole()
         rec = self._rec
         if rec.sized is not None:
             raise UnsupportedOperatorError(str(rec.sized)) from None
@@ -216,6 +216,45 @@ class Record:
         watched = None if found is None else watch(rec, found, unit)
         return Occluder(rec, readout, number, covered, watched, self._unchanged.check, self._replays)
 
+    def contributions(self, layer: str | nn.Module, target: Target = None, output: str | None = None) -> Tensor:
+        """What each unit (C,) of `layer` adds to the logit of `target`: the sum of activation times derivative.
+
+        The measure of `units="class"`. `target` and `output` are those of `deconvviz.project`.
+
+        >>> rec = deconvviz.record(deconvviz.load("zfnet"), "image.jpg")
+        >>> int(rec.contributions("conv5").argmax()) == int(rec.project("conv5", "class", top=1).units)
+        True
+        """
+        found = self._found(layer)
+        self.check_whole()
+        with plain_mode(self.image.device.type):
+            return unit_shares(self._net, self._rec, found, target, output)
+
+    @property
+    def current(self) -> bool:
+        """Whether the model is still the one that was recorded."""
+        try:
+            self._unchanged.check()
+        except DeconvvizValueError:
+            return False
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the recorded values take, without what was made ready for questions."""
+        kept = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in self._rec.values}
+        return sum(kept.values())
+
+    def forget(self) -> None:
+        """Free what was made ready for questions, which may be more than the recording; it is made again when needed.
+
+        >>> rec = deconvviz.record(deconvviz.load("lenet"), torch.rand(1, 28, 28))
+        >>> rec.forget()
+        >>> rec.project("conv2", units=[3]).pixels.shape
+        torch.Size([1, 1, 28, 28])
+        """
+        self._prepared, self._replays = {}, {}
+
     def _found(self, layer: str | nn.Module) -> FoundLayer:
         """The layer in the recording; what could not be recorded is the reason where there is none."""
         self._unchanged.check()
@@ -224,10 +263,10 @@ class Record:
         except UnknownNameError:
             raise
         except DeconvvizValueError:
-            self._check_whole()
+            self.check_whole()
             raise
 
-    def _check_whole(self) -> None:
+    def check_whole(self) -> None:
         """Raise the error for what ended the recording before the pass was over, if anything did."""
         self._unchanged.check()
         if self._rec.refused is not None:

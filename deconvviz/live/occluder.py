@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvviz.analyses.occlusion.cover import Covered, as_result
+from deconvviz.analyses.occlusion.sweep import Sweep
 from deconvviz.analyses.occlusion.watch import Watch
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.readout import Readout
@@ -18,7 +20,10 @@ from deconvviz.engine.recording import Recording
 from deconvviz.engine.replay.plain import AsRecorded, OneByOne, quickest
 from deconvviz.engine.replay.single import Single
 from deconvviz.engine.windows import Patch, RecordedMap
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_counts
+
+# Places of a map that is filled part by part: what is prepared pays.
+_EXPECTED = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +31,7 @@ class Occluded:
     """What a network makes of a picture with one window covered.
 
     `origin` is the window's left upper corner (row, column); `logits` (classes,), `probability` that of the occluder's
-    `target`, `prediction` the top class; `activity` the sum of the watched map, if a layer was given.
+    `target`, `prediction` the top class; `map` (h, w) the watched map and `activity` its sum, if a layer was given.
 
     >>> live = deconvviz.record(deconvviz.load("zfnet"), "image.jpg").occluder(window=64)
     >>> there = live.at(80, 80)
@@ -39,6 +44,34 @@ class Occluded:
     probability: float
     prediction: int
     activity: float | None
+    map: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OccludedGrid:
+    """The same for a window at every one of R rows with every one of C columns.
+
+    `logits` (R, C, classes), `probability` (R, C) of the occluder's `target`, `prediction` (R, C) the top class,
+    `activity` (R, C) float64 of the watched map, if a layer was given.
+
+    >>> live = deconvviz.record(deconvviz.load("zfnet"), "image.jpg").occluder(window=64)
+    >>> live.grid([0, 80], [0, 80, 160]).logits.shape
+    torch.Size([2, 3, 101])
+    """
+
+    logits: Tensor
+    activity: Tensor | None
+    target: int
+
+    @property
+    def probability(self) -> Tensor:
+        """That of the target, (R, C)."""
+        return self.logits.softmax(2)[..., self.target]
+
+    @property
+    def prediction(self) -> Tensor:
+        """The top class, (R, C)."""
+        return self.logits.argmax(2)
 
 
 class Occluder:
@@ -74,6 +107,9 @@ class Occluder:
             kept = (readout.value,) if watch is None else (readout.value, watch.value)
             self._replay = self._quickest(kept, shared)
         self._lock = threading.Lock()
+        # For many places at once, made when first asked for.
+        self._sweep: Sweep | None = None
+        self._sweeping = threading.Lock()
 
     def _quickest(self, kept: tuple[int, ...], shared: dict[Hashable, Any]) -> OneByOne:
         """By windows or as recorded, whichever answers sooner in the middle of the picture."""
@@ -104,8 +140,40 @@ class Occluder:
             logits = as_result(self._readout.scores(data)[0].clone())
             watch = self._watch
             activity = None if watch is None else float(watch.activity(found[watch.value])[0])
+            shown = None if watch is None else watch.map(found[watch.value])[0]
         probability = logits.double().softmax(0)
-        return Occluded(origin, logits, float(probability[self.target]), int(logits.argmax()), activity)
+        return Occluded(origin, logits, float(probability[self.target]), int(logits.argmax()), activity, shown)
+
+    def grid(
+        self, rows: Sequence[int] | NDArray[Any], cols: Sequence[int] | NDArray[Any], batch: int = 64
+    ) -> OccludedGrid:
+        """What the network makes of the window at every one of `rows` with every one of `cols`, as `occlude` does it.
+
+        What it prepares is kept, so that a large map may be filled part by part. Memory is bounded by `batch` pictures
+        at a time. Raises the errors of `at`.
+
+        >>> live = deconvviz.record(deconvviz.load("zfnet"), "image.jpg").occluder(window=64)
+        >>> bool((live.grid([80], [80]).logits[0, 0] - live.at(80, 80).logits).abs().max() < 1e-4)
+        True
+        """
+        self._check()
+        check_counts(batch=batch)
+        lines = [np.asarray(line, dtype=np.int64) for line in (rows, cols)]
+        for row in lines[0]:
+            self._origin(row, 0)
+        for col in lines[1]:
+            self._origin(0, col)
+        with self._sweeping, plain_mode(self.baseline.device.type):
+            if self._sweep is None:
+                self._sweep = Sweep(self._rec, self._readout, self._covered, self._watch, _EXPECTED)
+            seen = self._sweep.over(lines[0], lines[1], batch, last=False)
+        shape = (len(lines[0]), len(lines[1]))
+        activity = None if seen.activity is None else seen.activity.view(shape)
+        return OccludedGrid(as_result(seen.logits).view(*shape, -1), activity, self.target)
+
+    def forget(self) -> None:
+        """Free what `grid` has prepared; it is made again when needed."""
+        self._sweep = None
 
     def _origin(self, row: int, col: int) -> tuple[int, int]:
         last = tuple(full - side for full, side in zip(self.size, self.window, strict=True))

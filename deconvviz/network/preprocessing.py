@@ -52,6 +52,18 @@ def listed(images: Any, channels: int = 3) -> tuple[Sequence[Any], tuple[str, ..
     return given, tuple(names)
 
 
+def several(image: Any, channels: int) -> Sequence[Any] | None:
+    """The pictures that `listed` gives, if several are meant; None for one, as a path or a tensor (1, C, H, W) is."""
+    if isinstance(image, Tensor):
+        return list(image) if image.dim() == 4 and image.shape[0] != 1 else None
+    many = (
+        isinstance(image, list | tuple | Dataset | DataLoader)
+        or (isinstance(image, np.ndarray) and image.ndim == 4)
+        or (isinstance(image, str | os.PathLike) and os.path.isdir(image))
+    )
+    return listed(image, channels)[0] if many else None
+
+
 def normalised(picture: Image.Image, card: Card) -> Tensor:
     """The input (1, C, H, W), float32, for an upright RGB picture, with a card that has mean and std."""
     shown = _fitted(picture, card).convert("L" if card.channels == 1 else "RGB")

@@ -488,15 +488,20 @@ def signed_pictures(pixels: Tensor, percentile: float = 99.5, scale: str = "pane
         raise DeconvvizValueError(f"percentile {percentile} is not in 0 < p <= 100")
     values = pixels.detach().to("cpu", torch.float64).permute(0, 2, 3, 1).numpy()
     if scale == "shared":
-        limits = np.full(len(values), _limit(values, percentile))
+        limits = np.full(len(values), full_contrast(values, percentile))
     else:
-        limits = np.array([_limit(panel, percentile) for panel in values])
-    scaled = values / limits.reshape(-1, 1, 1, 1)
-    grey: NDArray[np.uint8] = np.clip(np.rint(128 + 127 * scaled), 0, 255).astype(np.uint8)
+        limits = np.array([full_contrast(panel, percentile) for panel in values])
+    return in_grey(values, limits.reshape(-1, 1, 1, 1))
+
+
+def in_grey(values: NDArray[np.float64], limits: NDArray[np.float64] | float) -> NDArray[np.uint8]:
+    """Return signed values as shades, uint8: zero as mid-grey 128, `limits` and beyond as black and white."""
+    grey: NDArray[np.uint8] = np.clip(np.rint(128 + 127 * (values / limits)), 0, 255).astype(np.uint8)
     return grey
 
 
-def _limit(values: NDArray[np.float64], percentile: float) -> float:
+def full_contrast(values: NDArray[np.float64], percentile: float) -> float:
+    """Return which value becomes full contrast: the `percentile` of the absolute values that are not zero."""
     # Over the non-zero values: most of a projection is exactly zero outside the receptive field.
     magnitudes = np.abs(values[values != 0])
     magnitudes = magnitudes[np.isfinite(magnitudes)]

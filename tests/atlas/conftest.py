@@ -56,9 +56,11 @@ def write_store(
     weights: str = "0" * 64,
     maps: Sequence[int] = (12, 70, 5),
     top: int = TOP,
+    seed: int = 0,
+    prefix: str = "",
 ) -> Path:
     """A complete store of random numbers, the same for the same arguments."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     facts = {
         "model": {"name": "net <b>&", "weights": "made up", "sha256": weights},
         "preprocessing": {"input_size": [INPUT, INPUT]},
@@ -101,7 +103,7 @@ def write_store(
         top=tops,
         pictures=[(n, None, 64, 48, None) for n in range(pictures - 1)] + [(pictures - 1, None, None, None, "no <b>")],
     )
-    listed = [(name, name.split("/")[0] if classes else None) for name in names(pictures)]
+    listed = [(prefix + name, name.split("/")[0] if classes else None) for name in names(pictures)]
     progress.pictures = [(n, listed[n][1], *rest) for n, _, *rest in progress.pictures]
     with Writer.open(path) as store:
         store.create(facts, layers)
@@ -126,6 +128,7 @@ class FakeSource:
 
     fail_after: int | None = None
     asked: list[tuple[int, int, int]] = field(default_factory=list)
+    classified: list[int] = field(default_factory=list)
 
     def panels(self, layer: StoreLayer, wanted: Collection[tuple[int, int]]) -> Iterator[tuple[int, int, MadeUp]]:
         # In the order of pictures, so that units become complete late.
@@ -151,6 +154,24 @@ class FakeSource:
             )
             for r, c in places
         ]
+
+    def direct(self, layer: StoreLayer) -> NDArray[np.float64] | None:
+        """Of conv2 alone: unit u drives class u % 5, and unit 0 works against class 3."""
+        if layer.name != "features.3":
+            return None
+        weights = np.zeros((len(LABELS), layer.maps))
+        for unit in range(layer.maps):
+            weights[unit % len(LABELS), unit] = 1 + unit
+        weights[3, 0] = -2
+        return weights
+
+    def shares(
+        self, layers: Sequence[StoreLayer], pictures: Sequence[StorePicture]
+    ) -> Iterator[tuple[int, list[NDArray[np.float64]]]]:
+        """A picture is taken for class `id % 3`, to which unit u adds u - 1, times one more than the picture's id."""
+        for picture in pictures:
+            self.classified.append(picture.id)
+            yield picture.id % 3, [(np.arange(layer.maps) - 1.0) * (picture.id + 1) for layer in layers]
 
 
 def panel(layer: StoreLayer, unit: int, rank: int) -> MadeUp:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import deconvviz
 from deconvviz import cli, scan
 
 SOURCE = """
@@ -108,10 +112,65 @@ def test_the_same_command_again_changes_nothing(place: Path) -> None:
     assert tree(place / "site") == before
 
 
+def test_two_stores_are_compared(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from atlas_net_for_tests import other
+
+    scan(other(), "photos", ["1", "2", "6"], top=3, store="b.db", workers=0).close()
+    options = ["--store", "a.db", "--model", NET, "--against", "b.db", "--against-model", "atlas_net_for_tests:other"]
+    assert run(*options) == 0
+    assert capsys.readouterr().out == "a-against-b/index.html\n"
+    pages = tree(place / "a-against-b")
+    assert {"layers/2/4.html", "first/layers/2/4.html", "second/layers/2/4.html"} <= set(pages)
+    # The same network with other weights, from a file.
+    from safetensors.torch import save_file
+
+    save_file(other().module.state_dict(), "other.safetensors")
+    scan(deconvviz.load(NET, "other.safetensors"), "photos", ["1", "2"], top=3, store="c.db", workers=0).close()
+    options = ["--store", "a.db", "--model", NET, "--against", "c.db", "--out", "site"]
+    assert run(*options) != 0
+    capsys.readouterr()
+    assert run(*options, "--against-weights", "other.safetensors") == 0
+    assert "layers/2.html" in tree(place / "site") and "layers/3.html" not in tree(place / "site")
+
+
+def test_serving_a_site_until_it_is_interrupted(place: Path) -> None:
+    assert run("--store", "a.db", "--model", NET, "--out", "site") == 0
+    command = [sys.executable, "-m", "deconvviz", "atlas", "--serve", "--out", "site", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None and served.stderr is not None
+            url = served.stdout.readline().strip()
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                assert answer.read() == (place / "site" / "index.html").read_bytes()
+            served.send_signal(signal.SIGINT)
+            assert served.wait(20) == 130
+            assert served.stderr.read().strip() == "deconvviz: interrupted"
+        finally:
+            served.kill()
+
+
+def test_a_site_is_made_served_and_opened(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("deconvviz.atlas.SiteServer.run", lambda self: None)
+    assert run("--store", "a.db", "--model", NET, "--out", "site", "--serve") == 0
+    index, url = capsys.readouterr().out.splitlines()
+    assert index == "site/index.html" and opened == [url] and url.startswith("http://127.0.0.1:")
+    assert run("--serve", "--out", "site", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"url": opened[1]}
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
         (["--store", "missing.db"], 2, "missing.db"),
+        ([], 2, "give --store, or --serve with the --out"),
+        (["--serve"], 2, "give --store, or --serve with the --out"),
+        (["--serve", "--out", "photos"], 1, "photos holds no atlas"),
+        (["--store", "a.db", "--port", "8000"], 2, "go with --serve"),
+        (["--out", "site", "--serve", "--against", "a.db"], 2, "--against needs --store"),
         (["--store", "atlas_net_for_tests.py", "--model", NET], 1, "is not a store of deconvviz"),
         (["--store", "a.db"], 2, "made with Sequential, which is not in the zoo; give --model"),
         (["--store", "a.db", "--model", "atlas_net_for_tests:other"], 1, "was made with the weights"),

@@ -210,3 +210,32 @@ def test_a_second_gradient_is_the_first(name: str) -> None:
     net, x = Net(STOPS[name]).double().eval(), torch.randn(1, 3, 7, 6, dtype=torch.float64)
     first, second = (deconvviz.project(net, x, "read.0", units=[0], method="gradient") for _ in range(2))
     assert torch.equal(first.pixels, second.pixels)
+
+
+def test_what_a_checkpointed_block_returns() -> None:
+    """Inside of a re-entrant checkpoint autograd follows nothing; what comes out of it has its gradient."""
+
+    class Block(nn.Module):
+        def __init__(self, reentrant: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).double()
+            self.reentrant = reentrant
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Maps."""
+            found: Tensor = torch.utils.checkpoint.checkpoint(self.inner, x, use_reentrant=self.reentrant)
+            return found
+
+    x = torch.randn(1, 3, 9, 9, dtype=torch.float64)
+    model = nn.Sequential(Block(True), nn.ReLU()).eval()
+    plain = Block(False).inner
+    for layer in ("0", "0.inner", "0.inner.2"):
+        p = deconvviz.project(model, x, layer, units=[1], method="gradient")
+        start = x.clone().requires_grad_()
+        (row, col), value = p.places[0].tolist(), plain(start)
+        value[0, 1, row, col].backward()
+        assert start.grad is not None
+        torch.testing.assert_close(p.pixels[0] / p.activations[0], start.grad[0], rtol=1e-9, atol=1e-12)
+    with pytest.raises(deconvviz.UnsupportedOperatorError, match="inside of a re-entrant checkpoint"):
+        deconvviz.project(model, x, "0.inner.0", units=[1], method="gradient")

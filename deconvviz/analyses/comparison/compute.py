@@ -14,13 +14,13 @@ from deconvviz.analyses.comparison.changes import Changes, Grid, answers
 from deconvviz.analyses.comparison.methods import METHODS, attributions, check_installed, occluder
 from deconvviz.analyses.comparison.question import Question, ask
 from deconvviz.analyses.comparison.result import Comparison, Comparisons
-from deconvviz.analyses.given import answer_in, several_of, targets_of, whole_of
+from deconvviz.analyses.given import answer_in, targets_of, whole_of
 from deconvviz.analyses.occlusion.cover import as_result, cover_of, positions_of
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.windows import Patch
 from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts
 from deconvviz.network.network import Network, Target
-from deconvviz.network.preprocessing import Pictures, listed
+from deconvviz.network.preprocessing import Pictures, listed, several
 from deconvviz.progress import Progress, Report, heard
 
 DEFAULT = ("deconvnet", "guided", "gradient", "grad-cam", "occlusion", "random")
@@ -82,7 +82,7 @@ def compare(
     if isinstance(subsets, bool) or not isinstance(subsets, int) or subsets < 0:
         raise DeconvvizValueError(f"subsets is {subsets!r}; allowed: a whole number from 0")
     net = Network.of(model)
-    pictures = several_of(net, image)
+    pictures = several(image, net.card.channels or 3)
     targets = [target] if pictures is None else targets_of(target, len(pictures))
     how = _How(names, steps, block, order, fill, subsets, batch, seed)
     found: list[Comparison] = []

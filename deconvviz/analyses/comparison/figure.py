@@ -30,8 +30,8 @@ _QUIET = "#555555"
 _COLOURMAP = "RdBu_r"
 # The baselines are no colour among colours.
 _PLAIN: dict[str, dict[str, Any]] = {
-    "random": {"color": "#777777", "ls": (0, (1, 1.2))},
-    "edges": {"color": "#777777", "ls": (0, (4, 1.5))},
+    "random": {"color": "#999999", "ls": (0, (1, 1.2))},
+    "edges": {"color": "#555555", "ls": (0, (4, 1.5))},
 }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from deconvviz.analyses.comparison.question import Question
 from deconvviz.analyses.occlusion.cover import Cover, Covered, as_result, positions_of
 from deconvviz.analyses.occlusion.result import mean_over_windows
-from deconvviz.engine.autograd import derivative, followed
+from deconvviz.engine.autograd import derivatives, followed
 from deconvviz.engine.backward import walk_back
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.replay.replay import Replay
@@ -82,7 +82,7 @@ def _sent_back(method: str) -> Callable[[Question], Tensor]:
 
 def gradient(question: Question) -> Tensor:
     """The derivative of the score by the picture (Simonyan et al. 2014), with its signs."""
-    return derivative(question.net.plain, question.rec, question.value, question.derivative)[0]
+    return derivatives(question.net.plain, question.rec, question.value, question.derivative)[0][0]
 
 
 def input_x_gradient(question: Question) -> Tensor:
@@ -154,9 +154,8 @@ def _weighted(question: Question) -> tuple[Tensor, Tensor]:
     if question.cam is None:
         raise DeconvvizValueError("grad-cam and layer-cam need a layer with maps (N, C, H, W); this has none")
     maps = question.rec.values[question.cam.value]
-    return maps[0], derivative(
-        question.net.plain, question.rec, question.value, question.derivative, question.cam.value
-    )[0]
+    (slopes,) = derivatives(question.net.plain, question.rec, question.value, question.derivative, [question.cam.value])
+    return maps[0], slopes[0]
 
 
 def _enlarged(question: Question, found: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
 from deconvviz.analyses.evolution.statistics import Centred, Correlation, Peaks
 from deconvviz.analyses.features import features
-from deconvviz.analyses.projection.compute import METHODS, OVERLAPS, project
+from deconvviz.analyses.projection.compute import METHODS, OVERLAPS, project_one
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.data.listing import Listing
 from deconvviz.engine.geometry import field_of
@@ -373,7 +373,7 @@ class _Part:
         for picture, chosen in rows.items():
             image, places = self.run.pictures.input(picture), self.places[which, chosen]
             numbers = self.units[chosen]
-            yield project(self.run.net, image, self.layer.name, numbers, place=places, **self.how), chosen  # type: ignore[arg-type]
+            yield project_one(self.run.net, image, self.layer.name, numbers, place=places, **self.how), chosen  # type: ignore[arg-type]
 
     def _cut(self, found: Projection, pixels: Tensor, n: int) -> Tensor:
         top, left = (int(found.boxes[n, k]) for k in (0, 1))

@@ -7,29 +7,23 @@ on every occluded picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deconvviz.analyses.given import several_of, targets_of, whole_of
-from deconvviz.analyses.occlusion.cover import Cover, Covered, Positions, as_result, cover_of, positions_of
+from deconvviz.analyses.given import targets_of, whole_of
+from deconvviz.analyses.occlusion.cover import Covered, as_result, cover_of, positions_of
 from deconvviz.analyses.occlusion.result import Occlusion
-from deconvviz.analyses.occlusion.watch import Watch, watch
+from deconvviz.analyses.occlusion.sweep import Sweep
+from deconvviz.analyses.occlusion.watch import watch
 from deconvviz.analyses.projection.compute import METHODS, project_recorded
 from deconvviz.analyses.projection.result import Projection
 from deconvviz.engine.layers import FoundLayer
 from deconvviz.engine.passes import plain_mode
-from deconvviz.engine.readout import Readout
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
-from deconvviz.engine.replay.replay import Replay
-from deconvviz.engine.replay.run import run as replay_all
-from deconvviz.engine.replay.schedule import Schedule
-from deconvviz.engine.windows import Patch, RecordedMap
 from deconvviz.errors import (
     UnsupportedOperatorError,
     check_choice,
@@ -37,7 +31,7 @@ from deconvviz.errors import (
 )
 from deconvviz.network.finite import check_value
 from deconvviz.network.network import Network, Target
-from deconvviz.network.preprocessing import Pictures
+from deconvviz.network.preprocessing import Pictures, several
 from deconvviz.progress import Progress, Report, heard
 
 POSITIONS = ("all", "captum")
@@ -90,7 +84,7 @@ def occlude(
     ((3, 3), torch.Size([9, 101]), torch.Size([3, 3]))
     """
     net = Network.of(model)
-    pictures = several_of(net, image)
+    pictures = several(image, net.card.channels or 3)
     targets = [target] if pictures is None else targets_of(target, len(pictures))
     with heard(progress, "positions") as report:
         found = [
@@ -127,18 +121,21 @@ def occlude_recorded(
             check_value(rec, found.value, f"'{found.alias or found.path}'")
     with plain_mode(x.device.type):
         baseline = readout.scores(rec.values[readout.value])[0].clone()
-        seen = _run(rec, readout, grid, cover, None if found is None else watch(rec, found), batch, progress)
-    projection = None if found is None else _projection(net, rec, found, seen.unit, method)
-    # The share of the filters' arithmetic of as many whole passes that was left to do.
-    policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(seen.arithmetic, 4)}
+        watched = None if found is None else watch(rec, found)
+        sweep = Sweep(rec, readout, Covered(rec.values[0], grid, cover), watched, len(grid.origins))
+        rows, cols = (np.unique(grid.origins[:, axis]) for axis in (0, 1))
+        seen = sweep.over(rows, cols, batch, progress)
+    unit, total = (None, None) if watched is None else (watched.unit, watched.total)
+    projection = None if found is None else _projection(net, rec, found, unit, method)
+    policy: dict[str, object] = {"batch_norm": "folded", "arithmetic": round(sweep.arithmetic, 4)}
     policy |= {"seed": seed} if cover.words == "noise" else {}
     return Occlusion(
         origins=torch.from_numpy(grid.origins.copy()), shape=grid.shape, window=grid.window, stride=grid.stride,
         logits=as_result(seen.logits), baseline=as_result(baseline), target=number, image=x[0],
         fill_values=cover.values, fill=cover.words, positions=positions, mask=cover.mask,
         layer=projection.layer if projection else None, alias=projection.alias if projection else None,
-        unit=seen.unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
-        projection=projection, baseline_activity=seen.total, policy=policy, labels=net.card.labels,
+        unit=unit, activity=None if seen.activity is None else seen.activity.view(grid.shape),
+        projection=projection, baseline_activity=total, policy=policy, labels=net.card.labels,
         **given, **net.provenance(),
     )  # fmt: skip
 
@@ -149,42 +146,3 @@ def _projection(net: Network, rec: Recording, found: FoundLayer, unit: int | Non
         return project_recorded(net, rec, found, [unit], method=method)
     except UnsupportedOperatorError:
         return project_recorded(net, rec, found, [unit], method="gradient")
-
-
-# The run -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Seen:
-    logits: Tensor
-    activity: Tensor | None
-    unit: int | None
-    total: float | None
-    arithmetic: float
-
-
-def _run(rec: Recording, readout: Readout, grid: Positions, cover: Cover, watched: Watch | None, batch: int,
-         progress: Report | None) -> _Seen:  # fmt: skip
-    classes = rec.values[readout.value]
-    kept = (readout.value,) if watched is None else (readout.value, watched.value)
-    replay = Replay(rec, kept, expected=len(grid.origins))
-    dense = RecordedMap(classes) if classes.dim() == 4 else None
-    logits = classes.new_empty(len(grid.origins), classes.shape[1])
-    activity = torch.empty(len(grid.origins), dtype=torch.float64) if watched is not None else None
-
-    def take(part: NDArray[np.int64], value: int, patch: Patch) -> None:
-        if watched is not None and activity is not None and value == watched.value:
-            activity[part] = watched.activity(patch).cpu()
-        if value == readout.value:
-            logits[part] = readout.scores(patch.data if dense is None else dense.changed(patch))
-
-    changed = Covered(rec.values[0], grid, cover)
-    rows, cols = (np.unique(grid.origins[:, axis]) for axis in (0, 1))
-    done = 0
-    schedule = Schedule(replay, rows, cols, grid.window, batch)
-    for done in replay_all(schedule, lambda k: changed.at(grid.origins[k]), take):
-        if progress is not None:
-            progress(done, len(grid.origins))
-    share = replay.done / max(replay.whole_work() * done, 1)
-    unit, total = (None, None) if watched is None else (watched.unit, watched.total)
-    return _Seen(logits, activity, unit, total, share)

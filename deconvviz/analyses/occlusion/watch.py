@@ -28,6 +28,13 @@ class Watch:
         recorded = self.recorded.on(patch.windows)
         return self.total + one.flatten(1).sum(1) - recorded.flatten(1).sum(1)
 
+    def map(self, patch: Patch) -> Tensor:
+        """The watched map for each of the K changes, (K, h, w) float64; (K, 1, 1) of outputs (N, C)."""
+        one = patch.data[:, self.unit : self.unit + 1].double()
+        if self.recorded is None:
+            return one[..., None]
+        return self.recorded.changed(Patch(one, patch.windows))[:, 0]
+
 
 def watch(rec: Recording, found: FoundLayer, unit: int | None = None) -> Watch:
     """Watch a `unit` of a layer, by default the one whose maximum is largest on the picture itself."""

@@ -7,6 +7,7 @@ hangs over the border of the picture its part is empty, and says so.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections import deque
@@ -22,10 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deconvviz.analyses.filters.compute import filters
+from deconvviz.analyses.panels.classes import direct_weights, scores, shares
 from deconvviz.analyses.panels.fields import Box, LayerFields
 from deconvviz.analyses.panels.result import Panels, PanelsPage
-from deconvviz.analyses.projection.compute import project
-from deconvviz.errors import DeconvvizValueError, ImageError, StoreError
+from deconvviz.analyses.projection.compute import project_one
+from deconvviz.engine.readout import Readout
+from deconvviz.engine.recording import Recording
+from deconvviz.errors import DeconvvizValueError, ImageError, StoreError, UnsupportedOperatorError
 from deconvviz.network.layers import example_input
 from deconvviz.network.network import Network
 from deconvviz.progress import Progress, heard
@@ -95,6 +99,40 @@ class PanelSource:
         geometry = self._of(layer)
         return [geometry.box(row, column) for row, column in places]
 
+    def direct(self, layer: StoreLayer) -> NDArray[np.float64] | None:
+        """The derivative of each logit by the mean activation of each unit of the layer, (classes, maps).
+
+        None if it depends on the picture, as everywhere but in a layer that feeds a linear one, or without logits.
+        """
+        if self._example is None:
+            return None
+        weights = direct_weights(self.net, *self._example, layer.alias or layer.name)
+        return None if weights is None else weights.double().cpu().numpy()
+
+    def shares(
+        self, layers: Sequence[StoreLayer], pictures: Sequence[StorePicture]
+    ) -> Iterator[tuple[int, list[NDArray[np.float64]]]]:
+        """For each picture its top class, and for each layer what the units add to that class's logit, (maps,).
+
+        It is Σ activation × ∂logit/∂activation, as `project(…, units="class")` orders them. Nothing comes of a network
+        without class scores, or through which the gradient knows no way.
+        """
+        names = [layer.alias or layer.name for layer in layers]
+        for _, x in self._inputs([picture.id for picture in pictures]) if self._example else ():
+            found = scores(self.net, x)
+            if found is None:
+                continue
+            try:
+                number, added = shares(self.net, *found, names)
+            except UnsupportedOperatorError:
+                return
+            yield number, [share.double().cpu().numpy() for share in added]
+
+    @functools.cached_property
+    def _example(self) -> tuple[Recording, Readout] | None:
+        channels, *size = self.store.facts["input"]
+        return scores(self.net, example_input(self.net.module, channels, (size[0], size[1])))
+
     def panels(self, layer: StoreLayer, wanted: Collection[tuple[int, int]]) -> Iterator[tuple[int, int, Panel]]:
         """(unit, rank, panel) for the wanted units and ranks of a layer, picture by picture."""
         tops = self.store.tops(layer)
@@ -128,7 +166,7 @@ class PanelSource:
                 reader.shutdown(wait=True, cancel_futures=True)
 
     def _of_picture(self, layer: StoreLayer, number: int, x: Tensor, places: Sequence[Place]) -> Iterator[Panel]:
-        result = project(
+        result = project_one(
             self.net, x[0], layer.alias or layer.name, [p.unit for p in places],
             place=[(p.row, p.col) for p in places], method=self.method, overlap=self.overlap,
         )  # fmt: skip

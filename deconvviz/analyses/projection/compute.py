@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +11,21 @@ from torch import Tensor, nn
 
 from deconvviz.analyses.given import answer_of, whole_of
 from deconvviz.analyses.projection.result import Projection
-from deconvviz.engine.autograd import derivative, gradients
+from deconvviz.engine.autograd import derivatives, gradients
 from deconvviz.engine.backward import walk_back
 from deconvviz.engine.geometry import boxes, field_of
 from deconvviz.engine.layers import FoundLayer, layer_maps
 from deconvviz.engine.memory import check_memory, told
 from deconvviz.engine.passes import plain_mode
+from deconvviz.engine.readout import Readout
 from deconvviz.engine.recorder import record
 from deconvviz.engine.recording import Recording
 from deconvviz.engine.rules import Walk, rule_of
 from deconvviz.engine.windows import Signal, Windows, from_whole
-from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, DeconvvizWarning, check_choice, check_counts
+from deconvviz.errors import DeconvvizTypeError, DeconvvizValueError, check_choice, check_counts, warn
 from deconvviz.network.finite import check_value, overflows
 from deconvviz.network.network import Network, Target
-from deconvviz.network.preprocessing import Picture
+from deconvviz.network.preprocessing import Pictures, several
 from deconvviz.progress import Progress, Report, heard
 
 METHODS = ("deconvnet", "guided", "gradient")
@@ -35,7 +35,7 @@ ATTENTIONS = ("refused", "constant")
 
 def project(
     model: Network | nn.Module,
-    image: Picture,
+    image: Pictures,
     layer: str | nn.Module,
     units: int | str | Sequence[int] | Tensor | None = None,
     top: int = 9,
@@ -49,21 +49,22 @@ def project(
     attention: str = "refused",
     progress: Progress = None,
     distinct: bool = False,
-) -> Projection:
-    """Project units of `layer` to the pixels of one picture.
+) -> Projection | list[Projection]:
+    """Project units of `layer` to the pixels of a picture.
 
-    `image` is a path or PIL image (with a `Network` that has mean and std), or a preprocessed tensor (C, H, W) or
-    (1, C, H, W). `layer` is an alias, a module path (`path#i` for its i-th call) or a module. `units` are feature maps:
-    numbers, None for the `top` strongest, or "class" for the `top` that add most to the logit of `target` (as for
-    `occlude`; `output` says which of several outputs holds logits). Each unit is seeded with its strongest activation
-    (the first in raster order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends the whole map back, a
-    tensor (K, h, w) itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places that are the maximum
-    of several pools: "add" (the adjoint) | "overwrite" (last in raster order) | "max". `attention`, for "deconvnet" and
-    "guided": "refused" | "constant" (its weights are recorded constants, the signal goes through the values). Memory is
-    bounded by `batch` units at a time, besides the result. With `distinct`, of the strongest units (or those of a
-    class) one is passed over whose strongest place lies within half a receptive field of that of one before it, so that
-    each shows something else; there may be fewer than `top`. `progress` is True for a bar, or called with the units
-    done and in all.
+    `image` is a path or PIL image (with a `Network` that has mean and std), or a preprocessed tensor (C, H, W) or (1,
+    C, H, W); several pictures (a list, a folder, a data set or its loader, a tensor (N, C, H, W)) give a list of
+    results, each as if it were alone. `layer` is an alias, a module path (`path#i` for its i-th call) or a module.
+    `units` are feature maps: numbers, None for the `top` strongest, or "class" for the `top` that add most to the logit
+    of `target` (as for `occlude`; `output` says which of several outputs holds logits). Each unit is seeded with its
+    strongest activation (the first in raster order), at `place` (row, column) or (K, 2) if given; `seed="map"` sends
+    the whole map back, a tensor (K, h, w) itself. `method`: "deconvnet" | "guided" | "gradient"; `overlap`, for places
+    that are the maximum of several pools: "add" (the adjoint) | "overwrite" (last in raster order) | "max".
+    `attention`, for "deconvnet" and "guided": "refused" | "constant" (its weights are recorded constants, the signal
+    goes through the values). Memory is bounded by `batch` units at a time, besides the result. With `distinct`, of the
+    strongest units (or those of a class) one is passed over whose strongest place lies within half a receptive field of
+    that of one before it, so that each shows something else; there may be fewer than `top`. `progress` is True for a
+    bar, or called with the units done and in all, those of each picture.
 
     Returns a `Projection`; its pixels are (K, C, H, W) in the input's own scale, signed. A deconvnet's projection
     follows the photograph by the switches of max pools alone (Mahendran and Vedaldi 2016; Nie et al. 2018): `switches`
@@ -84,10 +85,29 @@ def project(
     >>> p.boxes[0, 2:] - p.boxes[0, :2]  # its receptive field: 8 rows, 8 columns
     tensor([8, 8])
     """
-    check_how(units, top, method, overlap, batch, attention, target, output)
     net = Network.of(model)
+    pictures = several(image, net.card.channels or 3)
+    with heard(progress, "units") as report:
+        found = [
+            project_one(
+                net, one, layer, units, top, place, seed, method, overlap, batch, target, output, attention, report,
+                distinct,
+            )
+            for one in ([image] if pictures is None else pictures)
+        ]  # fmt: skip
+    return found[0] if pictures is None else found
+
+
+def project_one(
+    net: Network, image: Any, layer: str | nn.Module, units: Any = None, top: int = 9, place: Any = None,
+    seed: str | Tensor = "activation", method: str = "deconvnet", overlap: str = "add", batch: int = 64,
+    target: Target = None, output: str | None = None, attention: str = "refused", report: Report | None = None,
+    distinct: bool = False,
+) -> Projection:  # fmt: skip
+    """As `project`, of one picture."""
+    check_how(units, top, method, overlap, batch, attention, target, output)
     x = net.preprocess(image)
-    with told(x), heard(progress, "units") as report:
+    with told(x):
         if isinstance(units, str):
             rec = record(net.plain, x)
             found = net.find_layer(rec, layer)
@@ -153,10 +173,10 @@ def project_recorded(
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
     switches, blind = switches_to(rec, found.value)
     if method == "deconvnet" and blind:
-        warnings.warn(_BLIND.format(named), DeconvvizWarning, stacklevel=3)
+        warn(_BLIND.format(named), stacklevel=4)
     broken = index[~pixels.flatten(1).sum(1).isfinite().cpu()]
     if len(broken) and not net.allow_nonfinite:
-        warnings.warn(_BROKEN.format(int(broken[0]), named), DeconvvizWarning, stacklevel=3)
+        warn(_BROKEN.format(int(broken[0]), named), stacklevel=4)
     policy: dict[str, object] = {
         "method": method, "overlap": overlap, "lrn": "derivative" if method == "gradient" else "identity",
         "batch_norm": "scale", "bias": "dropped", "seed": seed if isinstance(seed, str) else "tensor",
@@ -390,10 +410,24 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
 
 
 def _class_units(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
-    """All maps of a layer, those with the largest Σ activation × ∂logit/∂activation for the class first."""
+    """All maps of a layer, those that add most to the logit of the class first."""
+    return torch.sort(unit_shares(net, rec, found, target, output), descending=True, stable=True).indices.cpu()
+
+
+def unit_shares(net: Network, rec: Recording, found: FoundLayer, target: Target, output: str | None) -> Tensor:
+    """What each map of a layer adds to the logit of the class, (maps,); see `class_shares`."""
     readout, number = net.read_out(rec, 'units="class"', target, output)
+    (share,) = class_shares(net, rec, readout, number, [found.value])
+    return share.float()
+
+
+def class_shares(net: Network, rec: Recording, readout: Readout, number: int, values: Sequence[int]) -> list[Tensor]:
+    """What each map of some recorded values adds to the logit of class `number`, to first order, (maps,) of each value.
+
+    It is Σ activation × ∂logit/∂activation over the map.
+    """
     seed = readout.seed(rec.values[readout.value], number)
-    value = rec.values[found.value]
-    gradient = derivative(net.plain, rec, readout.value, seed, found.value)
-    share = (gradient * value).flatten(2).sum(2)[0] if value.dim() == 4 else (gradient * value)[0]
-    return torch.sort(share.float(), descending=True, stable=True).indices.cpu()
+    data = [rec.values[value] for value in values]
+    slopes = derivatives(net.plain, rec, readout.value, seed, values)
+    products = [slope * x for slope, x in zip(slopes, data, strict=True)]
+    return [x.flatten(2).sum(2)[0] if x.dim() == 4 else x[0] for x in products]

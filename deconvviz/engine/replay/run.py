@@ -18,11 +18,11 @@ First = Callable[[Places], Patch]
 Take = Callable[[Places, int, Patch], None]
 
 
-def run(schedule: Schedule, first: First, take: Take) -> Iterator[int]:
+def run(schedule: Schedule, first: First, take: Take, last: bool = True) -> Iterator[int]:
     """Replay all changes; `first` makes the changed windows of the picture for some of them (K,).
 
-    `take` gets the numbers of changes and every kept value of theirs as it comes. Yields how many have come to whole
-    maps.
+    `take` gets the numbers of changes and every kept value of theirs as it comes. Behind the `last` run of a replay
+    no other will use what it has prepared. Yields how many have come to whole maps.
     """
     replay = schedule.replay
     tail = WholeMaps.of(schedule, range(schedule.tail, len(replay.steps)), take)
@@ -32,9 +32,10 @@ def run(schedule: Schedule, first: First, take: Take) -> Iterator[int]:
         maps.add(index, live)
         done += len(index)
         yield done
-    replay.forget(range(schedule.merge))
-    maps.flush(last=True)
-    tail.flush(last=True)
+    if last:
+        replay.forget(range(schedule.merge))
+    maps.flush(last)
+    tail.flush(last)
 
 
 def _on_windows(

@@ -56,6 +56,8 @@ class Activation(Pointwise):
 
     def condense(self, walk: Walk, op: Op) -> bool:
         """Its derivative, if that is asked for."""
+        if walk.rec.values[op.inputs[0]].is_complex():
+            return False  # its derivative is no factor
         return not self.keeps(walk, op) or condense_slope(walk, op)
 
     def project(self, walk: Walk, op: Op, i: int, s: Signal) -> Signal | None:

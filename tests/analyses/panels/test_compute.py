@@ -103,13 +103,13 @@ def test_a_field_larger_than_the_input_is_the_input(scanned: Path) -> None:
 
 def test_one_recording_for_all_units_of_a_picture(scanned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    plain = deconvviz.analyses.panels.compute.project
+    plain = deconvviz.analyses.panels.compute.project_one
 
     def counted(*args: Any, **kwargs: Any) -> object:
         asked.append(len(args[3]))
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(deconvviz.analyses.panels.compute, "project", counted)
+    monkeypatch.setattr(deconvviz.analyses.panels.compute, "project_one", counted)
     with Store.open(scanned) as store:
         wanted = {(u, k) for u in range(7) for k in range(5)}
         list(PanelSource(make(), store).panels(store.layer("3"), wanted))

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import NeuronDeconvolution, NeuronGuidedBackprop
+from PIL import Image
 from torch import Tensor, nn
 
 import deconvviz
@@ -664,7 +665,7 @@ def test_the_projection_stays_inside_its_box() -> None:
         ({"batch": 0}, "batch"),
         ({"top": 0}, "top"),
         ({"image": torch.zeros(3, 8, 8, dtype=torch.uint8)}, "uint8"),
-        ({"image": torch.zeros(2, 3, 8, 8)}, "(2, 3, 8, 8)"),
+        ({"image": torch.zeros(1, 2, 3, 8, 8)}, "(1, 2, 3, 8, 8)"),
         ({"image": "photo.jpg"}, "wrap it in Network"),
         ({"model": "zfnet"}, "model"),
     ],
@@ -775,3 +776,21 @@ def test_distinct_says_nothing_of_logits() -> None:
     model, x = settle(classifier()), picture()
     plain, some = (project(model, x, "10", top=4, distinct=distinct) for distinct in (False, True))
     assert torch.equal(plain.units, some.units)
+
+
+def test_several_pictures_give_a_list(tmp_path: Path) -> None:
+    """A list, a tensor (N, C, H, W), a data set, a folder with a folder in it: each picture as if it were alone."""
+    net = Network(settle(conv_relu(3, 4), dtype=torch.float32), 24, mean=(0.5,) * 3, std=(0.25,) * 3)
+    x = torch.randn(3, 3, 24, 24)
+    alone = [project(net, one, "0", top=2) for one in x]
+    for given in (list(x), x, torch.utils.data.TensorDataset(x, torch.arange(3)), tuple(x)):
+        assert project(net, given, "0", top=2) == alone
+    assert isinstance(project(net, x[:1], "0", top=2), deconvviz.Projection)
+    (tmp_path / "within").mkdir()
+    files = [tmp_path / "a.png", tmp_path / "within" / "b.png"]
+    for n, file in enumerate(files):
+        Image.new("RGB", (30, 26), (90 * n, 80, 200)).save(file)
+    assert project(net, tmp_path, "0", top=2) == [project(net, file, "0", top=2) for file in files]
+    calls: list[tuple[int, int]] = []
+    project(net, list(x), "0", top=2, batch=1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)] * 3
