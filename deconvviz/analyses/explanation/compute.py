@@ -21,7 +21,7 @@ from deconvviz.analyses.projection.result import Projection
 from deconvviz.analyses.sanity.compute import sanity
 from deconvviz.analyses.sanity.randomise import steps_to
 from deconvviz.analyses.sanity.result import Sanity
-from deconvviz.engine.autograd import derivative
+from deconvviz.engine.autograd import derivatives
 from deconvviz.engine.layers import FoundLayer
 from deconvviz.engine.passes import plain_mode
 from deconvviz.engine.replay.onward import onward
@@ -140,7 +140,7 @@ def _stage(
 def _driving(question: Question, value: int, top: int) -> _Units:
     """The maps that add most to the class: Σ activation × derivative over each."""
     with plain_mode(question.image.device.type):
-        slope = derivative(question.net.plain, question.rec, question.value, question.derivative, value)
+        (slope,) = derivatives(question.net.plain, question.rec, question.value, question.derivative, (value,))
         shares = (slope * question.rec.values[value])[0].double().cpu()
     total = shares.sum((1, 2))
     numbers = torch.sort(total, descending=True, stable=True).indices[:top]
