@@ -8,6 +8,7 @@ from deconvviz.analyses.comparison import Comparison, Comparisons, compare
 from deconvviz.analyses.correspondence import Correspondence, correspondence
 from deconvviz.analyses.curves import LearningCurves, learning_curves
 from deconvviz.analyses.evolution import Evolution, evolve
+from deconvviz.analyses.explanation import Explanation, Stage, explain
 from deconvviz.analyses.filters import Filters, filters
 from deconvviz.analyses.history import History, history
 from deconvviz.analyses.invariance import Invariance, invariance
@@ -15,6 +16,7 @@ from deconvviz.analyses.occlusion import Occlusion, occlude
 from deconvviz.analyses.panels import Panels, PanelSource, PanelsPage, panels, panels_page
 from deconvviz.analyses.probes import Probes, probe
 from deconvviz.analyses.projection import Projection, project
+from deconvviz.analyses.sanity import Sanity, sanity
 from deconvviz.analyses.scheme import Scheme, scheme
 from deconvviz.card import Card, Weights
 from deconvviz.errors import (
@@ -53,6 +55,7 @@ __all__ = [
     "DeconvvizWarning",
     "Evolution",
     "EvolutionCheckpoints",
+    "Explanation",
     "Explorer",
     "Filters",
     "History",
@@ -75,7 +78,9 @@ __all__ = [
     "Record",
     "Result",
     "ResultError",
+    "Sanity",
     "Scheme",
+    "Stage",
     "Store",
     "StoreError",
     "Table",
@@ -87,6 +92,7 @@ __all__ = [
     "compare",
     "correspondence",
     "evolve",
+    "explain",
     "explore",
     "filters",
     "history",
@@ -100,6 +106,7 @@ __all__ = [
     "project",
     "receptive_field",
     "record",
+    "sanity",
     "scan",
     "scheme",
 ]

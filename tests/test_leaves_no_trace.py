@@ -134,6 +134,9 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "record": lambda m: deconvviz.record(m, IMAGE).project("bn2"),
     "record, occlude": lambda m: deconvviz.record(Logits(m), IMAGE).occlude(window=4, stride=4, layer="inner.bn2"),
     "record, occluder": lambda m: deconvviz.record(Logits(m), IMAGE).occluder(4, layer="inner.bn2").at(2, 3),
+    "sanity": lambda m: deconvviz.sanity(m, IMAGE, "bn2", top=2),
+    "explain": lambda m: deconvviz.explain(Logits(m), IMAGE, layers=["inner.bn2"], top=2, window=4, stride=4),
+    "explain, unchecked": lambda m: deconvviz.explain(Logits(m), IMAGE, top=1, window=4, stride=4, checks=False),
     "compare": lambda m: deconvviz.compare(Logits(m), IMAGE, EVERY_METHOD, steps=2, subsets=1),
     "compare, unit": lambda m: deconvviz.compare(m, IMAGE, ["guided"], layer="bn2", mode="unit", steps=2, subsets=1),
     "invariance": lambda m: deconvviz.invariance(Logits(m), IMAGE, 0, {"flip": [1]}, "inner.conv1", "inner.bn2"),
@@ -185,6 +188,8 @@ NO_RULE = {
 NO_RULE |= BY_ITSELF  # what reads layers and sends nothing back
 NO_RULE |= {
     "project, gradient",
+    "explain",
+    "explain, unchecked",
     "occlude",
     "record, occlude",
     "record, occluder",

@@ -303,7 +303,7 @@ def parse_fill(given: str) -> str | float | list[float]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def output_file(out: Path | None, kind: str | None, name: str) -> Path:
+def output_file(out: Path | None, kind: str | None, name: str, formats: Sequence[str] = FORMATS) -> Path:
     """Return where a command writes its one file: `--out`, or `name` in the folder that it is, or here.
 
     What cannot be written is a usage error, as is what the command reads; a folder that does not exist yet is made.
@@ -314,9 +314,9 @@ def output_file(out: Path | None, kind: str | None, name: str) -> Path:
     suffix = out.suffix[1:].lower()
     if out.is_dir() or not suffix:
         return _writable(make_folder(out) / file_name(name, ending, out))
-    if suffix not in FORMATS:
+    if suffix not in formats:
         raise click.BadParameter(
-            f"cannot write .{suffix}; allowed: {', '.join(FORMATS)}, or a folder", param_hint="--out"
+            f"cannot write .{suffix}; allowed: {', '.join(formats)}, or a folder", param_hint="--out"
         )
     if kind and kind != suffix:
         raise click.UsageError(f"--format {kind} contradicts --out {out.name}")

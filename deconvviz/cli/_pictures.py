@@ -29,12 +29,15 @@ class PictureFiles:
     """The pictures of one run and the files that come of them.
 
     `given` are pictures and folders of them, `out` is `--out` (a file for one picture, else a folder, made here),
-    `kind` is `--format`. What cannot be read or written at all is a usage error before anything is computed.
+    `kind` is `--format`, one of `formats`. What cannot be read or written at all is a usage error before anything is
+    computed.
     """
 
-    def __init__(self, given: Sequence[Path], out: Path | None, kind: str | None) -> None:
+    def __init__(
+        self, given: Sequence[Path], out: Path | None, kind: str | None, formats: Sequence[str] = common.FORMATS
+    ) -> None:
         self.files = _pictures(given)
-        self._single = _single(out, kind, self.files)
+        self._single = _single(out, kind, self.files, formats)
         self._out, self._kind = out, kind
         self._taken: set[Path] = set()
 
@@ -150,11 +153,11 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
         raise click.UsageError(str(error)) from error
 
 
-def _single(out: Path | None, kind: str | None, pictures: Sequence[Path]) -> Path | None:
+def _single(out: Path | None, kind: str | None, pictures: Sequence[Path], formats: Sequence[str]) -> Path | None:
     """Return --out if it names a file, None if a folder (made here) or not given."""
     if out is None:
         return None
-    path = common.output_file(out, kind, "in a folder")
+    path = common.output_file(out, kind, "in a folder", formats)
     if path != out:
         return None
     if len(pictures) > 1:

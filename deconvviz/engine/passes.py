@@ -91,6 +91,11 @@ def note_stray(module: nn.Module) -> None:
     _STRAYS.add(module)
 
 
+def runs_astray(module: nn.Module) -> bool:
+    """Whether a pass of this model was seen to run parts that no copy of its modules replaces."""
+    return module in _STRAYS
+
+
 @contextlib.contextmanager
 def untouched(module: nn.Module, frozen: bool = False) -> Iterator[nn.Module]:
     """What to run, and to hook, in the place of `module`: in eval mode, and nothing that is done to it stays.

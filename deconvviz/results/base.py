@@ -64,6 +64,7 @@ class Result:
     """
 
     kind: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES  # of the files that `save` writes
     drawn_by: ClassVar[str] = "draw"
     _layout: ClassVar[_Held]
 
@@ -174,7 +175,7 @@ class Result:
         'projection.pdf'
         """
         path = Path(path)
-        _check_suffix(path.name, path.suffix.lower())
+        self._check_suffix(path.name, path.suffix.lower())
         if not path.parent.is_dir():
             raise DeconvvizValueError(f"the folder {path.parent} does not exist")
         write_whole(path, self.encoded(path.suffix, **figure))
@@ -188,7 +189,7 @@ class Result:
         b'PK'
         """
         suffix = suffix.lower()
-        _check_suffix(suffix, suffix)
+        self._check_suffix(suffix, suffix)
         if suffix == ".npz":
             return write_arrays(self._arrays(""))
         from deconvviz.results.style import write
@@ -288,6 +289,14 @@ class Result:
         except ResultError as error:
             raise ResultError(f"{path} is not a saved {cls.kind}: {error}") from error
         return loaded
+
+    @classmethod
+    def _check_suffix(cls, name: str, suffix: str) -> None:
+        if suffix not in cls.suffixes:
+            allowed = ", ".join(cls.suffixes)
+            raise DeconvvizValueError(
+                f"cannot save as {name!r}: the suffix must be one of {allowed}{suggest(suffix, cls.suffixes)}"
+            )
 
     def _metadata(self) -> dict[str, str]:
         return {
@@ -420,14 +429,6 @@ def _check_members(arrays: dict[str, NDArray[Any]], loaded: Result, path: str) -
 
 def _in_words(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint)
-
-
-def _check_suffix(name: str, suffix: str) -> None:
-    if suffix not in SUFFIXES:
-        allowed = ", ".join(SUFFIXES)
-        raise DeconvvizValueError(
-            f"cannot save as {name!r}: the suffix must be one of {allowed}{suggest(suffix, SUFFIXES)}"
-        )
 
 
 def _without_none(hint: Any) -> Any:

@@ -171,7 +171,7 @@ def project_recorded(
         box = torch.tensor([[0, 0, *image.shape[2:]]]).repeat(len(index), 1)
     else:
         box = boxes(rec, found.value, [(int(r), int(c)) for r, c in seeds.places.tolist()])
-    switches, blind = _switches(rec, found.value)
+    switches, blind = switches_to(rec, found.value)
     if method == "deconvnet" and blind:
         warn(_BLIND.format(named), stacklevel=4)
     broken = index[~pixels.flatten(1).sum(1).isfinite().cpu()]
@@ -202,7 +202,7 @@ _BROKEN = (
 )
 
 
-def _switches(rec: Recording, value: int) -> tuple[int, bool]:
+def switches_to(rec: Recording, value: int) -> tuple[int, bool]:
     """How many max pools lead to `value`; and whether there is none though rectifiers of the photograph do, so that
     other methods would follow it where the deconvnet cannot."""
     way = rec.ancestors((value,))
@@ -296,7 +296,8 @@ def unit_numbers(units: Any, maps: Tensor) -> Tensor:
     return index
 
 
-def _places(place: Any, k: int, height: int, width: int) -> Tensor:
+def places_of(place: Any, k: int, height: int, width: int) -> Tensor:
+    """The places (K, 2) that `place` means, as a caller gives it, in maps of a size."""
     try:
         places = torch.as_tensor(place).cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -319,7 +320,7 @@ def _seeds(maps: Tensor, index: Tensor, place: Any, seed: str | Tensor) -> _Seed
     chosen = maps[index.to(maps.device)]
     k, height, width = chosen.shape
     if place is not None:
-        places = _places(place, k, height, width)
+        places = places_of(place, k, height, width)
     else:
         flat = chosen.flatten(1).argmax(1).cpu()
         places = torch.stack([flat // width, flat % width], 1)
@@ -354,6 +355,23 @@ def _send_back(walk: Walk, value: int, seeds: _Seeds, batch: int, report: Report
     return _kept(out)
 
 
+def pixels_of(
+    net: Network, walk: Walk, value: int, units: Tensor, places: Tensor, maps: Tensor | None = None, batch: int = 64
+) -> Tensor:
+    """Pixels (K, C, H, W) of `units` (K,) of the value, each seeded with 1 at its one of `places` (K, 2).
+
+    With `maps` (K, h, w) those are sent back instead, which need not be what was recorded. A signal is the layer's own
+    unit for unit and not scaled by an activation, so that it says something also of a unit that does not fire.
+    """
+    shape, device = walk.rec.values[value].shape, walk.rec.values[0].device
+    whole = (shape[1], *shape[2:]) if len(shape) == 4 else (shape[1], 1, 1)
+    seeds = _Seeds(units, places, torch.ones(len(units), device=device), maps, whole)
+    with plain_mode(device.type):
+        if walk.method == "gradient" and walk.rec.beyond is not None:
+            return _by_autograd(net.plain, walk.rec, value, seeds)
+        return _send_back(walk, value, seeds, batch, None)
+
+
 def _by_autograd(module: nn.Module, rec: Recording, value: int, seeds: _Seeds) -> Tensor:
     """The same by autograd itself, unit by unit: the pass has parts that its operators do not show."""
     each = (_seed_signal(rec, value, seeds, [k]).whole()[0] for k in range(len(seeds.units)))
@@ -377,12 +395,13 @@ def _seed_signal(rec: Recording, value: int, seeds: _Seeds, part: list[int]) -> 
     shape = tuple(like.shape)
     units = seeds.units[part]
     rows = torch.arange(len(part))
+    image = rec.values[0]  # where the numbers are, also if no more than an outline of the value was kept
     if len(shape) == 4 and seeds.maps is None:
-        data = like.new_zeros(len(part), shape[1], 1, 1)
+        data = image.new_zeros(len(part), shape[1], 1, 1, dtype=like.dtype)
         data[rows, units] = 1
         row, col = seeds.places[part].numpy().T
         return Signal(data, Windows(row, col, 1, 1, (shape[2], shape[3])))
-    whole = like.new_zeros(len(part), *seeds.shape)
+    whole = image.new_zeros(len(part), *seeds.shape, dtype=like.dtype)
     whole[rows, units] = 1 if seeds.maps is None else seeds.maps[part]
     return from_whole(whole.view(len(part), *shape))
 
