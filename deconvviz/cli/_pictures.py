@@ -136,6 +136,31 @@ class _Told:
             raise click.ClickException(f"{len(self._failed)} of {self._count} pictures failed; see above")
 
 
+def readable(files: Sequence[Path]) -> tuple[list[Path], int]:
+    """Those of several pictures that can be read, and how many cannot: these are named on stderr.
+
+    For commands that make one result of all; a single picture is left to them.
+    """
+    from deconvviz.data.images import read_image
+    from deconvviz.data.made_here import check_regular
+    from deconvviz.data.noise import quiet_decoders
+
+    quiet_decoders()
+    found: list[Path] = []
+    for picture in files:
+        try:
+            if len(files) > 1:
+                check_regular(picture)
+                read_image(picture)
+        except ImageError as error:
+            click.echo(f"deconvviz: {error}", err=True)
+            continue
+        found.append(picture)
+    if not found:
+        raise click.ClickException("none of the pictures can be read")
+    return found, len(files) - len(found)
+
+
 def _is(path: Path, picture: Path) -> bool:
     return picture.exists() and path.samefile(picture)
 

@@ -9,7 +9,7 @@ import click
 
 from deconvviz.cli import _common as common
 from deconvviz.cli._outputs import variant
-from deconvviz.cli._pictures import PictureFiles
+from deconvviz.cli._pictures import PictureFiles, readable
 from deconvviz.cli._progress import Progress
 
 ORDER = 25
@@ -65,7 +65,8 @@ def compare(
       deconvviz compare --model zfnet --mode unit --layer conv4 --unit 7 image.jpg
       deconvviz compare --model zfnet --table latex photos/
     """
-    pictures, net = PictureFiles(images, None, None).files, common.network_from(options)
+    net = common.network_from(options)
+    pictures, unread = readable(PictureFiles(images, None, None).files)
     asked = "" if options["mode"] == "class" else f"-{options['layer']}"
     units = {"units": None if options["unit"] is None else [options["unit"]]}
     stem = f"{pictures[0].stem}-" if len(pictures) == 1 else ""
@@ -84,3 +85,5 @@ def compare(
             **{name: options[name] for name in taken},
         )
     common.write_result(result, path, as_json, result.table().render(options["table"]), scale=options["scale"])
+    if unread:
+        raise click.ClickException(f"{unread} of {unread + len(pictures)} pictures failed; see above")

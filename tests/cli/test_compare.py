@@ -60,3 +60,17 @@ def test_wrong_usage(arguments: list[str], said: str, pictures: Path, capsys: py
     assert run(*arguments, "a.png") == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1 and not list(pictures.glob("*comparison*"))
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_loses_no_other(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.full((30, 30, 3), 90, np.uint8)).save(pictures / "b.png")
+    (pictures / "broken.png").write_bytes(b"no picture")
+    assert run(*QUICK, "--format", "npz", "a.png", "broken.png", "b.png") == 1
+    said = capsys.readouterr().err
+    assert "broken.png" in said and "1 of 3 pictures failed" in said
+    assert Comparisons.load(pictures / "lenet-comparison.npz").names == ("a.png", "b.png")
+    (pictures / "worse.png").write_bytes(b"")
+    assert run(*QUICK, "broken.png", "worse.png") == 1
+    assert "none of the pictures can be read" in capsys.readouterr().err
