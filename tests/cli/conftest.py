@@ -83,16 +83,11 @@ def interrupted(tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
     input, so that a network may wait for that. Returns the exit code, and what was printed since and on stderr."""
 
     def run(arguments: Sequence[str], lines: Sequence[str], **environment: str) -> tuple[int, str, str]:
-        # A shell that runs the tests in the background has made them deaf to Ctrl-C.
-        heard = signal.signal(signal.SIGINT, signal.default_int_handler)
         pipe = subprocess.PIPE
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "deconvviz", *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True,
-                cwd=tmp_path, env={**os.environ, **environment},
-            )  # fmt: skip
-        finally:
-            signal.signal(signal.SIGINT, heard)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deconvviz", *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True,
+            cwd=tmp_path, env={**os.environ, **environment},
+        )  # fmt: skip
         with process:
             assert process.stdout is not None
             for line in lines:

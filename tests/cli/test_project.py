@@ -104,14 +104,14 @@ def test_any_error_of_one_picture_loses_no_other(
     from deconvviz.analyses.projection import compute as projection
     from deconvviz.errors import DeconvvizValueError
 
-    compute, calls = projection.project, iter([True, False])
+    compute, calls = projection.project_one, iter([True, False])
 
     def fail_first(*args: object, **options: object) -> Projection:
         if next(calls):
             raise DeconvvizValueError("it does not fit")
         return compute(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(projection, "project", fail_first)
+    monkeypatch.setattr(projection, "project_one", fail_first)
     assert run("--layer", "2", "more/a.png", "a.png") == 1
     out, err = capsys.readouterr()
     assert out.splitlines() == written(place) and len(written(place)) == 1
