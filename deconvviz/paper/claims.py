@@ -14,6 +14,7 @@ from deconvviz.analyses.evolution.result import Evolution
 from deconvviz.analyses.invariance.result import Invariance
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.probes.result import Probes
+from deconvviz.analyses.sanity.result import Sanity
 from deconvviz.errors import DeconvvizValueError
 from deconvviz.results.base import Result
 from deconvviz.results.table import Table
@@ -40,7 +41,7 @@ class Claim:
 
 def check(numbers: Path) -> list[Claim]:
     """Return every claim, checked on the results in the folder `numbers` of a paper."""
-    return [make(numbers) for make in (_settling, _smoothness, _covering, _parts, _depth, _features)]
+    return [make(numbers) for make in (_settling, _smoothness, _covering, _parts, _depth, _features, _believed)]
 
 
 def _load(kind: type[R], numbers: Path, name: str) -> R | None:
@@ -208,6 +209,22 @@ def _features(numbers: Path) -> Claim:
         f"At most {count} pictures a category: {features.name} {a:.1%}, {scratch.name} {b:.1%}. Unlike in the paper "
         "the network behind the features may have learned these very categories: see table 4.",
     )
+
+
+def _believed(numbers: Path) -> Claim:
+    said = "A projection shows the structures of the picture that excite the map", "section 4, Fig. 2"
+    found = _load(Sanity, numbers, "sanity")
+    # What depends on the map must differ by picture, by unit, and with the weights; the rest is told besides.
+    needed = (
+        {s.about: s.shows for s in found.statements() if s.about in ("picture", "unit", "weights")} if found else {}
+    )
+    if found is None or not needed:
+        return _open(*said, "figure 7, on a layer that can be projected")
+    shown, hidden = (" ".join(s.text for s in found.statements() if s.shows is which) for which in (True, False))
+    lines = f"{len(found)} map{'s' if len(found) > 1 else ''} of {found.name} in one picture, {found.method}."
+    lines += f" What they show. {shown}" if shown else ""
+    lines += f" What they do not show. {hidden}" if hidden else ""
+    return Claim(*said, all(needed.values()), lines)
 
 
 def as_text(claims: list[Claim], name: str) -> str:

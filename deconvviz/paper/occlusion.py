@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from deconvviz.analyses.occlusion.compute import occlude
 from deconvviz.analyses.occlusion.figure import draw
+from deconvviz.analyses.sanity.compute import sanity
+from deconvviz.errors import DeconvvizValueError, UnsupportedOperatorError
 from deconvviz.paper.layers import numbered
 from deconvviz.paper.pages import Page
 from deconvviz.paper.sources import Made, Sources
+from deconvviz.results.base import Result
 
 PICTURES = 3
+UNITS = 6  # whose projections are tried
 # The square's side and step as shares of the picture's side: 64 and 8 of 224 pixels.
 WINDOW, STRIDE = 2 / 7, 1 / 28
 
@@ -30,4 +36,14 @@ def make(sources: Sources, page: Page) -> Made:
         "most probable class. (c) The map of (b) projected down to pixels. The paper leaves size, step and grey of the "
         f"square open. Network: {found[0].model['name']}; pictures: {', '.join(r.label(r.target) for r in found)}."
     )
-    return Made(draw(found), caption, {f"{page.name}-{n}": r for n, r in enumerate(found, 1)})
+    numbers: dict[str, Result] = {f"{page.name}-{n}": r for n, r in enumerate(found, 1)}
+    return Made(draw(found), caption, numbers | _sanity(sources, layer, [e.path for e in examples]))
+
+
+def _sanity(sources: Sources, layer: str, pictures: list[Path]) -> dict[str, Result]:
+    """Whether projections as those of (c) can be believed, for the claims; nothing where the layer has none."""
+    first, *others = pictures
+    try:
+        return {"sanity": sanity(sources.net, first, layer, others=others or None, top=UNITS)}
+    except (UnsupportedOperatorError, DeconvvizValueError):
+        return {}

@@ -15,6 +15,7 @@ from deconvviz.analyses.evolution.result import Evolution, EvolutionLayer
 from deconvviz.analyses.invariance.result import Invariance
 from deconvviz.analyses.occlusion.result import Occlusion
 from deconvviz.analyses.probes.result import Probes
+from deconvviz.analyses.sanity.result import Sanity
 from deconvviz.paper.claims import Claim, as_markdown, as_text, check
 from deconvviz.results.base import Result
 
@@ -94,7 +95,7 @@ def only(folder: Path, which: int, **results: Result) -> Claim:
 
 def test_nothing_is_checked_without_numbers(tmp_path: Path) -> None:
     claims = check(tmp_path)
-    assert len(claims) == 6 and all(c.holds is None and c.numbers.startswith("Needs ") for c in claims)
+    assert len(claims) == 7 and all(c.holds is None and c.numbers.startswith("Needs ") for c in claims)
     (tmp_path / "table7.npz").write_bytes(b"not a result")
     assert all(c.holds is None for c in check(tmp_path))
 
@@ -154,6 +155,34 @@ def test_features(tmp_path: Path) -> None:
     claim = only(tmp_path, 5, accuracy=accuracy(0.7, 0.4))
     assert claim.holds is True and "layer 7 70.0%, trained from scratch, 64 epochs 40.0%" in claim.numbers
     assert only(tmp_path, 5, accuracy=accuracy(0.3, 0.4)).holds is False
+
+
+def sanity(pictures: float, units: float, weights: float) -> Sanity:
+    """One unit of a layer with one below: its |cosine| with other pictures and units, and what random weights leave."""
+    alike, one, none = torch.full((2, 1, 4), weights), torch.ones(1, 4), torch.zeros(1, dtype=torch.long)
+    return Sanity(
+        layer="features.3", alias="conv2", image=torch.zeros(3, 8, 8), units=none, places=torch.zeros(1, 2).long(),
+        activations=torch.ones(1), boxes=torch.zeros(1, 4).long(), layers=("conv2", "conv1"),
+        measures=("rank", "magnitudes", "SSIM", "HOG"), cascading=alike, independent=alike, unit_chance=one,
+        picture_chance=one, other_pictures=torch.tensor([pictures]), other_units=torch.tensor([units]),
+        other_signal=torch.tensor([0.1]), other_switches=torch.tensor([0.1]), switches=1, companions=("b.png",),
+        examples=torch.zeros(1, 1, 3, 8, 8), example_names=("untouched",), policy={"method": "deconvnet"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("alike", "holds", "said"),
+    [
+        ((0.1, 0.1, 0.0), True, "What they show. This picture: others give something else (|cosine| 0.10"),
+        ((0.95, 0.1, 0.0), False, "What they do not show. Anything of this picture"),
+        ((0.1, 0.95, 0.0), False, "What they do not show. Which unit it is of"),
+        ((0.1, 0.1, 0.6), False, "What they do not show. The network's weights: random ones give much the same"),
+    ],
+)
+def test_belief(tmp_path: Path, alike: tuple[float, float, float], holds: bool, said: str) -> None:
+    claim = only(tmp_path, 6, sanity=sanity(*alike))
+    assert claim.holds is holds and said in claim.numbers
+    assert claim.numbers.startswith("1 map of conv2 in one picture, deconvnet.")
 
 
 def test_words() -> None:
